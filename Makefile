@@ -1,0 +1,47 @@
+# Two commands: `make demo` and `make test`. Everything runs from .venv, which is made where it is missing or stale.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+HOME_FOLDER = $(or $(TUTELAGE_HOME),var)
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-gpu check format mlflow-page prefect-page clean
+
+help: ## what there is to call
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# The stamp is written last: an installation that was cut off is made again.
+.venv/installed: constraints.txt pyproject.toml
+	@echo "Setting up .venv (once; some minutes)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: .venv/installed ## retrain and register both household forecasters from 2,075,259 minute readings
+	@$(BIN)/python -m flows.demo
+
+test: .venv/installed ## the tests, warnings as errors
+	@$(BIN)/python -m pytest -m 'not gpu'
+
+test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with the reason, where there is none)
+	@$(BIN)/python -m pytest -m gpu -rs
+
+check: .venv/installed ## lint, format, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/installed ## put the code in the house's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+mlflow-page: .venv/installed ## open the runs and the registered models: http://127.0.0.1:5000
+	@$(BIN)/python -m flows.pages mlflow
+
+prefect-page: .venv/installed ## open the flow runs and their artifacts: http://127.0.0.1:4200
+	@$(BIN)/python -m flows.pages prefect
+
+clean: ## remove the environment; var/, with its data and models, stays
+	rm -rf .venv

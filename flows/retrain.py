@@ -1,0 +1,70 @@
+"""Retrain one forecaster: from raw readings to a registered model and a verdict."""
+
+import subprocess
+from pathlib import Path
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from schemas.parameters import RetrainParameters
+from schemas.verdict import Verdict
+from tasks.evaluate import evaluate
+from tasks.features import build_features
+from tasks.home import datasets_folder
+from tasks.ingest import ingest
+from tasks.publish import publish_quality
+from tasks.register import register
+from tasks.report import report
+from tasks.student import distil_student
+from tasks.teacher import train_teacher
+from tasks.tracking import tracked
+from tasks.validate import validate
+from tutelage.dataset import load_dataset_spec, source_files
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters["parameters"]
+    return parameters.task if isinstance(parameters, RetrainParameters) else RetrainParameters(**parameters).task
+
+
+def _commit() -> str:
+    """The checkout's git commit, or `unknown` where there is no checkout."""
+    here = Path(__file__).parent
+    asked = subprocess.run(
+        ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or "unknown"
+
+
+@flow(name="retrain", flow_run_name=lambda: f"retrain {_run_name()}")
+def retrain(parameters: RetrainParameters) -> Verdict:
+    """Retrain a forecaster with a privileged teacher, and say whether that was worth it.
+
+    Finished stages come from cache, training goes on from its checkpoint, and an interrupted retrain continues its
+    MLflow run when it is started again with the same parameters.
+    """
+    spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
+    recipe, seed, device = parameters.recipe, parameters.seed, parameters.device
+    with tracked(parameters, spec, _commit()) as run:
+        readings = ingest(source_files(spec.source), spec, parameters.as_of)
+        validated = validate(readings, spec)
+        publish_quality(validated, spec, run)
+        features = build_features(
+            validated,
+            spec,
+            horizon_hours=parameters.horizon_hours,
+            lookback_hours=parameters.lookback_hours,
+            history_days=parameters.history_days,
+            validation_share=parameters.validation_share,
+            test_days=parameters.test_days,
+            bins=recipe.bins,
+        )
+        teacher = train_teacher(features, spec, recipe, run, seed=seed, device=device)
+        students = distil_student(features, spec, teacher, recipe, run, seed=seed, device=device)
+        evaluation = evaluate(readings, features, spec, teacher, students, recipe, run, seed=seed)
+        registered = register(readings, validated, features, spec, students, evaluation, parameters, run)
+        return report(readings, validated, features, evaluation, registered, run, seed=seed)

@@ -1,0 +1,24 @@
+"""The student's hourly table as a pandera schema."""
+
+import pandera.polars as pa
+import polars as pl
+
+from tutelage.dataset import DatasetSpec
+
+
+def hourly_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
+    """One row an hour and series, unique and on full hours; a null says that too few readings were there."""
+    on_the_hour = pa.Check(
+        lambda data: data.lazyframe.select(pl.col(data.key) == pl.col(data.key).dt.truncate("1h")),
+        name="full_hour",
+    )
+    return pa.DataFrameSchema(
+        {
+            "series_id": pa.Column(pl.String, nullable=False),
+            "time_utc": pa.Column(pl.Datetime("us", "UTC"), [on_the_hour], nullable=False),
+            **{name: pa.Column(pl.Float64, nullable=True) for name in spec.names()},
+        },
+        unique=["series_id", "time_utc"],
+        strict=True,
+        ordered=True,
+    )

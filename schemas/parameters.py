@@ -1,0 +1,75 @@
+"""What the retrain flow takes: one model, which the Prefect page shows as a form."""
+
+import datetime as dt
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tutelage.recipe import Recipe
+
+
+class RetrainParameters(BaseModel):
+    """Which forecaster to retrain, on what history, how, and what happens to the result."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str = Field(
+        "household",
+        pattern=r"^[a-z][a-z0-9-]*$",
+        title="Dataset",
+        description="Name of a dataset spec in deployments/datasets.",
+    )
+    horizon_hours: int = Field(
+        24,
+        ge=1,
+        le=168,
+        title="Horizon [h]",
+        description="Hours to forecast. The model is called dataset-horizon.",
+    )
+    lookback_hours: int = Field(
+        168, ge=1, le=1008, title="Lookback [h]", description="Past hours that the student sees."
+    )
+    history_days: int | None = Field(
+        100,
+        ge=10,
+        le=20000,
+        title="History [days]",
+        description="Days of training and validation together, right before the test part. Empty: all there are.",
+    )
+    validation_share: float = Field(
+        0.2,
+        ge=0.05,
+        le=0.5,
+        title="Validation share",
+        description="Last share of the history, for every choice.",
+    )
+    test_days: int = Field(
+        120, ge=7, le=2000, title="Test [days]", description="Last days of the data, for the verdict alone."
+    )
+    as_of: dt.datetime | None = Field(
+        None,
+        title="As of",
+        description="Nothing after this time is read; without a zone it is UTC. Empty: the end of the data.",
+    )
+    recipe: Recipe = Field(Recipe(), title="Recipe", description="Teacher, student and the distillation between them.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed, data and code: the same result.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", title="Device", description="auto takes CUDA where there is one, then MPS, then the CPU."
+    )
+    promotion: Literal["automatic", "never"] = Field(
+        "automatic",
+        title="Promotion",
+        description="automatic: a version that beats the present champion becomes the champion. "
+        "never: it is registered as challenger only.",
+    )
+
+    @model_validator(mode="after")
+    def _clock(self) -> Self:
+        if self.as_of is not None and self.as_of.tzinfo is None:
+            self.as_of = self.as_of.replace(tzinfo=dt.UTC)
+        return self
+
+    @property
+    def task(self) -> str:
+        """The forecasting task, which is also the registered model's name: household-24h."""
+        return f"{self.dataset}-{self.horizon_hours}h"

@@ -1,0 +1,39 @@
+"""The verdict of one retrain: what `verdict.json` holds."""
+
+import datetime as dt
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Registered(BaseModel):
+    """The version that the retrain registered; `alias` is the highest that it was given."""
+
+    name: str
+    version: str
+    alias: str
+    model: str
+
+
+class Verdict(BaseModel):
+    """Was the privileged data worth it? Figures are in the target's unit, gains are shares, times are UTC."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str
+    sentence: str
+    unit: str
+    n_train_windows: int
+    n_validation_windows: int
+    n_test_windows: int
+    metrics: dict[str, dict[str, float]]
+    validation_crps: dict[str, float]
+    gain_vs_twin_crps: dict[str, float]
+    gain_vs_champion_crps: dict[str, float] | None
+    quality: dict[str, int]
+    leak_guard: dict[str, Any]
+    registered: Registered
+    parts_utc: dict[str, list[dt.datetime]]
+    data_digest: str
+    mlflow_run_id: str
+    seed: int

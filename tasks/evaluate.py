@@ -1,0 +1,323 @@
+"""Stage 6: the figures on the untouched test part, the gain over the twin, the champion, and the leak guard."""
+
+import datetime as dt
+import tempfile
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import polars as pl
+import torch
+from matplotlib.figure import Figure
+from mlflow.exceptions import MlflowException
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+from torch import Tensor
+
+from schemas.manifests import (
+    EvaluationManifest,
+    FeaturesManifest,
+    ReadingsManifest,
+    RunManifest,
+    TrainedManifest,
+)
+from tasks.caching import is_transient
+from tasks.home import home
+from tasks.loading import load_task, run_folder
+from tasks.tracking import client, log_figures
+from tutelage.baselines import seasonal_naive
+from tutelage.comparison import Gain, gain_over
+from tutelage.dataset import DatasetSpec
+from tutelage.distillation import Task, soft_labels
+from tutelage.export import Student, forecast_readings, forecast_windows, load_student
+from tutelage.files import file_digest, folder_written_whole, read_json, write_json
+from tutelage.heads import QUANTILE_LEVELS, mean_of, quantiles_of
+from tutelage.leaks import LeakReport, check_leaks
+from tutelage.metrics import Forecasts, crps, reliability, score, score_by_lead
+from tutelage.plots import plot_fan, plot_losses, plot_reliability, plot_skill
+from tutelage.quality import clean
+from tutelage.readings import KEY
+from tutelage.recipe import Recipe
+from tutelage.weights import load_network
+from tutelage.windows import Span, gather_future, gather_past, window_origins
+
+SEASONS = (24, 168)
+LEAK_TIMES = 8
+FAN_HOURS = 7 * 24
+
+
+@task(
+    name="evaluate",
+    task_run_name="evaluate {features.task}",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,  # the champion may have changed
+)
+def evaluate(
+    readings: ReadingsManifest,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    teacher: TrainedManifest,
+    students: TrainedManifest,
+    recipe: Recipe,
+    run: RunManifest,
+    *,
+    seed: int,
+) -> EvaluationManifest:
+    """Score all forecasts on the test part; choose student or twin on the validation part; guard against leaks.
+
+    Student, twin and champion are judged as the ONNX files that production would run.
+    Raises LeakError where an exported student sees what it must not.
+    """
+    learning, test = load_task(features, spec, "cpu")
+    exported = {name: load_student(students.folder / name / "export") for name in ("student", "twin")}
+    validation_crps = {
+        name: float(
+            crps(_forecast(student, learning, learning.validation), _actual(learning, learning.validation)).mean()
+        )
+        for name, student in exported.items()
+    }
+    chosen = "student" if validation_crps["student"] < validation_crps["twin"] else "twin"
+    forecasts = {name: _forecast(student, learning, test) for name, student in exported.items()}
+    forecasts["teacher"] = _teacher_forecast(teacher, learning, test, recipe, seed)
+    for season in SEASONS:
+        if season >= features.horizon_hours:
+            forecasts[f"seasonal_naive_{season}h"] = seasonal_naive(
+                learning.panel, learning.train, test, horizon=features.horizon_hours, season=season
+            )
+    actual = _actual(learning, test)
+    champion = _champion(features.task)
+    gain_vs_champion = None
+    if champion is not None:
+        gain_vs_champion = _against_champion(champion[1], forecasts[chosen], learning, test, features, forecasts, seed)
+    hours = learning.panel.hour[test].numpy()
+    losses = {
+        name: crps(forecast, actual).mean(axis=1)
+        for name, forecast in forecasts.items()
+        if len(forecast.mean) == len(actual)
+    }
+    gain_vs_twin = gain_over(losses["student"], losses["twin"], hours, seed=seed)
+    metrics = {name: score(forecast, actual) for name, forecast in forecasts.items() if name in losses}
+    leaks = _guard(readings, spec, exported, features, seed)
+    folder = run_folder(home(), run.run_id, "evaluation")
+    by_lead = {name: score_by_lead(forecasts[name], actual) for name in losses}
+    with folder_written_whole(folder) as part:
+        plots = _plots(learning, test, forecasts, by_lead, actual, features, chosen, teacher, students)
+        for name, figure in plots.items():
+            figure.savefig(part / f"{name}.png")
+        write_json(part / "by_lead.json", by_lead)
+        digest = file_digest(part / "by_lead.json")
+    _log(run, metrics, by_lead, gain_vs_twin, validation_crps, folder)
+    get_run_logger().info(
+        "%s: student %.4f, twin %.4f CRPS on %d test windows; leak guard: %d forecasts, no trace",
+        features.task, metrics["student"]["crps"], metrics["twin"]["crps"], len(test), leaks.checked,
+    )  # fmt: skip
+    return EvaluationManifest(
+        folder=folder,
+        digest=digest,
+        metrics=metrics,
+        validation_crps=validation_crps,
+        gain_vs_twin=gain_vs_twin.as_dict(),
+        gain_vs_champion=gain_vs_champion.as_dict() if gain_vs_champion else None,
+        champion_version=champion[0] if champion else None,
+        beats_champion=gain_vs_champion.low > 0 if gain_vs_champion else None,
+        chosen=chosen,
+        leak_guard={"passed": leaks.passed, "checked": leaks.checked},
+    )
+
+
+def _actual(learning: Task, origins: Tensor) -> np.ndarray:
+    future = gather_future(learning.panel.observed[:, :1], origins, learning.horizon)
+    return future.squeeze(-1).numpy().astype(np.float64)
+
+
+def _forecast(student: Student, learning: Task, origins: Tensor) -> Forecasts:
+    observed = gather_past(learning.panel.observed, origins, student.card["lookback_hours"])
+    known = gather_future(learning.panel.known, origins, learning.horizon)
+    return forecast_windows(student, observed.numpy(), known.numpy())
+
+
+def _teacher_forecast(
+    teacher: TrainedManifest, learning: Task, origins: Tensor, recipe: Recipe, seed: int
+) -> Forecasts:
+    network = load_network(teacher.folder, learning.panel.observed.device)
+    probabilities = soft_labels(network, learning, origins, recipe, seed=seed).exp()
+    edges = learning.edges()
+    quantiles = quantiles_of(probabilities, edges, edges.new_tensor(QUANTILE_LEVELS))
+    return Forecasts(mean_of(probabilities, edges).numpy().astype(np.float64), quantiles.numpy().astype(np.float64))
+
+
+def _champion(name: str) -> tuple[str, Student] | None:
+    """The present champion's version and its student, or None."""
+    try:
+        version = client().get_model_version_by_alias(name, "champion")
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}", dst_path=folder)
+        return str(version.version), load_student(Path(path) / "artifacts" / "export")
+
+
+def _against_champion(
+    champion: Student,
+    candidate: Forecasts,
+    learning: Task,
+    test: Tensor,
+    features: FeaturesManifest,
+    forecasts: dict[str, Forecasts],
+    seed: int,
+) -> Gain | None:
+    """The candidate's gain on the test windows after the end of all that either has seen; None without any.
+
+    The champion's forecasts are put beside the others where it can forecast all windows.
+    """
+    lookback = champion.card["lookback_hours"]
+    seen = max(champion.trained_until, features.validation.end_utc)
+    after = learning.panel.hour[test] >= int(seen.timestamp() // 3600)
+    everything = Span(dt.datetime(1970, 1, 1, tzinfo=dt.UTC), features.test.end_utc)
+    possible = window_origins(learning.panel, everything, lookback=lookback, horizon=learning.horizon)
+    usable = after & torch.isin(test, possible)
+    if champion.card["horizon_hours"] != learning.horizon or not usable.any():
+        return None
+    theirs = _forecast(champion, learning, test[usable])
+    if usable.all():
+        forecasts["champion"] = theirs
+    actual = _actual(learning, test[usable])
+    keep = usable.numpy()
+    ours = Forecasts(candidate.mean[keep], candidate.quantiles[keep])
+    our_loss, their_loss = (crps(forecast, actual).mean(axis=1) for forecast in (ours, theirs))
+    return gain_over(our_loss, their_loss, learning.panel.hour[test[usable]].numpy(), seed=seed)
+
+
+def _guard(
+    readings: ReadingsManifest,
+    spec: DatasetSpec,
+    exported: dict[str, Student],
+    features: FeaturesManifest,
+    seed: int,
+) -> LeakReport:
+    """Check both exported students from the raw readings on, at issue times spread over the test part."""
+    start, end = features.test.start_utc, features.test.end_utc
+    reach = dt.timedelta(hours=features.lookback_hours) + dt.timedelta(days=2)
+    raw = pl.scan_parquet(readings.path).filter(pl.col("time_utc").is_between(start - reach, end)).collect()
+    name = raw["series_id"].unique(maintain_order=True)[0]
+    one = raw.filter(pl.col("series_id") == name)
+    times = _clean_issue_times(one, spec, features)
+    checked, faults = 0, []
+    for label, student in exported.items():
+
+        def forecast(table: pl.DataFrame, issued: list[dt.datetime], student: Student = student) -> np.ndarray:
+            return forecast_readings(student, table, spec, issued).quantiles
+
+        report = check_leaks(forecast, one, spec, times, seed=seed)
+        checked += report.checked
+        faults += [f"{label}: {fault}" for fault in report.faults]
+    found = LeakReport(checked, tuple(faults))
+    found.require()
+    return found
+
+
+def _clean_issue_times(one: pl.DataFrame, spec: DatasetSpec, features: FeaturesManifest) -> list[dt.datetime]:
+    """Issue times whose lookback (and the day before it) holds no masked reading, spread over the test part.
+
+    Where readings were masked, a changed neighbour may unmask them: there a difference would be no leak.
+    """
+    table = clean(one.sort(KEY), spec)
+    full = spec.readings_per_hour
+    hours = (
+        table.group_by(pl.col("time_utc").dt.truncate("1h"))
+        .agg(good=pl.all_horizontal(pl.col(spec.names()).is_not_null()).sum() == full)
+        .sort("time_utc")
+    )
+    needed = features.lookback_hours + 24
+    run = hours.with_columns(good=pl.col("good").cast(pl.Int64).rolling_sum(needed).shift(1) == needed)
+    inside = pl.col("time_utc").is_between(
+        features.test.start_utc + dt.timedelta(hours=features.lookback_hours),
+        features.test.end_utc - dt.timedelta(hours=features.horizon_hours),
+    )
+    times = run.filter(pl.col("good") & inside)["time_utc"].to_list()
+    step = max(1, len(times) // LEAK_TIMES)
+    return times[step // 2 :: step][:LEAK_TIMES]
+
+
+def _plots(
+    learning: Task,
+    test: Tensor,
+    forecasts: dict[str, Forecasts],
+    by_lead: dict[str, list[dict[str, float]]],
+    actual: np.ndarray,
+    features: FeaturesManifest,
+    chosen: str,
+    teacher: TrainedManifest,
+    students: TrainedManifest,
+) -> dict[str, Figure]:
+    rows = _consecutive(test.numpy(), learning.horizon)
+    times = [
+        dt.datetime.fromtimestamp(int(learning.panel.hour[test[row]] + lead) * 3600, dt.UTC)
+        for row in rows
+        for lead in range(learning.horizon)
+    ]
+    fan = Forecasts(
+        forecasts[chosen].mean[rows].reshape(1, -1),
+        forecasts[chosen].quantiles[rows].reshape(1, len(times), -1),
+    )
+    issued = "every hour" if learning.horizon == 1 else f"every {learning.horizon} h"
+    return {
+        "forecast": plot_fan(
+            times,
+            fan,
+            actual[rows].reshape(-1),
+            label=features.target,
+            unit=features.unit,
+            title=f"{features.task}: the {chosen}'s forecasts, issued {issued}",
+        ),
+        "reliability": plot_reliability(
+            {name: reliability(f, actual) for name, f in forecasts.items() if name in by_lead}
+        ),
+        "skill": plot_skill(
+            by_lead,
+            reference=next(name for name in by_lead if name.startswith("seasonal_naive") or name == "twin"),
+        ),
+        "losses": plot_losses(read_json(teacher.folder / "history.json") | read_json(students.folder / "history.json")),
+    }
+
+
+def _consecutive(test: np.ndarray, horizon: int) -> list[int]:
+    """Windows of the test part that follow each other without a gap, from its middle on, for about a week."""
+    place = {int(origin): row for row, origin in enumerate(test)}
+    best: list[int] = []
+    for start in range(len(test) // 2, len(test), 24):
+        rows: list[int] = []
+        origin = int(test[start])
+        while origin in place and len(rows) * horizon < FAN_HOURS:
+            rows.append(place[origin])
+            origin += horizon
+        if len(rows) > len(best):
+            best = rows
+        if len(best) * horizon >= FAN_HOURS:
+            break
+    return best
+
+
+def _log(
+    run: RunManifest,
+    metrics: dict[str, dict[str, float]],
+    by_lead: dict[str, list[dict[str, float]]],
+    gain: Gain,
+    validation_crps: dict[str, float],
+    folder: Path,
+) -> None:
+    figures = {f"{name}.{metric}": value for name, values in metrics.items() for metric, value in values.items()}
+    figures |= {f"gain_vs_twin.{name}": value for name, value in gain.as_dict().items()}
+    figures |= {f"validation.{name}.crps": value for name, value in validation_crps.items()}
+    log_figures(run.run_id, figures)
+    for name, run_id in run.children.items():
+        own = dict(metrics[name])
+        if name in validation_crps:
+            own["validation.crps"] = validation_crps[name]
+        log_figures(run_id, own)
+    client().log_artifacts(run.run_id, str(folder), "evaluation")

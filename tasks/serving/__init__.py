@@ -1,0 +1,1 @@
+"""What is stored inside a registered model."""

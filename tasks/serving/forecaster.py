@@ -1,0 +1,177 @@
+"""The registered model: MLflow stores this file beside the ONNX graph and runs it wherever the model is loaded.
+
+It stands alone: mlflow, onnxruntime and what they bring, nothing else. One call takes the hourly values of one or more
+series and gives the forecast of each, from the hour after its last row on:
+
+    series_id  time_utc             <observed columns>
+    home       2010-11-19 21:00:00  1.42                 the lookback's first hour
+    ...
+    home       2010-11-26 20:00:00  0.93                 its last
+
+Columns that are known ahead of time, where the student has any, need `horizon_hours` further rows in which the
+observed columns are null.
+"""
+
+import datetime as dt
+import json
+import zoneinfo
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelConfig, set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
+from pydantic import BaseModel, create_model
+
+CONFIG = ModelConfig(development_config={"observed": ["value"], "known_future": []})
+OBSERVED: list[str] = list(CONFIG.get("observed"))
+KNOWN_FUTURE: list[str] = list(CONFIG.get("known_future"))
+COLUMNS = ["series_id", "time_utc", *OBSERVED, *KNOWN_FUTURE]
+
+
+class _Row(BaseModel):
+    """A row as it came: MLflow reads the signature off the fields, and `predict` checks the table as a whole.
+
+    MLflow drops columns that a plain signature does not name before a model sees them. Read this way, they arrive, and
+    what is wrong is told in our words.
+    """
+
+    def __init__(self, **data: Any) -> None:
+        object.__setattr__(self, "__dict__", data)
+        object.__setattr__(self, "__pydantic_fields_set__", set(data))
+        object.__setattr__(self, "__pydantic_extra__", None)
+        object.__setattr__(self, "__pydantic_private__", None)
+
+
+VALUES: dict[str, Any] = dict.fromkeys([*OBSERVED, *KNOWN_FUTURE], (float, ...))
+HourlyRow = create_model(
+    "HourlyRow",
+    __base__=_Row,
+    series_id=(str, ...),
+    time_utc=(dt.datetime, ...),
+    **VALUES,
+)
+
+
+def _refuse(sentence: str) -> MlflowException:
+    return MlflowException(sentence, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _table(rows: list[Any]) -> pd.DataFrame:
+    """The rows as a table with exactly the columns in their order, or a refusal that names what is wrong."""
+    if not rows:
+        raise _refuse("the input has no rows")
+    names = list(dict.fromkeys(name for row in rows for name in vars(row)))
+    missing = [name for name in COLUMNS if name not in names]
+    extra = [name for name in names if name not in COLUMNS]
+    if missing:
+        raise _refuse(f"column {', '.join(missing)} is missing; needed are {', '.join(COLUMNS)}")
+    if extra:
+        raise _refuse(f"column {', '.join(extra)} is unknown; needed are {', '.join(COLUMNS)} and no others")
+    if names != COLUMNS:
+        raise _refuse(f"the columns stand as {', '.join(names)}; needed is the order {', '.join(COLUMNS)}")
+    table = pd.DataFrame([{name: getattr(row, name, None) for name in COLUMNS} for row in rows], columns=COLUMNS)
+    if table["series_id"].isna().any():
+        raise _refuse(f"column series_id is null in row {int(table['series_id'].isna().argmax()) + 1}")
+    try:
+        table["time_utc"] = pd.to_datetime(table["time_utc"], utc=True).astype("datetime64[ns, UTC]")
+    except (ValueError, TypeError) as error:
+        raise _refuse(f"column time_utc holds what is no time: {error}") from None
+    for name in COLUMNS[2:]:
+        try:
+            table[name] = pd.to_numeric(table[name]).astype("float64")
+        except (ValueError, TypeError):
+            raise _refuse(f"column {name} holds what is no number") from None
+    return table
+
+
+class Forecaster(PythonModel):
+    """The student behind MLflow's border."""
+
+    def load_context(self, context: Any) -> None:
+        """Read graph and card."""
+        folder = Path(context.artifacts["student"])
+        self.card = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        graph = (folder / "student.onnx").read_bytes()
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def predict(  # type: ignore[override]  # MLflow itself allows to leave out `context`
+        self, model_input: list[HourlyRow], params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Forecast each series from the hour after its last observed one.
+
+        Returns one row a series and target hour: series_id, issue_time_utc, time_utc, lead_hours, mean, q01 … q99, in
+        the target's unit. Raises MlflowException with a sentence where the input is not what it needs.
+        """
+        table = _table(model_input)
+        windows = [self._window(str(name), part) for name, part in table.groupby("series_id", sort=False)]
+        mean, quantiles = self.session.run(
+            None,
+            {
+                "observed": np.stack([window[1] for window in windows]),
+                "known": np.stack([window[2] for window in windows]),
+            },
+        )
+        parts = []
+        for row, (name, _, _, ahead) in enumerate(windows):
+            named = {
+                f"q{round(level * 100):02d}": quantiles[row, :, place]
+                for place, level in enumerate(self.card["quantile_levels"])
+            }
+            head = {
+                "series_id": name,
+                "issue_time_utc": ahead[0],
+                "time_utc": ahead,
+                "lead_hours": range(1, len(ahead) + 1),
+            }
+            parts.append(pd.DataFrame({**head, "mean": mean[row], **named}))
+        return pd.concat(parts, ignore_index=True)
+
+    def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:
+        """One series' rows as (name, observed, known, target hours), or a refusal that names the row and the rule."""
+        lookback, horizon = self.card["lookback_hours"], self.card["horizon_hours"]
+        rows = lookback + (horizon if KNOWN_FUTURE else 0)
+        times = pd.DatetimeIndex(part["time_utc"])
+        if times.isna().any():
+            raise _refuse(f"series {name}: column time_utc is null in row {int(times.isna().argmax()) + 1}")
+        wrong = np.flatnonzero(np.diff(times.as_unit("s").asi8) != 3600)
+        if len(wrong):
+            at, before = times[wrong[0] + 1], times[wrong[0]]
+            raise _refuse(
+                f"series {name}: {at:%Y-%m-%d %H:%M} follows {before:%Y-%m-%d %H:%M}; each row must be one hour after "
+                "the row before it"
+            )
+        if len(part) != rows:
+            raise _refuse(f"series {name}: {len(part)} rows, and {rows} consecutive hours are needed")
+        if (times != times.floor("h")).any():
+            raise _refuse(f"series {name}: {times[0]:%Y-%m-%d %H:%M:%S} is no full hour")
+        for columns, some in ((OBSERVED, part.iloc[:lookback]), (KNOWN_FUTURE, part.iloc[lookback:])):
+            for column in columns:
+                bad = ~np.isfinite(some[column].to_numpy())
+                if bad.any():
+                    when = some["time_utc"].iloc[int(bad.argmax())]
+                    raise _refuse(
+                        f"series {name}: column {column} is null at {when:%Y-%m-%d %H:%M}; no value may be null"
+                    )
+        ahead = pd.date_range(times[lookback - 1] + pd.Timedelta(hours=1), periods=horizon, freq="h")
+        local = ahead.tz_convert(zoneinfo.ZoneInfo(self.card["timezone"]))
+        last_year = self.card["holidays_until_year"]
+        if last_year is not None and int(local[-1].year) > last_year:
+            raise _refuse(f"series {name}: the model's public holidays end with {last_year}; retrain it")
+        free = set(self.card["holidays"])
+        calendar = np.stack(
+            [local.hour, local.dayofweek, [day.isoformat() in free for day in local.date]], axis=1
+        ).astype(np.float32)
+        known = part[KNOWN_FUTURE].iloc[lookback:].to_numpy(dtype=np.float32) if KNOWN_FUTURE else calendar[:, :0]
+        observed = part[OBSERVED].iloc[:lookback].to_numpy(dtype=np.float32)
+        return name, observed, np.concatenate([calendar, known], axis=1), ahead
+
+
+set_model(Forecaster())

@@ -1,0 +1,178 @@
+"""MLflow by explicit run ids: one parent run a retrain, with a child each for teacher, student and twin.
+
+A run is found again by its key, the digest of parameters, spec and code: what was interrupted is continued, what was
+finished is left alone and a new run is made. A lock that dies with its process tells the two living runs apart.
+"""
+
+import fcntl
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import get_run_context
+
+from schemas.manifests import RunManifest
+from schemas.parameters import RetrainParameters
+from tasks.home import home
+from tutelage.dataset import DatasetSpec
+from tutelage.errors import BusyError
+from tutelage.files import core_digest, value_digest
+
+CHILDREN = ("teacher", "student", "twin")
+KEY_TAG = "tutelage.key"
+
+
+def client() -> MlflowClient:
+    """A client of the tracking server that MLFLOW_TRACKING_URI names."""
+    return MlflowClient(mlflow.get_tracking_uri())
+
+
+def work_key(parameters: RetrainParameters, spec: DatasetSpec) -> str:
+    """What identifies a retrain: the same parameters, spec and code are the same work."""
+    return value_digest(
+        {
+            "parameters": parameters.model_dump(mode="json"),
+            "spec": spec.model_dump(mode="json"),
+            "core": core_digest(),
+        }
+    )
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted names: recipe.views.future_sigma."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+@contextmanager
+def _alone(key: str) -> Iterator[None]:
+    """Hold the lock of a piece of work; it goes with this process, however that ends.
+
+    Raises BusyError where another living process holds it.
+    """
+    path = home() / "locks" / f"{key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BusyError("a retrain with the same parameters is already running here; wait for it") from None
+        yield
+
+
+def _is_abandoned(run: Run) -> bool:
+    """Whether a run of this machine that says RUNNING has no living process."""
+    if run.data.tags.get("tutelage.host") != socket.gethostname():
+        return False
+    try:
+        with _alone(run.data.tags.get(KEY_TAG, run.info.run_id)):
+            return True
+    except BusyError:
+        return False
+
+
+def _experiment(name: str) -> str:
+    """The experiment's id; with files as the store, its artifacts go under `home()`."""
+    found = client().get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    local = mlflow.get_tracking_uri().startswith(("sqlite:", "file:"))
+    location = (home() / "mlflow-artifacts" / name).as_uri() if local else None
+    return client().create_experiment(name, artifact_location=location)
+
+
+def _search(experiment_id: str, condition: str) -> list[Run]:
+    return list(client().search_runs([experiment_id], condition, max_results=100))
+
+
+def _start(experiment_id: str, name: str, tags: dict[str, str]) -> str:
+    run = client().create_run(experiment_id, run_name=name, tags=tags)
+    return str(run.info.run_id)
+
+
+@task(name="open run", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+def open_run(parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> RunManifest:
+    """Continue this work's unfinished MLflow run, or start one, with its children and parameters."""
+    key = work_key(parameters, spec)
+    experiment_id = _experiment(parameters.task)
+    for run in _search(experiment_id, "attributes.status = 'RUNNING'"):
+        if run.data.tags.get(KEY_TAG) != key and _is_abandoned(run):
+            client().set_terminated(run.info.run_id, "KILLED")
+    unfinished = [
+        run
+        for run in _search(experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'retrain'")
+        if run.info.status != "FINISHED"
+    ]
+    tags = {KEY_TAG: key, "tutelage.host": socket.gethostname(), "git_commit": commit}
+    if unfinished:
+        run_id = unfinished[0].info.run_id
+        client().update_run(run_id, status="RUNNING")
+    else:
+        run_id = _start(
+            experiment_id, f"{parameters.task} seed {parameters.seed}", tags | {"tutelage.stage": "retrain"}
+        )
+    context = get_run_context()
+    flow_run_id = str(getattr(getattr(context, "task_run", None), "flow_run_id", None) or "")
+    client().set_tag(run_id, "prefect.flow_run_id", flow_run_id)
+    client().set_tag(run_id, "spec_digest", value_digest(spec.model_dump(mode="json")))
+    for name, value in flat(parameters.model_dump(mode="json")).items():
+        client().log_param(run_id, name, value)
+    children = {}
+    have = {r.data.tags["tutelage.stage"]: r for r in _search(experiment_id, f"tags.`mlflow.parentRunId` = '{run_id}'")}
+    for name in CHILDREN:
+        if name in have:
+            children[name] = have[name].info.run_id
+            continue
+        child_tags = tags | {"mlflow.parentRunId": run_id, "tutelage.stage": name}
+        children[name] = _start(experiment_id, f"{parameters.task} {name}", child_tags)
+    return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children=children)
+
+
+@contextmanager
+def tracked(parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> Iterator[RunManifest]:
+    """One retrain's MLflow runs: FINISHED when the block ends well, FAILED when it does not.
+
+    Raises BusyError where another living process does the same work.
+    """
+    with _alone(work_key(parameters, spec)):
+        run = open_run(parameters, spec, commit)
+        try:
+            yield run
+        except BaseException:
+            _end(run, "FAILED")
+            raise
+        _end(run, "FINISHED")
+
+
+def _end(run: RunManifest, status: str) -> None:
+    for run_id in (*run.children.values(), run.run_id):
+        client().set_terminated(run_id, status)
+
+
+def log_history(run_id: str, rows: list[dict[str, float]]) -> None:
+    """Log an epoch's figures once: rows at or before the last logged step are left out, so a retry repeats nothing."""
+    if not rows:
+        return
+    names = [name for name in rows[0] if name != "epoch"]
+    logged = [metric.step for metric in client().get_metric_history(run_id, names[0])]
+    last = max(logged, default=0)
+    now = mlflow.utils.time.get_current_time_millis()
+    fresh = [Metric(n, row[n], now, int(row["epoch"])) for row in rows if row["epoch"] > last for n in names]
+    for start in range(0, len(fresh), 900):
+        client().log_batch(run_id, metrics=fresh[start : start + 900])
+
+
+def log_figures(run_id: str, figures: dict[str, float]) -> None:
+    """Log final figures once: those that the run has already are left as they are."""
+    have = client().get_run(run_id).data.metrics
+    for name, value in figures.items():
+        if name not in have:
+            client().log_metric(run_id, name, value)

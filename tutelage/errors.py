@@ -1,0 +1,35 @@
+"""What can go wrong, as a tree.
+
+TutelageError
+├── SpecError        a dataset spec or a recipe can't be used
+├── DataError        readings can't be used
+│   └── QualityError they break the spec's tolerances
+├── LeakError        a forecast changes with what a student must not see
+└── BusyError        the same retrain is already running
+
+None of these is cured by trying again: the pipeline spends no retry on them.
+"""
+
+
+class TutelageError(Exception):
+    """The root: a fault of the input or the configuration, told in a sentence for its reader."""
+
+
+class SpecError(TutelageError):
+    """A dataset spec, a recipe or a set of parameters can't be used."""
+
+
+class DataError(TutelageError):
+    """Readings can't be used: the file, the columns or the times are not what the spec says."""
+
+
+class QualityError(DataError):
+    """More rows break a rule than the dataset spec tolerates."""
+
+
+class LeakError(TutelageError):
+    """A forecast depends on something that its student must not see."""
+
+
+class BusyError(TutelageError):
+    """A living process is already working on the same retrain."""

@@ -1,0 +1,97 @@
+"""Files that are whole or absent: content digests, and writing by temporary name, then rename."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def value_digest(value: Any) -> str:
+    """SHA-256 of a JSON-like value, independent of the order of its keys, as hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@cache
+def core_digest() -> str:
+    """SHA-256 over the source of this package: what was computed by other code has another digest."""
+    root = Path(__file__).parent
+    return value_digest({str(p.relative_to(root)): file_digest(p) for p in sorted(root.rglob("*.py"))})
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, delete it otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; rename it to `path` when the block ends well, delete it otherwise.
+
+    Where `path` exists already, it is replaced: its content follows from its name or from its stage's inputs.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    try:
+        yield part
+        part.chmod(0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+            path.replace(old)
+            part.replace(path)
+            shutil.rmtree(old)
+        else:
+            part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with written_whole(path) as part:
+        part.write_text(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a value from JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_table(table: pl.DataFrame, folder: Path) -> tuple[Path, str]:
+    """Write a table as parquet under the digest of its own bytes; return the path and the digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".table.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        table.write_parquet(part, compression="zstd", compression_level=1)
+        digest = file_digest(part)
+        path = folder / f"{digest}.parquet"
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path, digest

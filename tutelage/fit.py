@@ -1,0 +1,199 @@
+"""The training loop: early stopping and best weights by member, and a checkpoint that a killed run goes on from.
+
+A run that is interrupted and goes on from its checkpoint ends with the same weights, bit for bit on a CPU, as one that
+was never interrupted: optimiser, random states and history are all part of the checkpoint.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tutelage.errors import TutelageError
+from tutelage.files import written_whole
+from tutelage.networks import Forecaster
+from tutelage.recipe import Budget
+
+BatchLoss = Callable[[Forecaster, Int64[Tensor, " batch"]], Float[Tensor, " members"]]
+"""(network, origins of a batch) → one loss a member."""
+
+
+@dataclass
+class Progress:
+    """Where a training run stands; all per-member lists have one value a member.
+
+    history: one entry an epoch, with the mean training loss and the validation loss of each member
+    """
+
+    epoch: int = 0
+    best_loss: list[float] = field(default_factory=list)
+    best_epoch: list[int] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    done: bool = False
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`: CUDA where there is one, else MPS, else the CPU; or the named one.
+
+    Raises TutelageError where the named device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if name not in there or not there[name]():
+        raise TutelageError(f"device {name!r} is not available here; auto, cpu and what torch finds are")
+    return torch.device(name)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a block with torch's random state set from `seed`, and put the caller's state back afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _autocast(device: torch.device) -> Any:
+    """bf16 where the device is made for it; parameters and optimiser stay in float32."""
+    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def save_checkpoint(
+    path: Path,
+    network: Forecaster,
+    best: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Write weights, best weights, optimiser and random states as safetensors with the progress as JSON meta."""
+    device = next(network.parameters()).device
+    tensors = {f"weights.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in best.items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{k}": v for k, v in state.items()}
+    tensors |= {f"random.{k}": v for k, v in _random_states(device).items()}
+    with written_whole(path) as part:
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+            part,
+            metadata={"progress": json.dumps(vars(progress))},
+        )
+
+
+def load_checkpoint(
+    path: Path, network: Forecaster, best: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> Progress:
+    """Put a checkpoint's state into network, best weights, optimiser and torch's random state."""
+    with safe_open(path, "pt") as file:
+        progress = Progress(**json.loads(file.metadata()["progress"]))
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a safe_open is no dict
+    network.load_state_dict({k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")})
+    best.update({k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")})
+    device = next(network.parameters()).device
+    for name, value in best.items():
+        best[name] = value.to(device)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    return progress
+
+
+def _train_epoch(
+    network: Forecaster, optimiser: torch.optim.Optimizer, loss: BatchLoss, origins: Tensor, batch_size: int
+) -> Tensor:
+    """One pass over the windows in random order; the mean loss a member, still on the device."""
+    network.train()
+    order = origins[torch.randperm(len(origins)).to(origins.device)]
+    total = torch.zeros(network.members, device=origins.device)
+    batches = order.split(batch_size)
+    for batch in batches:
+        optimiser.zero_grad(set_to_none=True)
+        with _autocast(origins.device):
+            losses = loss(network, batch)
+        losses.sum().backward()
+        optimiser.step()
+        total += losses.detach() * len(batch)  # no host sync here: the value is read once an epoch
+    return total / len(origins)
+
+
+def _keep_best(network: Forecaster, best: dict[str, Tensor], progress: Progress, validation: list[float]) -> None:
+    """Note, member by member, the weights that are better on validation than all before."""
+    better = [now < before for now, before in zip(validation, progress.best_loss, strict=True)]
+    chosen = torch.tensor(better, device=next(network.parameters()).device)
+    for name, value in network.named_parameters():
+        best[name] = torch.where(chosen.view(-1, 1, 1), value.detach(), best[name])
+    for member, improved in enumerate(better):
+        if improved:
+            progress.best_loss[member] = validation[member]
+            progress.best_epoch[member] = progress.epoch
+
+
+def fit(
+    network: Forecaster,
+    loss: BatchLoss,
+    origins: Int64[Tensor, " windows"],
+    validation_loss: Callable[[Forecaster], Float[Tensor, " members"]],
+    budget: Budget,
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 5,
+    on_epoch: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Train all members until each has gone `patience` epochs without a better validation loss, or the epochs end.
+
+    Afterwards the network holds, member by member, the weights of its best epoch. Where `checkpoint` names a file, the
+    state is written there every `checkpoint_every` epochs and at the end, and a state found there is gone on from.
+    `on_epoch` is called after each epoch, after its checkpoint where there is one, and once for a checkpoint found.
+
+    Raises TutelageError where a loss is not finite.
+    """
+    optimiser = torch.optim.AdamW(network.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay)
+    best = {name: value.detach().clone() for name, value in network.named_parameters()}
+    progress = Progress(best_loss=[float("inf")] * network.members, best_epoch=[0] * network.members)
+    if checkpoint is not None and checkpoint.exists():
+        progress = load_checkpoint(checkpoint, network, best, optimiser)
+        on_epoch(progress)
+    while not progress.done:
+        trained = _train_epoch(network, optimiser, loss, origins, budget.batch_size)
+        network.eval()
+        with torch.no_grad(), _autocast(origins.device):
+            validated = validation_loss(network)
+        progress.epoch += 1
+        train_now, validation_now = torch.stack([trained, validated.float()]).tolist()
+        if not all(map(torch.isfinite, torch.tensor(train_now + validation_now))):
+            raise TutelageError(f"training diverged: a loss of epoch {progress.epoch} is not finite")
+        _keep_best(network, best, progress, validation_now)
+        progress.history.append({"epoch": progress.epoch, "train": train_now, "validation": validation_now})
+        waited = progress.epoch - max(progress.best_epoch)
+        progress.done = waited >= budget.patience or progress.epoch >= budget.epochs
+        if checkpoint is not None and (progress.done or progress.epoch % checkpoint_every == 0):
+            save_checkpoint(checkpoint, network, best, optimiser, progress)
+        on_epoch(progress)
+    network.load_state_dict(network.state_dict() | best)
+    network.eval()
+    return progress

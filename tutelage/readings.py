@@ -1,0 +1,112 @@
+"""From a source's files to one table of readings in our names, keyed by (series_id, time_utc)."""
+
+import datetime as dt
+from pathlib import Path
+
+import polars as pl
+
+from tutelage.dataset import DatasetSpec
+from tutelage.errors import DataError
+
+KEY = ["series_id", "time_utc"]
+
+
+def _scan(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
+    """One file, all columns as they stand; a CSV's as text, so that a bad value is found and not guessed at."""
+    if spec.source.format == "parquet":
+        return pl.scan_parquet(path)
+    return pl.scan_csv(
+        path,
+        separator=spec.source.separator,
+        null_values=list(spec.source.null_values),
+        infer_schema=False,
+    )
+
+
+def _check_columns(scan: pl.LazyFrame, path: Path, spec: DatasetSpec) -> None:
+    wanted = [*spec.timestamp.columns, *(column.source for column in spec.columns)]
+    wanted += [spec.series_column] if spec.series_column else []
+    have = scan.collect_schema().names()
+    absent = [name for name in wanted if name not in have]
+    if absent:
+        raise DataError(f"{path.name}: column {', '.join(absent)} is not there; the file has {', '.join(have)}")
+
+
+def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr]:
+    """The measured columns as float64 under our names; a text that is no number becomes null and is counted."""
+    schema = scan.collect_schema()
+    expressions = []
+    for column in spec.columns:
+        dtype = schema[column.source]
+        if not (dtype == pl.String or dtype.is_numeric()):
+            raise DataError(f"{path.name}: column {column.source} holds {dtype}, not numbers")
+        value = pl.col(column.source)
+        value = value.str.strip_chars() if dtype == pl.String else value
+        value = value.cast(pl.Float64, strict=False)
+        expressions.append(pl.when(value.is_finite()).then(value).alias(column.name))
+    return expressions
+
+
+def _local_time(scan: pl.LazyFrame, spec: DatasetSpec) -> pl.Expr:
+    """The time as the source's clock shows it, without a zone; null where it can't be read."""
+    columns = spec.timestamp.columns
+    dtype = scan.collect_schema()[columns[0]]
+    if isinstance(dtype, pl.Datetime):
+        zoned = pl.col(columns[0])
+        if dtype.time_zone is not None:
+            zoned = zoned.dt.convert_time_zone(spec.timestamp.timezone).dt.replace_time_zone(None)
+        return zoned.cast(pl.Datetime("us"))
+    text = pl.concat_str([pl.col(name).str.strip_chars() for name in columns], separator=" ")
+    return text.str.to_datetime(spec.timestamp.format, time_unit="us", strict=False)
+
+
+def to_utc(local: str, zone: str) -> pl.Expr:
+    """A local clock's times as UTC: the hour that the clock skips is null, the one that it repeats is told by order.
+
+    The first row of a series with an ambiguous time is taken as the earlier one (summer time), a second as the later.
+    """
+    first = pl.int_range(pl.len()).over("series_id", local) == 0
+    return (
+        pl.col(local)
+        .dt.replace_time_zone(
+            zone,
+            ambiguous=pl.when(first).then(pl.lit("earliest")).otherwise(pl.lit("latest")),
+            non_existent="null",
+        )
+        .dt.convert_time_zone("UTC")
+    )
+
+
+def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | None = None) -> pl.DataFrame:
+    """Read a source into one table: series_id, time_utc (the reading's start), then the spec's columns as float64.
+
+    Rows stand in the order of the source; nothing is repaired or dropped here, but a reading that was not complete at
+    `as_of` (UTC) is not read. A time that can't be read is null.
+
+    Raises DataError with a sentence that names the file and the column where a column is missing or holds no numbers,
+    and where no reading is left.
+    """
+    parts = []
+    for path in files:
+        try:
+            scan = _scan(path, spec)
+            _check_columns(scan, path, spec)
+            series = pl.col(spec.series_column).cast(pl.String) if spec.series_column else pl.lit(spec.name)
+            parts.append(
+                scan.select(
+                    series.alias("series_id"),
+                    _local_time(scan, spec).alias("local"),
+                    *_measured(path, scan, spec),
+                ).collect()
+            )
+        except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
+            raise DataError(f"{path.name} can't be read as {spec.source.format}: {error}") from error
+    table = pl.concat(parts)
+    table = table.with_columns(to_utc("local", spec.timestamp.timezone).alias("time_utc"))
+    if as_of is not None:
+        # A time that can't be read is kept: its row must be counted, and it can inform nothing.
+        done = pl.col("time_utc") + spec.raw_step <= pl.lit(as_of).dt.convert_time_zone("UTC")
+        table = table.filter(done | pl.col("time_utc").is_null())
+    if table.is_empty():
+        raise DataError(f"{', '.join(p.name for p in files)}: no reading up to {as_of or 'the end'}")
+    return table.select(*KEY, *spec.names())

@@ -1,0 +1,59 @@
+"""How a pair of teacher and student is trained: the views, the networks, the loss and the budget, as plain values."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tutelage.dataset import Contract
+
+Width = Annotated[int, Field(ge=4, le=2048)]
+
+
+class Views(Contract):
+    """What the teacher sees and the student never will."""
+
+    future_sigma: float | None = Field(
+        2.0,
+        ge=0,
+        le=20,
+        description="Noise on the future values of the target, in standard deviations of the training part. "
+        "Empty: the teacher does not see the future.",
+    )
+    minutes_hours: int = Field(
+        3,
+        ge=0,
+        le=168,
+        description="Past hours whose raw readings the teacher sees. 0: none.",
+    )
+    auxiliary: bool = Field(True, description="The teacher sees the past of the privileged columns.")
+
+    @property
+    def any(self) -> bool:
+        """Whether the teacher sees anything that the student does not."""
+        return self.future_sigma is not None or self.minutes_hours > 0 or self.auxiliary
+
+
+class Budget(Contract):
+    """How long and how a network is trained. Student and twin share one budget."""
+
+    epochs: int = Field(150, ge=1, le=2000, description="At most so many passes over the training windows.")
+    patience: int = Field(15, ge=1, le=200, description="Passes without a better validation loss before stopping.")
+    batch_size: int = Field(128, ge=8, le=8192, description="Windows a step.")
+    learning_rate: float = Field(1e-3, gt=0, le=0.1, description="AdamW's step size.")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="AdamW's weight decay.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped while training.")
+
+
+class Recipe(Contract):
+    """Teacher, student and the distillation between them. The defaults are the lead of docs/method.md."""
+
+    views: Views = Field(Views(), description="What only the teacher sees.")
+    alpha: float = Field(0.9, ge=0, le=1, description="Weight of the teacher's soft labels; the truth has 1 - alpha.")
+    temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
+    bins: int = Field(32, ge=4, le=256, description="Quantile bins of the target: the classes of the forecast.")
+    teachers: int = Field(8, ge=1, le=64, description="Networks in the teacher's ensemble.")
+    teacher_width: Width = Field(128, description="Hidden units a layer, teacher.")
+    student_width: Width = Field(128, description="Hidden units a layer, student and twin.")
+    draws: int = Field(4, ge=1, le=64, description="Noise draws that a soft label is averaged over.")
+    teacher_budget: Budget = Field(Budget(), description="The teacher's training.")
+    student_budget: Budget = Field(Budget(), description="The student's and the twin's training.")

@@ -1,0 +1,54 @@
+"""Privileged views: what the teacher sees beside the student's window."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from tutelage.networks import Scaler, Scalers
+from tutelage.recipe import Views
+from tutelage.windows import Panel, gather_future, gather_past
+
+
+def privileged_width(panel: Panel, views: Views, *, lookback: int, horizon: int) -> int:
+    """Privileged values a window."""
+    future = horizon if views.future_sigma is not None else 0
+    minutes = min(views.minutes_hours, lookback) * panel.minutes.shape[1]
+    auxiliary = lookback * panel.auxiliary.shape[1] if views.auxiliary else 0
+    return future + minutes + auxiliary
+
+
+def _standardised(values: Tensor, scaler: Scaler) -> Tensor:
+    mean, std = (values.new_tensor(numbers) for numbers in (scaler.mean, scaler.std))
+    return ((values - mean) / std).nan_to_num(0.0)
+
+
+def privileged_values(
+    panel: Panel,
+    origins: Int64[Tensor, " windows"],
+    views: Views,
+    scalers: Scalers,
+    *,
+    lookback: int,
+    horizon: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "windows privileged"]:
+    """The views of the windows, standardised and side by side; a missing value is 0, its column's mean.
+
+    - future: the target over the horizon, with normal noise of `future_sigma`, drawn anew at each call
+    - high resolution: the raw readings of the last `minutes_hours`, as deviations from their hours' means
+    - auxiliary: the privileged columns over the lookback
+    """
+    parts = []
+    if views.future_sigma is not None:
+        target = Scaler(scalers.observed.mean[:1], scalers.observed.std[:1])
+        future = _standardised(gather_future(panel.observed[:, :1], origins, horizon), target)
+        noise = torch.randn(future.shape, generator=generator, device=generator.device).to(future.device)
+        parts.append(future + views.future_sigma * noise)
+    if views.minutes_hours:
+        minutes = gather_past(panel.minutes, origins, min(views.minutes_hours, lookback))
+        parts.append(_standardised(minutes.unsqueeze(-1), scalers.minutes))
+    if views.auxiliary:
+        parts.append(_standardised(gather_past(panel.auxiliary, origins, lookback), scalers.auxiliary))
+    if not parts:
+        return torch.zeros(len(origins), 0, device=panel.observed.device)
+    return torch.cat([part.flatten(1) for part in parts], dim=1)

@@ -1,0 +1,33 @@
+"""A trained network as a folder: weights as safetensors, all else as JSON."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from tutelage.distillation import describe
+from tutelage.files import read_json, write_json
+from tutelage.networks import Forecaster, Scaler, Scalers, Shape
+
+
+def save_network(network: Forecaster, scalers: Scalers, folder: Path, *, notes: dict[str, Any]) -> None:
+    """Write `weights.safetensors` and `network.json` into a folder. `notes` are kept beside the shape."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(tensors, folder / "weights.safetensors")
+    write_json(folder / "network.json", {**describe(network, scalers), "notes": notes})
+
+
+def load_network(folder: Path, device: torch.device) -> Forecaster:
+    """Read a network back, in evaluation mode, on a device."""
+    meta = read_json(folder / "network.json")
+    scalers = read_scalers(meta["scalers"])
+    network = Forecaster(Shape(**meta["shape"]), scalers, meta["members"])
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    return network.to(device).eval()
+
+
+def read_scalers(values: dict[str, Any]) -> Scalers:
+    """Scalers from plain values."""
+    return Scalers(**{name: Scaler(tuple(s["mean"]), tuple(s["std"])) for name, s in values.items()})
