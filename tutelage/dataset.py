@@ -9,7 +9,7 @@ import importlib.metadata
 import zoneinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -53,7 +53,7 @@ class Source(Contract):
     null_values: tuple[str, ...] = Field(("",), description="texts that mean: no value")
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _one_place(self) -> "Source":
         if (self.path is None) == (self.package is None):
             raise ValueError("give either path, or package and file")
         if (self.package is None) != (self.file is None):
@@ -81,7 +81,7 @@ class Column(Contract):
     maximum: float
 
     @model_validator(mode="after")
-    def _range(self) -> Self:
+    def _range(self) -> "Column":
         if not self.minimum < self.maximum:
             raise ValueError(f"minimum {self.minimum} is not below maximum {self.maximum}")
         return self
@@ -144,7 +144,7 @@ class DatasetSpec(Contract):
     quality: QualityRules = QualityRules()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "DatasetSpec":
         for what, values in {
             "name": [column.name for column in self.columns],
             "source": [column.source for column in self.columns],

@@ -6,7 +6,6 @@ target the `horizon` hours from t on. It is named by its origin: the panel's row
 
 import datetime as dt
 from dataclasses import dataclass, fields, replace
-from typing import Self
 
 import numpy as np
 import polars as pl
@@ -38,7 +37,7 @@ class Panel:
     series: Int64[Tensor, " hours"]
     hour: Int64[Tensor, " hours"]
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Panel":
         """The same panel, resident on a device."""
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 

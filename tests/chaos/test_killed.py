@@ -1,0 +1,78 @@
+"""Real processes, killed for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from schemas.parameters import RetrainParameters
+from tests.household import write_slice
+from tutelage.recipe import Budget, Recipe
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = """
+import json, sys
+from flows.retrain import retrain
+from schemas.parameters import RetrainParameters
+retrain(RetrainParameters.model_validate_json(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_retrain__goes_on_after_kill_9(tmp_path: Path) -> None:
+    name = write_slice(tmp_path / "datasets", name="killed", days=40)
+    patient = Budget(epochs=120, patience=120)
+    recipe = Recipe(teachers=8, bins=12, teacher_budget=patient, student_budget=Budget(epochs=5, patience=5))
+    parameters = RetrainParameters(
+        dataset=name, horizon_hours=1, lookback_hours=24, history_days=24, test_days=14, recipe=recipe, device="cpu"
+    )
+    environment = os.environ | {"TUTELAGE_HOME": str(tmp_path), "TUTELAGE_DATASETS": str(tmp_path / "datasets")}
+    for set_by_us in ("PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        environment.pop(set_by_us, None)
+    command = [sys.executable, "-c", COMMAND, parameters.model_dump_json()]
+
+    first = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 240
+    while not (checkpoints := list(tmp_path.glob("runs/*/teacher-*.safetensors"))):
+        assert first.poll() is None, first.stdout.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    first.stdout.close()
+    trained = _epochs(checkpoints[0])
+    assert 0 < trained < 120, "the kill came too late to show anything"
+
+    second = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    output = second.stdout + second.stderr
+    assert second.returncode == 0, output
+    for stage in ("ingest killed", "validate killed", "features killed-1h"):
+        assert f"Task run '{stage}' - Finished in state Cached" in output
+    assert f"killed-1h teacher: epoch {trained} of at most 120" in output, "it goes on from its checkpoint"
+    assert trained == 5 or "killed-1h teacher: epoch 5 of at most 120" not in output
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("killed-1h")
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["tutelage.stage"] for run in runs) == ["retrain", "student", "teacher", "twin"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    [teacher] = [run for run in runs if run.data.tags["tutelage.stage"] == "teacher"]
+    steps = [metric.step for metric in client.get_metric_history(teacher.info.run_id, "validation")]
+    assert steps == list(range(1, 121)), "each epoch stands in MLflow once"
+    assert len(client.search_model_versions("name = 'killed-1h'")) == 1
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def _epochs(checkpoint: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        return json.loads(file.metadata()["progress"])["epoch"]

@@ -1,0 +1,172 @@
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from tests.core.builders import CPU, small_network, synthetic_panel, task_of
+from tutelage.distillation import Task
+from tutelage.errors import TutelageError
+from tutelage.fit import Progress, choose_device, fit, save_checkpoint, seeded
+from tutelage.losses import hard_label_loss
+from tutelage.networks import Forecaster
+from tutelage.recipe import Budget
+
+BUDGET = Budget(epochs=6, patience=6, batch_size=8, learning_rate=0.02, dropout=0.3)
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return task_of(synthetic_panel([90]), train_hours=50)
+
+
+def losses(task: Task, origins: Tensor) -> Callable[[Forecaster], Tensor]:
+    return lambda network: hard_label_loss(network(*task.student_inputs(origins)), task.labels(origins))
+
+
+def train(task: Task, budget: Budget = BUDGET, *, seed: int = 0, **given: object) -> tuple[Forecaster, Progress]:
+    """Two members with dropout, from the seed's weights on and with the seed's batches."""
+    network = small_network(task, dropout=budget.dropout, seed=seed)
+    given.setdefault("validation_loss", losses(task, task.validation))
+    with seeded(seed, CPU):
+        progress = fit(
+            network,
+            given.pop("loss", lambda network, batch: losses(task, batch)(network)),
+            task.train,
+            budget=budget,
+            **given,
+        )
+    return network, progress
+
+
+@pytest.mark.parametrize("killed_after", [2, 3, 5])
+def test_fit__a_killed_run_ends_as_if_it_had_not_been(task: Task, tmp_path: Path, killed_after: int) -> None:
+    def kill(progress: Progress) -> None:
+        if progress.epoch == killed_after:
+            raise KilledError
+
+    path, seen = tmp_path / "state.safetensors", []
+    whole, expected = train(task)
+    with pytest.raises(KilledError):
+        train(task, checkpoint=path, checkpoint_every=2, on_epoch=kill)
+    resumed, progress = train(task, seed=7, checkpoint=path, on_epoch=lambda progress: seen.append(progress.epoch))
+    assert seen == list(range(killed_after // 2 * 2, 7))
+    assert vars(progress) == vars(expected)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_fit__a_finished_run_is_not_trained_again(task: Task, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    whole, expected = train(task, checkpoint=path)
+    again, progress = train(task, seed=7, checkpoint=path, loss=lambda network, batch: pytest.fail("it trained"))
+    assert vars(progress) == vars(expected)
+    for name, value in whole.named_parameters():
+        assert torch.equal(again.get_parameter(name), value), name
+
+
+def test_fit__each_member_gets_its_own_best_weights_back(task: Task) -> None:
+    validation = iter([[3.0, 3.0], [1.0, 4.0], [2.0, 2.0], [2.0, 1.0], [5.0, 5.0], [5.0, 0.5]])
+    network = small_network(task)
+    at_epoch: list[dict[str, Tensor]] = []
+    progress = fit(
+        network,
+        lambda network, batch: losses(task, batch)(network),
+        task.train,
+        lambda network: torch.tensor(next(validation)),
+        BUDGET,
+        on_epoch=lambda progress: at_epoch.append({k: v.clone() for k, v in network.state_dict().items()}),
+    )
+    assert (progress.best_epoch, progress.best_loss) == ([2, 6], [1.0, 0.5])
+    for name, weight in network.named_parameters():
+        assert torch.equal(weight[0], at_epoch[1][name][0])
+        assert torch.equal(weight[1], at_epoch[5][name][1])
+        assert not torch.equal(weight[0], at_epoch[5][name][0])
+
+
+def test_fit__the_best_loss_is_that_of_the_weights_it_leaves(task: Task) -> None:
+    network, progress = train(task, Budget(epochs=30, patience=30, batch_size=8, learning_rate=0.03, dropout=0.0))
+    assert not network.training
+    assert max(progress.best_epoch) < 30  # it overfits: the last weights are not the best
+    assert losses(task, task.validation)(network).tolist() == progress.best_loss
+    validation = [epoch["validation"] for epoch in progress.history]
+    assert [min(member) for member in zip(*validation, strict=True)] == progress.best_loss
+
+
+def test_fit__learns(task: Task) -> None:
+    _, progress = train(task, Budget(epochs=30, patience=30, batch_size=8, learning_rate=0.03, dropout=0.0))
+    first, last = progress.history[0]["train"], progress.history[-1]["train"]
+    assert all(now < 0.5 * before for before, now in zip(first, last, strict=True))
+
+
+def test_fit__the_training_loss_is_the_mean_over_the_windows(task: Task) -> None:
+    assert len(task.train) % 8  # so the last batch is smaller
+    still = Budget(epochs=1, patience=1, batch_size=8, learning_rate=1e-12, dropout=0.0)
+    network, progress = train(task, still)
+    assert progress.history[0]["train"] == pytest.approx(losses(task, task.train)(network).tolist(), rel=1e-5)
+
+
+def test_fit__stops_when_no_member_gets_better_any_more(task: Task) -> None:
+    validation = iter([[1.0, 3.0], [2.0, 2.0], [2.0, 1.0]] + [[2.0, 2.0]] * 9)
+    budget = BUDGET.model_copy(update={"epochs": 12, "patience": 4})
+    _, progress = train(task, budget, validation_loss=lambda network: torch.tensor(next(validation)))
+    assert progress.best_epoch == [1, 3]
+    assert progress.epoch == len(progress.history) == 3 + 4
+    assert progress.done
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_fit__a_loss_that_is_not_finite_ends_it(task: Task, tmp_path: Path, value: float) -> None:
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(TutelageError, match="a loss of epoch 1 is not finite"):
+        train(task, checkpoint=path, checkpoint_every=1, validation_loss=lambda network: torch.tensor([1.0, value]))
+    with pytest.raises(TutelageError, match="a loss of epoch 1 is not finite"):
+        train(task, checkpoint=path, loss=lambda network, batch: value * losses(task, batch)(network))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_checkpoint__a_failed_save_leaves_the_last_one(task: Task, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    network = small_network(task)
+    optimiser = torch.optim.AdamW(network.parameters())
+    save_checkpoint(path, network, {}, optimiser, Progress(epoch=1))
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))  # the disk is full, as it were
+    try:
+        with pytest.raises((OSError, SafetensorError)):
+            save_checkpoint(path, network, {}, optimiser, Progress(epoch=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_seeded__puts_the_callers_random_state_back() -> None:
+    before = torch.get_rng_state()
+    with seeded(3, CPU):
+        first = torch.rand(4)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    with seeded(3, CPU):
+        assert torch.equal(torch.rand(4), first)
+
+
+@pytest.mark.parametrize("name", ["tpu", "", "cuda" if not torch.cuda.is_available() else "mps"])
+def test_choose_device__refuses_what_is_not_there(name: str) -> None:
+    with pytest.raises(TutelageError, match=f"device '{name}' is not available here"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+def test_choose_device__gives_one_that_works(name: str) -> None:
+    device = choose_device(name)
+    assert torch.ones(2, device=device).sum().item() == 2
+    assert name == "auto" or device.type == name

@@ -1,0 +1,124 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tests.core.builders import small_network, synthetic_panel, task_of
+from tutelage.losses import distillation_loss, hard_label_loss, soft_label_loss
+
+# Two bins: the student says 1/4 and 3/4, the teacher 1/2 and 1/2.
+STUDENT = torch.tensor([[[[0.0, math.log(3)]]]])
+TEACHER = torch.zeros(1, 1, 1, 2)
+LABELS = torch.tensor([[1]])
+
+
+def random_logits(members: int = 3, *, seed: int = 0, scale: float = 3.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(members, 5, 4, 7, generator=generator, dtype=torch.float64)
+
+
+def random_labels() -> Tensor:
+    return torch.randint(7, (5, 4), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "expected"),
+    [
+        (1.0, 0.1438410),  # ½ ln(½ / ¼) + ½ ln(½ / ¾)
+        (2.0, 0.1490091),  # 4 · [½ ln((1+√3) / 2) + ½ ln((1+√3) / (2√3))]
+    ],
+)
+def test_soft_label_loss__golden(temperature: float, expected: float) -> None:
+    assert soft_label_loss(STUDENT, TEACHER, temperature=temperature).tolist() == pytest.approx([expected], rel=1e-6)
+
+
+def test_hard_label_loss__golden() -> None:
+    assert hard_label_loss(STUDENT, LABELS).tolist() == pytest.approx([0.2876821], rel=1e-6)  # -ln ¾
+
+
+def test_distillation_loss__golden() -> None:
+    loss = distillation_loss(STUDENT, TEACHER, LABELS, alpha=torch.tensor([0.9]), temperature=1.0)
+    assert loss.tolist() == pytest.approx([0.9 * 0.1438410 + 0.1 * 0.2876821], rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_soft_label_loss__is_torchs_kl_div_times_temperature_squared(temperature: float) -> None:
+    student, teacher = random_logits(seed=1), random_logits(seed=2)
+    expected = [
+        temperature**2
+        * functional.kl_div(
+            functional.log_softmax(given / temperature, dim=-1).flatten(0, 1),
+            functional.log_softmax(wanted / temperature, dim=-1).flatten(0, 1),
+            log_target=True,
+            reduction="batchmean",
+        )
+        for given, wanted in zip(student, teacher, strict=True)
+    ]
+    torch.testing.assert_close(soft_label_loss(student, teacher, temperature=temperature), torch.stack(expected))
+
+
+def test_hard_label_loss__is_torchs_cross_entropy() -> None:
+    student, labels = random_logits(), random_labels()
+    expected = [functional.cross_entropy(member.flatten(0, 1), labels.flatten()) for member in student]
+    torch.testing.assert_close(hard_label_loss(student, labels), torch.stack(expected))
+
+
+def test_distillation_loss__alpha_weighs_member_by_member() -> None:
+    student, teacher, labels = random_logits(seed=1), random_logits(seed=2), random_labels()
+    alpha = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)
+    soft, hard = soft_label_loss(student, teacher, temperature=2.0), hard_label_loss(student, labels)
+    loss = distillation_loss(student, teacher, labels, alpha=alpha, temperature=2.0)
+    assert loss[0] == hard[0]
+    assert loss[1] == soft[1]
+    torch.testing.assert_close(loss[2], 0.25 * soft[2] + 0.75 * hard[2])
+
+
+def test_soft_label_loss__one_teacher_teaches_all_students() -> None:
+    student, teacher = random_logits(seed=1), random_logits(1, seed=2)
+    alone = [soft_label_loss(member.unsqueeze(0), teacher, temperature=2.0) for member in student]
+    torch.testing.assert_close(soft_label_loss(student, teacher, temperature=2.0), torch.cat(alone))
+
+
+def test_soft_label_loss__is_zero_where_the_student_is_the_teacher() -> None:
+    logits = random_logits()
+    shifted = logits + 11.0  # a constant over the bins changes no distribution
+    torch.testing.assert_close(soft_label_loss(logits, shifted, temperature=3.0), torch.zeros(3, dtype=torch.float64))
+
+
+def test_soft_label_loss__tends_to_matched_logits_at_high_temperature() -> None:
+    student, teacher = random_logits(seed=1), random_logits(seed=2)
+    difference = student - teacher
+    centred = difference - difference.mean(dim=-1, keepdim=True)
+    quadratic = centred.square().sum(dim=-1).mean(dim=(1, 2)) / (2 * 7)
+    torch.testing.assert_close(soft_label_loss(student, teacher, temperature=1e4), quadratic, rtol=2e-3, atol=0)
+    assert not torch.allclose(soft_label_loss(student, teacher, temperature=1.0), quadratic, rtol=0.1)
+
+
+def test_distillation_loss__no_gradient_reaches_the_teacher() -> None:
+    student, teacher = random_logits(seed=1).requires_grad_(), random_logits(seed=2).requires_grad_()
+    alpha = torch.full((3,), 0.5, dtype=torch.float64)
+    distillation_loss(student, teacher, random_labels(), alpha=alpha, temperature=2.0).sum().backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert student.grad.abs().min() > 0
+
+
+def test_distillation_loss__members_do_not_mix() -> None:
+    task = task_of(synthetic_panel([60]), train_hours=40)
+    network = small_network(task, members=2)
+    logits = network(*task.student_inputs(task.train))
+    alpha = torch.tensor([0.5, 0.5])
+    teacher = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+    distillation_loss(logits, teacher, task.labels(task.train), alpha=alpha, temperature=1.0)[0].backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None
+        assert weight.grad[0].any(), name
+        assert not weight.grad[1].any(), name
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_soft_label_loss__refuses_a_temperature_that_is_not_above_zero(temperature: float) -> None:
+    with pytest.raises(ValueError, match="is not above 0"):
+        soft_label_loss(STUDENT, TEACHER, temperature=temperature)

@@ -1,0 +1,63 @@
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import scoringrules
+
+from tutelage.heads import QUANTILE_LEVELS
+from tutelage.metrics import Forecasts, crps, reliability, score, score_by_lead
+
+STANDARD = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+
+
+def normal(mean: np.ndarray, std: float = 1.0) -> Forecasts:
+    return Forecasts(mean=mean, quantiles=mean[..., None] + std * STANDARD)
+
+
+def point(value: np.ndarray) -> Forecasts:
+    return Forecasts(mean=value, quantiles=np.repeat(value[..., None], 99, axis=-1))
+
+
+def test_crps__of_a_point_is_its_absolute_error() -> None:
+    forecast, actual = np.array([[1.0, 2.0], [5.0, -1.0]]), np.array([[4.0, 2.0], [3.5, 0.0]])
+    np.testing.assert_allclose(crps(point(forecast), actual), [[3.0, 0.0], [1.5, 1.0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("std", [0.3, 2.0])
+def test_crps__of_a_normal_is_its_closed_form(std: float) -> None:
+    mean, actual = np.linspace(-1, 1, 6).reshape(3, 2), np.array([[0.0, 1.0], [-0.3, 0.2], [0.5, 2.0]])
+    expected = scoringrules.crps_normal(actual, mean, std)
+    np.testing.assert_allclose(crps(normal(mean, std), actual), expected, rtol=0.03)
+
+
+def test_score__golden() -> None:
+    # The median is 0, the central 80 % reach from -1.2816 to 1.2816; the mean is told apart from the median.
+    forecast = Forecasts(mean=np.full((5, 1), 1.0), quantiles=np.tile(STANDARD, (5, 1, 1)))
+    actual = np.array([[-1.29], [-1.28], [0.0], [1.28], [4.0]])
+    figures = score(forecast, actual)
+    assert figures["coverage_80"] == 3 / 5
+    assert figures["mae"] == pytest.approx((1.29 + 1.28 + 0 + 1.28 + 4) / 5)
+    assert figures["rmse"] == pytest.approx(((2.29**2 + 2.28**2 + 1 + 0.28**2 + 9) / 5) ** 0.5)
+    assert figures["crps"] == pytest.approx(crps(forecast, actual).mean())
+
+
+def test_score_by_lead__is_the_score_of_each_lead() -> None:
+    noise = np.random.default_rng(0)
+    actual = noise.normal(size=(40, 3)) * [1, 2, 3]
+    forecast = normal(np.zeros((40, 3)))
+    by_lead = score_by_lead(forecast, actual)
+    assert [figures["lead_hours"] for figures in by_lead] == [1, 2, 3]
+    assert by_lead[1] == {"lead_hours": 2, **score(normal(np.zeros((40, 1))), actual[:, 1:2])}
+    whole = score(forecast, actual)
+    for figure in ("crps", "mae", "coverage_80"):
+        assert np.mean([figures[figure] for figures in by_lead]) == pytest.approx(whole[figure])
+
+
+def test_reliability__of_the_true_distribution_is_the_diagonal() -> None:
+    actual = np.random.default_rng(0).normal(size=(3000, 2))
+    np.testing.assert_allclose(reliability(normal(np.zeros((3000, 2))), actual), QUANTILE_LEVELS, atol=0.02)
+
+
+def test_reliability__counts_a_truth_that_equals_the_quantile() -> None:
+    shares = reliability(point(np.array([[1.0], [1.0], [1.0], [1.0]])), np.array([[0.0], [1.0], [2.0], [3.0]]))
+    assert shares.tolist() == [0.5] * 99

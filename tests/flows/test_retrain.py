@@ -1,0 +1,173 @@
+import datetime as dt
+import json
+import re
+
+import mlflow
+import polars as pl
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+from flows.retrain import retrain
+from schemas.parameters import RetrainParameters
+from schemas.verdict import Verdict
+from tasks.home import datasets_folder, home
+from tests.household import write_slice
+from tutelage.errors import DataError, QualityError
+from tutelage.recipe import Budget, Recipe
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+SMALL = Recipe(
+    teachers=2,
+    teacher_width=16,
+    student_width=16,
+    bins=12,
+    draws=2,
+    teacher_budget=Budget(epochs=6, patience=6),
+    student_budget=Budget(epochs=6, patience=6),
+)
+
+
+def small(dataset: str, **changes: object) -> RetrainParameters:
+    values = {
+        "horizon_hours": 1,
+        "lookback_hours": 24,
+        "history_days": 24,
+        "test_days": 14,
+        "recipe": SMALL,
+        "device": "cpu",
+    }
+    return RetrainParameters(dataset=dataset, **(values | changes))
+
+
+def task_states(run_id: str) -> dict[str, str]:
+    """The final state's name of each task of a flow run, by the task's first word."""
+    with get_client(sync_client=True) as prefect:
+        found = prefect.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+    return {re.sub(r"-[0-9a-f]{3}$", "", run.name): run.state_name for run in found}
+
+
+def flow_run_of(verdict: Verdict) -> str:
+    return mlflow.MlflowClient().get_run(verdict.mlflow_run_id).data.tags["prefect.flow_run_id"]
+
+
+@pytest.fixture(scope="module")
+def first(household_slice: str, prefect_server: None) -> Verdict:
+    return retrain(small(household_slice))
+
+
+@pytest.fixture(scope="module")
+def second(household_slice: str, first: Verdict) -> Verdict:
+    return retrain(small(household_slice))
+
+
+def test_retrain__writes_a_whole_verdict(first: Verdict) -> None:
+    written = json.loads((home() / "reports" / "latest" / first.task / "verdict.json").read_text())
+    assert written["task"] == "household-slice-1h"
+    assert {"student", "twin", "teacher", "seasonal_naive_24h", "seasonal_naive_168h"} <= set(written["metrics"])
+    assert all(set(m) == {"crps", "mae", "rmse", "coverage_80"} for m in written["metrics"].values())
+    assert set(written["gain_vs_twin_crps"]) == {"estimate", "low", "high", "p", "windows"}
+    assert written["gain_vs_twin_crps"]["low"] <= written["gain_vs_twin_crps"]["high"]
+    assert written["leak_guard"]["passed"] is True
+    assert written["leak_guard"]["checked"] > 100
+    assert written["registered"] == {"name": "household-slice-1h", "version": "1", "alias": "champion", "model": written["registered"]["model"]}  # fmt: skip
+    assert written["n_train_windows"] > 300
+    page = (home() / "reports" / "latest" / first.task / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert first.sentence.split(";")[0] in page.replace("&#39;", "'")
+
+
+def test_retrain__one_run_with_three_children(first: Verdict) -> None:
+    client = mlflow.MlflowClient()
+    parent = client.get_run(first.mlflow_run_id)
+    children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert sorted(child.data.tags["tutelage.stage"] for child in children) == ["student", "teacher", "twin"]
+    assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
+    assert parent.data.params["recipe.views.future_sigma"] == "2.0"
+    assert parent.data.metrics["student.crps"] == pytest.approx(first.metrics["student"]["crps"])
+    assert parent.data.metrics["quality.repeated.rows"] == first.quality["filled_rows"]
+    for child in children:
+        steps = [metric.step for metric in client.get_metric_history(child.info.run_id, "validation")]
+        assert steps == list(range(1, 7))
+
+
+def test_retrain__registers_with_lineage(first: Verdict) -> None:
+    client = mlflow.MlflowClient()
+    version = client.get_model_version_by_alias(first.task, "champion")
+    assert version.run_id == first.mlflow_run_id
+    assert {"git_commit", "spec_digest", "prefect.flow_run_id"} <= set(version.tags)
+    assert "On the test part" in version.description
+    [lineage] = client.get_run(first.mlflow_run_id).inputs.dataset_inputs
+    assert lineage.dataset.name == "household-slice"
+    model = mlflow.pyfunc.load_model(f"models:/{first.task}@champion")
+    assert "global_active_power_kw" in str(model.metadata.signature.inputs)
+    assert "q50" in model.metadata.signature.outputs.input_names()
+    assert len(model.predict(model.input_example)) == 1
+
+
+def test_retrain__second_run_takes_data_from_cache(first: Verdict, second: Verdict) -> None:
+    states = task_states(flow_run_of(second))
+    for stage in ("ingest household-slice", "validate household-slice", "features household-slice-1h"):
+        assert states[stage] == "Cached"
+    assert states["teacher household-slice-1h"] == "Completed"
+    assert second.mlflow_run_id != first.mlflow_run_id
+
+
+def test_retrain__same_seed_gives_the_same_figures(first: Verdict, second: Verdict) -> None:
+    assert {k: second.metrics[k] for k in first.metrics} == first.metrics
+    assert second.gain_vs_twin_crps == first.gain_vs_twin_crps
+
+
+def test_retrain__an_equal_challenger_does_not_dethrone_the_champion(second: Verdict) -> None:
+    client = mlflow.MlflowClient()
+    assert client.get_model_version_by_alias(second.task, "champion").version == 1
+    assert client.get_model_version_by_alias(second.task, "challenger").version == 2
+    assert len(client.search_model_versions(f"name = '{second.task}'")) == 2
+    assert second.registered.alias == "challenger"
+    assert second.gain_vs_champion_crps is not None
+    assert second.gain_vs_champion_crps["estimate"] == pytest.approx(0, abs=1e-9)
+    assert "not surely better" in client.get_model_version(second.task, "2").tags["promotion"]
+
+
+def test_retrain__lost_files_of_a_cached_stage_are_made_again(household_slice: str, second: Verdict) -> None:
+    for file in (home() / "data" / "validated").iterdir():
+        file.unlink()
+    again = retrain(small(household_slice))
+    states = task_states(flow_run_of(again))
+    assert (states["ingest household-slice"], states["validate household-slice"]) == ("Cached", "Completed")
+    assert again.metrics["twin"] == second.metrics["twin"]
+
+
+def test_retrain__reads_nothing_after_as_of(household_slice: str, second: Verdict) -> None:
+    as_of = dt.datetime(2010, 7, 24, tzinfo=dt.UTC)
+    verdict = retrain(small(household_slice, as_of=as_of, history_days=18, horizon_hours=6, lookback_hours=12))
+    assert verdict.parts_utc["test"][1] == as_of
+    validated = [pl.read_parquet(file)["time_utc"].max() for file in (home() / "data" / "readings").iterdir()]
+    assert dt.datetime(2010, 7, 23, 23, 59, tzinfo=dt.UTC) in validated
+
+
+def test_retrain__too_bad_data_stop_it_with_a_table_and_no_retry(prefect_server: None) -> None:
+    name = write_slice(datasets_folder(), name="bad-slice", days=40)
+    spec = datasets_folder() / f"{name}.yaml"
+    content = yaml.safe_load(spec.read_text())
+    content["columns"][2]["maximum"] = 241
+    spec.write_text(yaml.safe_dump(content))
+    with pytest.raises(QualityError, match=r"out_of_range +voltage_v +\d+ rows +\d+\.\d+% > 0\.000%"):
+        retrain(small(name))
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("bad-slice-1h")
+    [run] = client.search_runs([experiment.experiment_id], "tags.`tutelage.stage` = 'retrain'")
+    assert run.info.status == "FAILED"
+    with get_client(sync_client=True) as prefect:
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.data.tags["prefect.flow_run_id"]]))
+        found = {r.name: r for r in prefect.read_task_runs(flow_run_filter=wanted)}
+        artifacts = prefect.read_artifacts()
+    assert found["validate bad-slice"].run_count == 1
+    assert any(artifact.key == "quality-bad-slice" for artifact in artifacts)
+
+
+def test_retrain__too_short_a_history_is_told_in_a_sentence(household_slice: str, second: Verdict) -> None:
+    with pytest.raises(DataError, match="the history is too short: 400 days of history and 14 of test"):
+        retrain(small(household_slice, history_days=400))
