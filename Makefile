@@ -15,7 +15,7 @@ help: ## what there is to call
 .venv/installed: constraints.txt pyproject.toml
 	@echo "Setting up .venv (once; some minutes)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
 demo: .venv/installed ## retrain and register both household forecasters from 2,075,259 minute readings

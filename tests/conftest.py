@@ -1,4 +1,4 @@
-"""One home for all tests, set before anything imports Prefect or MLflow, and one Prefect harness for those that run flows."""
+"""One home for all tests, set before anything imports Prefect or MLflow, and one Prefect harness for the flows."""
 
 import os
 import tempfile

@@ -45,6 +45,8 @@ def seasonal_naive(
         return panel.observed[rows[:, None] + torch.arange(horizon, device=rows.device), 0].cpu().numpy()
 
     missed = truth(train) - point(train)
+    never = np.isnan(missed).all(axis=0)  # a training part shorter than a season: its spread about its mean stands in
+    missed = np.where(never, truth(train) - np.nanmean(truth(train)), missed)
     spread = np.nanquantile(missed, QUANTILE_LEVELS, axis=0).T
     value = point(origins)
     # A test window without any earlier season falls back on the training part's mean: rare, and never to its gain.

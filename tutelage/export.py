@@ -146,7 +146,7 @@ def student_window(
 
     Readings from the issue time on are cut off before anything is computed, known_future columns aside.
 
-    Raises DataError where an hour of the lookback is null or missing.
+    Raises DataError where an hour of the lookback, or what must be known of an hour ahead, is null or missing.
     """
     lookback, horizon = card["lookback_hours"], card["horizon_hours"]
     issue = pl.lit(issue_time).dt.convert_time_zone("UTC")
@@ -163,9 +163,14 @@ def student_window(
         end = issue + dt.timedelta(hours=horizon)
         later = readings.filter((pl.col("time_utc") >= issue) & (pl.col("time_utc") < end))
         hidden = [pl.lit(None, pl.Float64).alias(n) for n in spec.names() if n not in card["known_future"]]
-        known.append(
-            hourly_table(clean(later.with_columns(hidden), spec), spec).select(card["known_future"]).to_numpy()
-        )
+        hours = hourly_table(clean(later.with_columns(hidden), spec), spec) if later.height else later
+        planned = hours.select(card["known_future"]).drop_nulls()
+        if planned.height != horizon:
+            raise DataError(
+                f"at {issue_time:%Y-%m-%d %H:%M} UTC {', '.join(card['known_future'])} is known of only "
+                f"{planned.height} of {horizon} hours ahead"
+            )
+        known.append(planned.to_numpy())
     return past.to_numpy(), np.concatenate(known, axis=1)
 
 

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 Logits = Float[Tensor, "members batch horizon bins"]
+TeacherLogits = Float[Tensor, "#members batch horizon bins"]
+"""One teacher for all students, or one each."""
 PerMember = Float[Tensor, " members"]
 
 
-def soft_label_loss(student: Logits, teacher: Logits, *, temperature: float) -> PerMember:
+def soft_label_loss(student: Logits, teacher: TeacherLogits, *, temperature: float) -> PerMember:
     """Mean KL divergence from the teacher's softened distribution to the student's, times T².
 
     The teacher is detached, and may have one member for all students.
@@ -38,7 +40,7 @@ def hard_label_loss(student: Logits, labels: Int64[Tensor, "batch horizon"]) -> 
 
 def distillation_loss(
     student: Logits,
-    teacher: Logits,
+    teacher: TeacherLogits,
     labels: Int64[Tensor, "batch horizon"],
     *,
     alpha: PerMember,

@@ -47,15 +47,19 @@ def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr
     return expressions
 
 
-def _local_time(scan: pl.LazyFrame, spec: DatasetSpec) -> pl.Expr:
+def _local_time(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> pl.Expr:
     """The time as the source's clock shows it, without a zone; null where it can't be read."""
     columns = spec.timestamp.columns
-    dtype = scan.collect_schema()[columns[0]]
+    schema = scan.collect_schema()
+    dtype = schema[columns[0]]
     if isinstance(dtype, pl.Datetime):
         zoned = pl.col(columns[0])
         if dtype.time_zone is not None:
             zoned = zoned.dt.convert_time_zone(spec.timestamp.timezone).dt.replace_time_zone(None)
         return zoned.cast(pl.Datetime("us"))
+    for name in columns:
+        if schema[name] != pl.String:
+            raise DataError(f"{path.name}: column {name} holds {schema[name]}, not times")
     text = pl.concat_str([pl.col(name).str.strip_chars() for name in columns], separator=" ")
     return text.str.to_datetime(spec.timestamp.format, time_unit="us", strict=False)
 
@@ -83,8 +87,8 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     Rows stand in the order of the source; nothing is repaired or dropped here, but a reading that was not complete at
     `as_of` (UTC) is not read. A time that can't be read is null.
 
-    Raises DataError with a sentence that names the file and the column where a column is missing or holds no numbers,
-    and where no reading is left.
+    Raises DataError with a sentence that names the file and the column where a column is missing, holds no
+    numbers or no time that can be read, and where no reading is left.
     """
     parts = []
     for path in files:
@@ -95,18 +99,25 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
             parts.append(
                 scan.select(
                     series.alias("series_id"),
-                    _local_time(scan, spec).alias("local"),
+                    _local_time(path, scan, spec).alias("local"),
                     *_measured(path, scan, spec),
                 ).collect()
             )
         except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
             raise DataError(f"{path.name} can't be read as {spec.source.format}: {error}") from error
-    table = pl.concat(parts)
+    table, names = pl.concat(parts), ", ".join(path.name for path in files)
+    if table.is_empty():
+        raise DataError(f"{names}: there is no row")
+    if table["local"].null_count() == table.height:
+        timestamp = spec.timestamp
+        raise DataError(
+            f"{names}: column {', '.join(timestamp.columns)} holds no time that can be read as {timestamp.format}"
+        )
     table = table.with_columns(to_utc("local", spec.timestamp.timezone).alias("time_utc"))
     if as_of is not None:
         # A time that can't be read is kept: its row must be counted, and it can inform nothing.
         done = pl.col("time_utc") + spec.raw_step <= pl.lit(as_of).dt.convert_time_zone("UTC")
         table = table.filter(done | pl.col("time_utc").is_null())
     if table.is_empty():
-        raise DataError(f"{', '.join(p.name for p in files)}: no reading up to {as_of or 'the end'}")
+        raise DataError(f"{names}: no reading up to {as_of or 'the end'}")
     return table.select(*KEY, *spec.names())

@@ -167,7 +167,7 @@ class Forecaster(PythonModel):
             raise _refuse(f"series {name}: the model's public holidays end with {last_year}; retrain it")
         free = set(self.card["holidays"])
         calendar = np.stack(
-            [local.hour, local.dayofweek, [day.isoformat() in free for day in local.date]], axis=1
+            [local.hour, local.day_of_week, [day.isoformat() in free for day in local.date]], axis=1
         ).astype(np.float32)
         known = part[KNOWN_FUTURE].iloc[lookback:].to_numpy(dtype=np.float32) if KNOWN_FUTURE else calendar[:, :0]
         observed = part[OBSERVED].iloc[:lookback].to_numpy(dtype=np.float32)

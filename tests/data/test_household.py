@@ -93,7 +93,8 @@ def write_uci_form(household: Household, folder: Path, first: dt.datetime, end: 
         pl.when("repeated").then(pl.lit("?")).otherwise(pl.col(c.name).cast(pl.String)).alias(c.source)
         for c in household.spec.columns
     ]
-    text = part.select(Date=clock.dt.strftime("%d/%m/%Y"), Time=clock.dt.strftime("%H:%M:%S"), *values)
+    date, time = clock.dt.strftime("%d/%m/%Y").alias("Date"), clock.dt.strftime("%H:%M:%S").alias("Time")
+    text = part.select(date, time, *values)
     text.write_csv(folder / "household_power_consumption.txt", separator=";")
     content = yaml.safe_load(SPEC_PATH.read_text(encoding="utf-8"))
     content["source"] = {"path": f"{folder}/*.txt", "separator": ";", "null_values": ["?"]}

@@ -10,7 +10,6 @@ from tests.core.builders import PROPERTY
 from tests.data.builders import MINUTE, START, meter, table_of
 from tutelage import quality
 from tutelage.quality import clean, masked, regular_grid
-from tutelage.readings import KEY
 
 SPEC = meter()  # repeated after 5 minutes, frozen from 3 minutes on
 WITHOUT = meter(quality__repeated=None, quality__frozen=None)

@@ -103,7 +103,9 @@ def test_read__text_that_is_no_number_becomes_null(text: str, value: float | Non
     assert read_readings([path], meter())["power_kw"].to_list() == [value]
 
 
-@pytest.mark.parametrize("time", ["2024-07-01", "01/07/2024 00:01:00", "2024-02-30 00:01:00", "2024-07-01 24:01:00", ""])
+@pytest.mark.parametrize(
+    "time", ["2024-07-01", "01/07/2024 00:01:00", "2024-02-30 00:01:00", "2024-07-01 24:01:00", ""]
+)
 def test_read__unreadable_time_becomes_null(time: str, tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01 00:00:00,1,20,230", f"{time},2,20,230")
     table = read_readings([path], meter())

@@ -98,7 +98,7 @@ def test_hourly_schema__finds_keys_that_stand_twice_and_times_off_the_hour() -> 
     hours = table_of(SPEC, [1, None, 3, 4], times=times)
     found = find_breaches(hours.head(3), hourly_schema(SPEC), "hours")
     assert [(b.rule, b.column, b.broken.to_list()) for b in found] == [("full_hour", "time_utc", [False, False, True])]
-    with pytest.raises(DataError, match="hours: .*series_id.*time_utc.*not unique"):
+    with pytest.raises(DataError, match=r"hours: .*series_id.*time_utc.*not unique"):
         find_breaches(hours, hourly_schema(SPEC), "hours")
     assert find_breaches(hours.head(2), hourly_schema(SPEC), "hours") == []
 

@@ -68,9 +68,7 @@ def test_graph__holds_the_scaler(trained: tuple[Forecaster, Bins], folder: Path,
     unscaled.load_state_dict(dict(network.named_parameters()), strict=False)
     observed, known = windows(7)
     by_hand = forecast(unscaled, bins, tmp_path / "unscaled", (observed - mean) / std, known)
-    np.testing.assert_allclose(
-        forecast_windows(load_student(folder), observed, known).mean, by_hand.mean, rtol=1e-4
-    )
+    np.testing.assert_allclose(forecast_windows(load_student(folder), observed, known).mean, by_hand.mean, rtol=1e-4)
 
 
 def test_graph__answers_in_the_targets_unit(trained: tuple[Forecaster, Bins], folder: Path, tmp_path: Path) -> None:
@@ -96,9 +94,7 @@ def test_card__says_what_a_caller_needs(folder: Path) -> None:
 
 @pytest.mark.parametrize(("members", "privileged"), [(2, 0), (1, 5)], ids=["two members", "privileged inputs"])
 def test_export__refuses_what_is_no_student(members: int, privileged: int, tmp_path: Path) -> None:
-    network, bins = untrained_student(
-        SPEC, lookback=LOOKBACK, horizon=HORIZON, members=members, privileged=privileged
-    )
+    network, bins = untrained_student(SPEC, lookback=LOOKBACK, horizon=HORIZON, members=members, privileged=privileged)
     with pytest.raises(ValueError, match="only a network of one member without privileged inputs is a student"):
         export_student(network, bins, student_card(network, SPEC, trained_until=START), tmp_path / "export")
     assert list(tmp_path.iterdir()) == []

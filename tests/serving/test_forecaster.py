@@ -1,4 +1,3 @@
-import datetime as dt
 import json
 import os
 import subprocess
@@ -112,7 +111,8 @@ def test_predict__each_series_by_itself(model: PyFuncModel) -> None:
     together = model.predict(mixed)
     alone = pd.concat([model.predict(first), model.predict(second)], ignore_index=True)
     assert together["series_id"].tolist() == ["first"] * HORIZON + ["second"] * HORIZON
-    pd.testing.assert_frame_equal(together, alone, rtol=1e-5)
+    # float32 sums in a batch of two end in other last bits: beside values of up to 12.8 kW that is below 1e-6
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
