@@ -1,12 +1,11 @@
 # Two commands: `make demo` and `make test`. Everything runs from .venv, which is made where it is missing or stale.
 SHELL := /bin/bash
 PYTHON ?= python3.11
-HOME_FOLDER = $(or $(TUTELAGE_HOME),var)
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu check format mlflow-page prefect-page clean
+.PHONY: help demo test test-gpu bench-training check format mlflow-page prefect-page clean
 
 help: ## what there is to call
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,6 +25,9 @@ test: .venv/installed ## the tests, warnings as errors
 
 test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with the reason, where there is none)
 	@$(BIN)/python -m pytest -m gpu -rs
+
+bench-training: .venv/installed ## windows a second in training, many networks side by side against one by one
+	@$(BIN)/python -m benchmarks.training
 
 check: .venv/installed ## lint, format, types and the direction of imports
 	@$(BIN)/ruff check .

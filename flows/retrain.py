@@ -49,8 +49,9 @@ def retrain(parameters: RetrainParameters) -> Verdict:
     """
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     recipe, seed, device = parameters.recipe, parameters.seed, parameters.device
-    with tracked(parameters, spec, _commit()) as run:
-        readings = ingest(source_files(spec.source), spec, parameters.as_of)
+    files = source_files(spec.source)
+    with tracked(parameters, spec, files, _commit()) as run:
+        readings = ingest(files, spec, parameters.as_of)
         validated = validate(readings, spec)
         publish_quality(validated, spec, run)
         features = build_features(

@@ -10,13 +10,9 @@ from schemas.quality import RuleCount
 
 
 class Manifest(BaseModel):
-    """A stage's result. `files` names all that it wrote, so that a cached result can be told from a lost one."""
+    """A stage's result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def files(self) -> list[Path]:
-        """The files and folders that this manifest stands for."""
-        return [value for _, value in self if isinstance(value, Path)]
 
 
 class ReadingsManifest(Manifest):

@@ -12,9 +12,11 @@ from prefect.settings import get_current_settings
 from prefect.tasks import Task
 from pydantic import BaseModel
 
+import schemas
+import tutelage
 from schemas.manifests import Manifest
 from tutelage.errors import TutelageError
-from tutelage.files import core_digest, file_digest, value_digest
+from tutelage.files import file_digest, source_digest, value_digest
 
 
 def _content(value: Any) -> Any:
@@ -30,8 +32,13 @@ def _content(value: Any) -> Any:
     return value
 
 
+def code_digest() -> str:
+    """Digest of the source of the contracts and the core, which all stages build on."""
+    return value_digest([source_digest(Path(str(package.__file__)).parent) for package in (schemas, tutelage)])
+
+
 def content_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Prefect's cache key: digest of the parameters' content, the stage's source and the core's source.
+    """Prefect's cache key: digest of the parameters' content and of the source of stage, contracts and core.
 
     A cached result whose files are gone is forgotten here, so that the stage runs again.
     """
@@ -39,7 +46,7 @@ def content_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
         {
             "task": context.task.name,
             "source": inspect.getsource(inspect.getmodule(context.task.fn)),  # type: ignore[arg-type]
-            "core": core_digest(),
+            "code": code_digest(),
             "parameters": {name: _content(value) for name, value in sorted(parameters.items())},
         }
     )

@@ -30,6 +30,7 @@ from tutelage.baselines import seasonal_naive
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec
 from tutelage.distillation import Task, soft_labels
+from tutelage.errors import LeakError
 from tutelage.export import Student, forecast_readings, forecast_windows, load_student
 from tutelage.files import file_digest, folder_written_whole, read_json, write_json
 from tutelage.heads import QUANTILE_LEVELS, mean_of, quantiles_of
@@ -225,6 +226,8 @@ def _clean_issue_times(one: pl.DataFrame, spec: DatasetSpec, features: FeaturesM
     """Issue times whose lookback (and the day before it) holds no masked reading, spread over the test part.
 
     Where readings were masked, a changed neighbour may unmask them: there a difference would be no leak.
+
+    Raises LeakError where there is no such time: what can't be guarded is not registered.
     """
     table = clean(one.sort(KEY), spec)
     full = spec.readings_per_hour
@@ -240,6 +243,11 @@ def _clean_issue_times(one: pl.DataFrame, spec: DatasetSpec, features: FeaturesM
         features.test.end_utc - dt.timedelta(hours=features.horizon_hours),
     )
     times = run.filter(pl.col("good") & inside)["time_utc"].to_list()
+    if not times:
+        raise LeakError(
+            f"the student can't be guarded against leaks: nowhere in the test part are the {needed} hours before an "
+            "issue time free of missing and masked readings; take more test days, or a shorter lookback"
+        )
     step = max(1, len(times) // LEAK_TIMES)
     return times[step // 2 :: step][:LEAK_TIMES]
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import logging
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
+from mlflow.models import Model
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
@@ -32,7 +33,7 @@ from schemas.manifests import (
 from schemas.parameters import RetrainParameters
 from tasks.caching import is_transient
 from tasks.tracking import client
-from tutelage.dataset import DatasetSpec
+from tutelage.dataset import DatasetSpec, Role
 from tutelage.files import read_json, value_digest
 
 logging.getLogger("mlflow.models.signature").setLevel(logging.WARNING)  # it tells how it guesses
@@ -138,7 +139,7 @@ def _model_card(
         recipe=parameters.recipe,
         seed=parameters.seed,
         run=run,
-        observed=spec.names(),
+        takes=spec.names(Role.OBSERVED, Role.KNOWN_FUTURE),
     )
 
 
@@ -175,17 +176,13 @@ def _log_model(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
-        mlflow.pyfunc.save_model(
-            path=str(path),
+        write_model(
+            path,
+            export,
+            _example(features, meta),
             mlflow_model=Model(model_id=model.model_id, run_id=run.run_id),
-            python_model=str(SERVING),
-            model_config={"observed": meta["observed"], "known_future": meta["known_future"]},
-            artifacts={"student": str(export)},
-            input_example=_example(features, meta).to_dict("records"),
-            pip_requirements=[f"{p}=={importlib.metadata.version(p)}" for p in ("mlflow", "onnxruntime")],
             metadata={"task": features.task, "data_digest": features.digest},
         )
-        _complete_signature(path)
         (path / "model_card.md").write_text(card, encoding="utf-8")
         client().log_model_artifacts(model.model_id, str(path))
     client().finalize_logged_model(model.model_id, "READY")
@@ -193,11 +190,33 @@ def _log_model(
     return f"models:/{model.model_id}", model.model_id
 
 
+def write_model(path: Path, export: Path, example: pd.DataFrame, **told: Any) -> None:
+    """Write an exported student as an MLflow model that loads with mlflow and onnxruntime alone.
+
+    example: the hours of one window, times as text; told: what else `mlflow.pyfunc.save_model` shall write
+    """
+    card = read_json(export / "student.json")
+    mlflow.pyfunc.save_model(
+        path=str(path),
+        python_model=str(SERVING),
+        model_config={"observed": card["observed"], "known_future": card["known_future"]},
+        artifacts={"student": str(export)},
+        input_example=example.to_dict("records"),
+        pip_requirements=[f"{p}=={importlib.metadata.version(p)}" for p in ("mlflow", "onnxruntime")],
+        **told,
+    )
+    _complete_signature(path)
+
+
 def _complete_signature(path: Path) -> None:
     """Write what the model gives into its signature: MLflow reads off the type hints only what it takes."""
     model, meta = mlflow.pyfunc.load_model(str(path)), Model.load(str(path))
-    outputs = mlflow.models.infer_signature(model_output=model.predict(model.input_example)).outputs
-    meta.signature = ModelSignature(inputs=meta.signature.inputs, outputs=outputs)
+    forecast = model.predict(model.input_example)
+    with warnings.catch_warnings():
+        # MLflow reads the table by what pandas has deprecated, and tells that integers can't be missing: none is.
+        warnings.simplefilter("ignore")
+        outputs = mlflow.models.infer_signature(model_output=forecast).outputs
+    meta.signature.outputs = outputs  # in place: a new signature would forget that its inputs are the type hints'
     meta.save(str(path / "MLmodel"))
 
 

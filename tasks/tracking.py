@@ -1,13 +1,14 @@
 """MLflow by explicit run ids: one parent run a retrain, with a child each for teacher, student and twin.
 
-A run is found again by its key, the digest of parameters, spec and code: what was interrupted is continued, what was
-finished is left alone and a new run is made. A lock that dies with its process tells the two living runs apart.
+A run is found again by its key, the digest of parameters, spec, data and code: what was interrupted is continued, what
+was finished is left alone and a new run is made. A lock that dies with its process tells the two living runs apart.
 """
 
 import fcntl
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -19,10 +20,11 @@ from prefect.context import get_run_context
 
 from schemas.manifests import RunManifest
 from schemas.parameters import RetrainParameters
+from tasks.caching import code_digest
 from tasks.home import home
 from tutelage.dataset import DatasetSpec
 from tutelage.errors import BusyError
-from tutelage.files import core_digest, value_digest
+from tutelage.files import file_digest, value_digest
 
 CHILDREN = ("teacher", "student", "twin")
 KEY_TAG = "tutelage.key"
@@ -33,13 +35,14 @@ def client() -> MlflowClient:
     return MlflowClient(mlflow.get_tracking_uri())
 
 
-def work_key(parameters: RetrainParameters, spec: DatasetSpec) -> str:
-    """What identifies a retrain: the same parameters, spec and code are the same work."""
+def work_key(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path]) -> str:
+    """What identifies a retrain: the same parameters, spec, data and code are the same work."""
     return value_digest(
         {
             "parameters": parameters.model_dump(mode="json"),
             "spec": spec.model_dump(mode="json"),
-            "core": core_digest(),
+            "data": [file_digest(file) for file in files],
+            "code": code_digest(),
         }
     )
 
@@ -99,9 +102,8 @@ def _start(experiment_id: str, name: str, tags: dict[str, str]) -> str:
 
 
 @task(name="open run", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
-def open_run(parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> RunManifest:
+def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> RunManifest:
     """Continue this work's unfinished MLflow run, or start one, with its children and parameters."""
-    key = work_key(parameters, spec)
     experiment_id = _experiment(parameters.task)
     for run in _search(experiment_id, "attributes.status = 'RUNNING'"):
         if run.data.tags.get(KEY_TAG) != key and _is_abandoned(run):
@@ -137,13 +139,14 @@ def open_run(parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> R
 
 
 @contextmanager
-def tracked(parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> Iterator[RunManifest]:
+def tracked(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], commit: str) -> Iterator[RunManifest]:
     """One retrain's MLflow runs: FINISHED when the block ends well, FAILED when it does not.
 
     Raises BusyError where another living process does the same work.
     """
-    with _alone(work_key(parameters, spec)):
-        run = open_run(parameters, spec, commit)
+    key = work_key(parameters, spec, files)
+    with _alone(key):
+        run = open_run(key, parameters, spec, commit)
         try:
             yield run
         except BaseException:

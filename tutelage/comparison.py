@@ -14,7 +14,7 @@ REPETITIONS = 2000
 class Gain:
     """The relative gain in mean loss over a reference, 0.05 for 5 % less, with its 95 % interval.
 
-    p: one-sided, the share of resamples without a gain
+    p: one-sided, (1 + resamples without a gain) / (1 + resamples)
     windows: issue times that were compared
     """
 

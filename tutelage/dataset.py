@@ -216,9 +216,12 @@ def load_dataset_spec(path: Path) -> DatasetSpec:
     if not isinstance(content, dict):
         raise SpecError(f"dataset spec {path.name}: expected keys and values, found {type(content).__name__}")
     try:
-        return DatasetSpec.model_validate(content)
+        spec = DatasetSpec.model_validate(content)
     except ValidationError as error:
         raise SpecError(_sentence(error, path)) from error
+    if spec.name != path.stem:
+        raise SpecError(f"dataset spec {path.name}: name: {spec.name!r} is not the file's name, {path.stem!r}")
+    return spec
 
 
 def source_files(source: Source) -> list[Path]:

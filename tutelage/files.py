@@ -26,9 +26,8 @@ def value_digest(value: Any) -> str:
 
 
 @cache
-def core_digest() -> str:
-    """SHA-256 over the source of this package: what was computed by other code has another digest."""
-    root = Path(__file__).parent
+def source_digest(root: Path) -> str:
+    """SHA-256 over a package's Python source: what was computed by other code has another digest."""
     return value_digest({str(p.relative_to(root)): file_digest(p) for p in sorted(root.rglob("*.py"))})
 
 

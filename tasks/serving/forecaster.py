@@ -112,17 +112,12 @@ class Forecaster(PythonModel):
         """
         table = _table(model_input)
         windows = [self._window(str(name), part) for name, part in table.groupby("series_id", sort=False)]
-        mean, quantiles = self.session.run(
-            None,
-            {
-                "observed": np.stack([window[1] for window in windows]),
-                "known": np.stack([window[2] for window in windows]),
-            },
-        )
         parts = []
-        for row, (name, _, _, ahead) in enumerate(windows):
+        for name, observed, known, ahead in windows:
+            # One by one: in a batch, the last bits of a series' forecast would depend on how many others are asked for.
+            mean, quantiles = self.session.run(None, {"observed": observed[None], "known": known[None]})
             named = {
-                f"q{round(level * 100):02d}": quantiles[row, :, place]
+                f"q{round(level * 100):02d}": quantiles[0, :, place]
                 for place, level in enumerate(self.card["quantile_levels"])
             }
             head = {
@@ -131,7 +126,7 @@ class Forecaster(PythonModel):
                 "time_utc": ahead,
                 "lead_hours": range(1, len(ahead) + 1),
             }
-            parts.append(pd.DataFrame({**head, "mean": mean[row], **named}))
+            parts.append(pd.DataFrame({**head, "mean": mean[0], **named}))
         return pd.concat(parts, ignore_index=True)
 
     def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:

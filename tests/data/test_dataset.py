@@ -37,6 +37,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"source.colour": "red"}, "source.colour: unknown key"),
     ({"columns.1.colour": "red"}, "columns.1.colour: unknown key"),
     ({"quality.frozen.colour": "red"}, "quality.frozen.colour: unknown key"),
+    ({"name": "metre"}, "name: 'metre' is not the file's name, 'meter'"),
     ({"target": "voltage_v"}, "target: 'voltage_v' has the role 'privileged'"),
     ({"columns.0.role": "known_future"}, "target: 'power_kw' has the role 'known_future'"),
     ({"target": "heat_kw"}, "target: 'heat_kw' is none of the columns"),

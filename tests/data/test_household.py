@@ -99,8 +99,8 @@ def write_uci_form(household: Household, folder: Path, first: dt.datetime, end: 
     content = yaml.safe_load(SPEC_PATH.read_text(encoding="utf-8"))
     content["source"] = {"path": f"{folder}/*.txt", "separator": ";", "null_values": ["?"]}
     content["timestamp"] |= {"columns": ["Date", "Time"], "format": "%d/%m/%Y %H:%M:%S"}
-    (folder / "uci.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return load_dataset_spec(folder / "uci.yaml")
+    (folder / "household.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return load_dataset_spec(folder / "household.yaml")
 
 
 def test_household__and_its_original_form_give_the_same_hours(household: Household, tmp_path: Path) -> None:
