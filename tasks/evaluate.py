@@ -288,7 +288,7 @@ def _plots(
         ),
         "skill": plot_skill(
             by_lead,
-            reference=next(name for name in by_lead if name.startswith("seasonal_naive") or name == "twin"),
+            reference=next((name for name in by_lead if name.startswith("seasonal_naive")), "twin"),
         ),
         "losses": plot_losses(read_json(teacher.folder / "history.json") | read_json(students.folder / "history.json")),
     }

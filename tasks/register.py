@@ -105,10 +105,10 @@ def _earned(evaluation: EvaluationManifest, parameters: RetrainParameters) -> tu
     if evaluation.champion_version is None:
         return ["challenger", "champion"], "there was no champion"
     if gain is None:
-        return [
-            "challenger"
-        ], f"champion {evaluation.champion_version} has seen the whole test part: nothing to compare on"
-    figures = f"{gain['estimate']:+.1%} CRPS ({gain['low']:+.1%} to {gain['high']:+.1%}) on {gain['windows']} windows"
+        reason = f"champion {evaluation.champion_version} has seen the whole test part: nothing to compare on"
+        return ["challenger"], reason
+    interval = f"{gain['low']:+.1%} to {gain['high']:+.1%}"
+    figures = f"{gain['estimate']:+.1%} CRPS ({interval}) on {gain['windows']:.0f} windows"
     if evaluation.beats_champion:
         return ["challenger", "champion"], f"better than champion {evaluation.champion_version}: {figures}"
     return ["challenger"], f"not surely better than champion {evaluation.champion_version}: {figures}"

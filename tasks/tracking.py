@@ -101,7 +101,7 @@ def _start(experiment_id: str, name: str, tags: dict[str, str]) -> str:
     return str(run.info.run_id)
 
 
-@task(name="open run", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+@task(name="open run", task_run_name="run {parameters.task}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
 def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> RunManifest:
     """Continue this work's unfinished MLflow run, or start one, with its children and parameters."""
     experiment_id = _experiment(parameters.task)

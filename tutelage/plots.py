@@ -92,7 +92,7 @@ def plot_reliability(shares: dict[str, Float[np.ndarray, " levels"]]) -> Figure:
 
 def plot_skill(by_lead: dict[str, list[dict[str, float]]], *, reference: str) -> Figure:
     """CRPS skill over a reference forecast by lead time: 0 is no better, 1 perfect."""
-    figure, axes = _axes(7, 4)
+    figure, axes = _axes(8, 4)
     base = np.array([row["crps"] for row in by_lead[reference]])
     axes.axhline(0, color="black", lw=0.8, ls="--")
     for name, rows in by_lead.items():
@@ -105,7 +105,7 @@ def plot_skill(by_lead: dict[str, list[dict[str, float]]], *, reference: str) ->
         xlabel="lead time [h]",
         ylabel="1 − CRPS / CRPS of reference",
     )
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -122,6 +122,7 @@ def plot_losses(histories: dict[str, list[dict[str, float]]]) -> Figure:
             lw=1.8,
             label=_readable(name),
         )
-    axes.set(title="Loss: training thin, validation thick", xlabel="epoch", ylabel="loss [nats an hour]")
+    title = "Loss: validation thick, training thin (the student's: of its distillation)"
+    axes.set(title=title, xlabel="epoch", ylabel="loss [nats an hour]")
     axes.legend(frameon=False, fontsize=8)
     return figure
