@@ -1,0 +1,131 @@
+"""Losses on what a network puts out: logits over bins, points, quantiles.
+
+Each hour of the horizon may have a weight of its own; weights are taken relative to their mean, so that they move the
+hours against each other and leave the loss's size alone.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+Logits = Float[Tensor, "members batch horizon bins"]
+TeacherLogits = Float[Tensor, "#members batch horizon bins"]
+PerMember = Float[Tensor, " members"]
+Weights = Float[Tensor, " horizon"]
+"""One weight an hour of the horizon, at least one of them above 0."""
+Gate = Float[Tensor, "#members #batch #horizon"]
+"""How far the teacher is trusted, from 0 to 1, by window and by hour of the horizon."""
+
+
+def _mean(cells: Float[Tensor, "members batch horizon"], weights: Weights | None) -> PerMember:
+    """The weighted mean over windows and hours."""
+    return (cells if weights is None else cells * (weights / weights.mean())).mean(dim=(1, 2))
+
+
+def _softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    by_member = temperature.view(-1, 1, 1, 1) if isinstance(temperature, Tensor) else temperature
+    return functional.log_softmax(logits / by_member, dim=-1)
+
+
+def _soft_cells(
+    student: Logits, teacher: TeacherLogits, temperature: float | PerMember
+) -> Float[Tensor, "members batch horizon"]:
+    # A tensor is not looked into: on a GPU that would make the host wait at every step.
+    if not isinstance(temperature, Tensor) and temperature <= 0:
+        raise ValueError(f"temperature {temperature} is not above 0")
+    wanted, given = _softened(teacher.detach(), temperature), _softened(student, temperature)
+    divergence = (wanted.exp() * (wanted - given)).sum(dim=-1)
+    return divergence * (temperature.view(-1, 1, 1) if isinstance(temperature, Tensor) else temperature) ** 2
+
+
+def _hard_cells(student: Logits, labels: Int64[Tensor, "batch horizon"]) -> Float[Tensor, "members batch horizon"]:
+    index = labels[None, :, :, None].expand(student.shape[0], -1, -1, 1)
+    return -functional.log_softmax(student, dim=-1).gather(-1, index).squeeze(-1)
+
+
+def soft_label_loss(
+    student: Logits, teacher: TeacherLogits, *, temperature: float | PerMember, weights: Weights | None = None
+) -> PerMember:
+    """Mean KL divergence from the teacher's softened distribution to the student's, times T².
+
+    `temperature` is one number, or one above 0 for each member. The logits have no unit.
+
+    Raises ValueError where temperature is a number <= 0.
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2.1.
+    """
+    return _mean(_soft_cells(student, teacher, temperature), weights)
+
+
+def hard_label_loss(
+    student: Logits, labels: Int64[Tensor, "batch horizon"], *, weights: Weights | None = None
+) -> PerMember:
+    """Mean cross-entropy against the bin that came true."""
+    return _mean(_hard_cells(student, labels), weights)
+
+
+def distillation_loss(
+    student: Logits,
+    teacher: TeacherLogits,
+    labels: Int64[Tensor, "batch horizon"],
+    *,
+    alpha: PerMember,
+    temperature: float | PerMember,
+    weights: Weights | None = None,
+    gate: Gate | None = None,
+) -> PerMember:
+    """α · T² · KL(teacher ‖ student) at temperature T, plus (1 − α) · CE at temperature 1.
+
+    `alpha` holds one weight a member: a member with α = 0 is a twin, taught by the truth alone. Where a `gate` is
+    given, α is multiplied by it cell by cell: where it is 0 the truth alone teaches.
+
+    Raises ValueError where temperature is a number <= 0.
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
+    """
+    trust = alpha.view(-1, 1, 1) * (1.0 if gate is None else gate)
+    soft, hard = _soft_cells(student, teacher, temperature), _hard_cells(student, labels)
+    # A side without weight is left out, not multiplied by 0: an infinite loss there must not become NaN.
+    return _mean(torch.where(trust > 0, trust * soft, 0.0) + torch.where(trust < 1, (1 - trust) * hard, 0.0), weights)
+
+
+def point_loss(
+    student: Float[Tensor, "members batch horizon"],
+    target: Float[Tensor, "#members batch horizon"],
+    *,
+    kind: Literal["squared", "smooth"] = "squared",
+    weights: Weights | None = None,
+) -> PerMember:
+    """Mean squared difference, or SmoothL1 with its bend at 1, to a target: the teacher's points or the truth.
+
+    Both have one unit, best the target's standard deviation: SmoothL1's bend stands at 1 of it.
+    """
+    measure = functional.mse_loss if kind == "squared" else functional.smooth_l1_loss
+    return _mean(measure(student, target.detach().expand_as(student), reduction="none"), weights)
+
+
+def pinball_loss(
+    student: Float[Tensor, "members batch horizon levels"],
+    target: Float[Tensor, "#members batch horizon #levels"],
+    levels: Float[Tensor, " levels"],
+    *,
+    weights: Weights | None = None,
+) -> PerMember:
+    """Mean pinball loss of quantiles at `levels` against the truth (one value an hour), in the target's unit.
+
+    Source: Koenker and Bassett 1978, Regression Quantiles.
+    """
+    short = target.detach() - student
+    return _mean(torch.maximum(levels * short, (levels - 1) * short).mean(dim=-1), weights)
+
+
+def quantile_label_loss(
+    student: Float[Tensor, "members batch horizon levels"],
+    teacher: Float[Tensor, "#members batch horizon levels"],
+    levels: Float[Tensor, " levels"],
+    *,
+    weights: Weights | None = None,
+) -> PerMember:
+    """Mean pinball loss of the student's quantiles to the teacher's of the same level, in the target's unit."""
+    return pinball_loss(student, teacher, levels, weights=weights)
