@@ -4,7 +4,7 @@ The teacher is an ensemble that learns f(x, x*) → y. Its soft labels, averaged
 computed once. Student and twin start from the same weights and see the same batches; they differ in α alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from torch.nn import functional
 from tutelage.fit import Progress, fit, seeded
 from tutelage.heads import Bins, bin_index
 from tutelage.losses import distillation_loss, hard_label_loss
-from tutelage.networks import Forecaster, Scalers, Shape, select_members
-from tutelage.recipe import Recipe
+from tutelage.networks import Forecaster, Scalers, Shape, select_members, stack_members
+from tutelage.recipe import Recipe, StudentPlan
 from tutelage.views import privileged_values, privileged_width
 from tutelage.windows import Panel, gather_future, gather_past
 
@@ -148,6 +148,90 @@ def soft_labels(
     return torch.cat(parts)
 
 
+def pair_plans(plans: Sequence[StudentPlan]) -> tuple[list[StudentPlan], list[tuple[int, int]]]:
+    """The plans with the twins that they lack, and for each of the given plans its place and its twin's.
+
+    Students of one seed and dropout share one twin: it's trained once.
+    """
+    every = list(dict.fromkeys([*plans, *(plan.twin for plan in plans)]))
+    return every, [(every.index(plan), every.index(plan.twin)) for plan in plans]
+
+
+def _start_students(task: Task, recipe: Recipe, plans: Sequence[StudentPlan]) -> Forecaster:
+    """One network of all students, each as its own seed makes it alone."""
+    device = task.panel.observed.device
+    shape, fresh = task.shape(recipe, teacher=False), []
+    for plan in plans:
+        with seeded(plan.seed, device):
+            fresh.append(Forecaster(shape, task.scalers, 1))
+    students = stack_members(fresh, task.scalers).to(device)
+    students.dropout.assign([plan.dropout for plan in plans], [plan.seed for plan in plans])
+    return students
+
+
+def train_students(
+    task: Task,
+    soft: Float[Tensor, "sets train horizon bins"],
+    plans: Sequence[StudentPlan],
+    recipe: Recipe,
+    *,
+    seed: int,
+    chunk: int = 1024,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Forecaster, Progress]:
+    """Train one student a plan, all side by side; the members of the network and of the progress are the plans.
+
+    `soft` are one or more sets of soft labels of `task.train`, in its order. The recipe gives the network's shape and
+    the budget; alpha, temperature and dropout are the plans' own. `seed` is that of the batches, which are the same
+    for all. Each member ends as it would alone, within float tolerance, and stops early on the truth of the
+    validation part, which is read in chunks of `chunk` windows.
+
+    Raises ValueError where there is no plan, or one asks for a set of soft labels that is not there.
+    """
+    if not plans or max(plan.soft for plan in plans) >= len(soft):
+        raise ValueError(f"{len(plans)} plans can't be taught from {len(soft)} sets of soft labels")
+    device = task.panel.observed.device
+    students = _start_students(task, recipe, plans)
+    alpha = torch.tensor([plan.alpha for plan in plans], device=device)
+    # What is the same for all students with a teacher is not repeated for each: the twins go along.
+    taught = [plan for plan in plans if plan.alpha > 0]
+    temperatures = {plan.temperature for plan in taught} or {1.0}
+    temperature: float | Tensor = temperatures.pop()
+    if temperatures:
+        temperature = torch.tensor([plan.temperature for plan in plans], device=device)
+    taught_by = sorted({plan.soft for plan in taught}) or [0]
+    which = torch.tensor([taught_by.index(plan.soft) if plan.alpha > 0 else 0 for plan in plans], device=device)
+    soft = soft[taught_by]
+    row_of = torch.full((len(task.panel.hour),), -1, dtype=torch.int64, device=device)
+    row_of[task.train] = torch.arange(len(task.train), device=device)
+
+    def loss(network: Forecaster, batch: Tensor) -> Tensor:
+        rows = row_of[batch]
+        teacher = soft[:, rows] if len(soft) == 1 else soft[which[:, None], rows]
+        return distillation_loss(
+            network(*task.student_inputs(batch)), teacher, task.labels(batch), alpha=alpha, temperature=temperature
+        )
+
+    def validation_loss(network: Forecaster) -> Tensor:
+        total = torch.zeros(network.members, device=device)
+        for some in task.validation.split(chunk):
+            total += hard_label_loss(network(*task.student_inputs(some)), task.labels(some)) * len(some)
+        return total / len(task.validation)
+
+    with seeded(seed, device):
+        progress = fit(
+            students,
+            loss,
+            task.train,
+            validation_loss,
+            recipe.student_budget,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
+        )
+    return students, progress
+
+
 def train_pair(
     task: Task,
     soft: Float[Tensor, "train horizon bins"],
@@ -159,38 +243,14 @@ def train_pair(
 ) -> tuple[Forecaster, Forecaster, Progress]:
     """Train student (member 0, the recipe's α) and twin (member 1, α = 0) side by side; return both and the progress.
 
-    `soft` are the soft labels of `task.train`, in its order. Both stop early on the truth of the validation part.
+    They share first weights, batches and what dropout drops: they differ in α alone.
     """
-    device = task.panel.observed.device
-    with seeded(seed, device):
-        one = Forecaster(task.shape(recipe, teacher=False), task.scalers, 1).to(device)
-        pair = select_members(one, task.scalers, [0, 0])
-        alpha = torch.tensor([recipe.alpha, 0.0], device=device)
-        row_of = torch.full((len(task.panel.hour),), -1, dtype=torch.int64, device=device)
-        row_of[task.train] = torch.arange(len(task.train), device=device)
-        held_out, labels = task.validation, task.labels(task.validation)
-
-        def loss(network: Forecaster, batch: Tensor) -> Tensor:
-            return distillation_loss(
-                network(*task.student_inputs(batch)),
-                soft[row_of[batch]].unsqueeze(0),
-                task.labels(batch),
-                alpha=alpha,
-                temperature=recipe.temperature,
-            )
-
-        def validation_loss(network: Forecaster) -> Tensor:
-            return hard_label_loss(network(*task.student_inputs(held_out)), labels)
-
-        progress = fit(
-            pair,
-            loss,
-            task.train,
-            validation_loss,
-            recipe.student_budget,
-            checkpoint=checkpoint,
-            on_epoch=on_epoch,
-        )
+    plan = StudentPlan(
+        seed=seed, alpha=recipe.alpha, temperature=recipe.temperature, dropout=recipe.student_budget.dropout
+    )
+    pair, progress = train_students(
+        task, soft[None], [plan, plan.twin], recipe, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch
+    )
     return select_members(pair, task.scalers, [0]), select_members(pair, task.scalers, [1]), progress
 
 

@@ -5,7 +5,8 @@ for each, the gradient of its own.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -100,6 +101,44 @@ class MemberLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
+class MemberDropout(nn.Module):
+    """Dropout with a rate and, where seeds are given, random numbers of its own for each member.
+
+    Without seeds all members have the same rate and torch's own random numbers. With them what a member drops depends
+    on its seed and the epoch alone: not on who is trained beside it, nor on where a run was interrupted. Members of
+    one seed drop by the same numbers, so that a student and its twin differ in what they are taught alone.
+    """
+
+    def __init__(self, members: int, rate: float) -> None:
+        super().__init__()
+        self.rates: tuple[float, ...] = (rate,) * members
+        self.seeds: tuple[int, ...] | None = None
+        self._generators: dict[int, torch.Generator] = {}
+
+    def assign(self, rates: Sequence[float], seeds: Sequence[int] | None) -> None:
+        """Give each member its rate and its seed."""
+        self.rates, self.seeds = tuple(rates), None if seeds is None else tuple(seeds)
+
+    def restart(self, epoch: int, device: torch.device) -> None:
+        """Set the members' random numbers to the start of an epoch."""
+        # A seed has 31 bits and an epoch fewer than 20: no two pairs meet.
+        self._generators = {
+            seed: torch.Generator(device).manual_seed((seed << 20) + epoch) for seed in set(self.seeds or ())
+        }
+
+    def forward(self, x: Float[Tensor, "members batch *rest"]) -> Float[Tensor, "members batch *rest"]:
+        """Drop, and scale up what is left, while training."""
+        if not self.training or not any(self.rates):
+            return x
+        if self.seeds is None:
+            return functional.dropout(x, self.rates[0])
+        if not self._generators:
+            self.restart(0, x.device)
+        noise = {s: torch.rand(x.shape[1:], generator=g, device=x.device) for s, g in self._generators.items()}
+        kept = [(noise[s] >= rate).to(x.dtype) / (1 - rate) for s, rate in zip(self.seeds, self.rates, strict=True)]
+        return x * torch.stack(kept)
+
+
 class Forecaster(nn.Module):
     """A multi-layer perceptron from a window to logits over the bins of each hour of the horizon.
 
@@ -118,6 +157,7 @@ class Forecaster(nn.Module):
         self.first = MemberLinear(members, inputs, shape.width)
         self.second = MemberLinear(members, shape.width, shape.width)
         self.last = MemberLinear(members, shape.width, shape.horizon * shape.bins)
+        self.dropout = MemberDropout(members, shape.dropout)
 
     @property
     def members(self) -> int:
@@ -136,17 +176,32 @@ class Forecaster(nn.Module):
         if privileged is not None:
             x = torch.cat([x, privileged], dim=1)
         for layer in (self.first, self.second):
-            x = functional.dropout(functional.relu(layer(x)), self.shape.dropout, self.training)
+            x = self.dropout(functional.relu(layer(x)))
         return self.last(x).unflatten(-1, (self.shape.horizon, self.shape.bins))
 
 
-def select_members(network: Forecaster, scalers: Scalers, chosen: list[int]) -> Forecaster:
+def select_members(network: Forecaster, scalers: Scalers, chosen: Sequence[int]) -> Forecaster:
     """A network of these members, in this order; a member may be taken more than once."""
-    copy = Forecaster(network.shape, scalers, len(chosen)).to(next(network.parameters()).device)
+    rates, seeds = [network.dropout.rates[i] for i in chosen], network.dropout.seeds
+    shape = replace(network.shape, dropout=rates[0]) if len(set(rates)) == 1 else network.shape
+    copy = Forecaster(shape, scalers, len(chosen)).to(next(network.parameters()).device)
+    copy.dropout.assign(rates, None if seeds is None else [seeds[i] for i in chosen])
     copy.load_state_dict(
         {
-            name: value[chosen] if name in dict(network.named_parameters()) else value
+            name: value[list(chosen)] if name in dict(network.named_parameters()) else value
             for name, value in network.state_dict().items()
         }
     )
     return copy
+
+
+def stack_members(networks: Sequence[Forecaster], scalers: Scalers) -> Forecaster:
+    """One network of all the members of some, in their order: all of one shape, and with the same scalers."""
+    first = networks[0]
+    stacked = Forecaster(first.shape, scalers, sum(network.members for network in networks))
+    weights = {
+        name: torch.cat([network.get_parameter(name).detach() for network in networks])
+        for name, _ in first.named_parameters()
+    }
+    stacked.load_state_dict(first.state_dict() | weights)
+    return stacked.to(next(first.parameters()).device)

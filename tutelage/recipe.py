@@ -57,3 +57,18 @@ class Recipe(Contract):
     draws: int = Field(4, ge=1, le=64, description="Noise draws that a soft label is averaged over.")
     teacher_budget: Budget = Field(Budget(), description="The teacher's training.")
     student_budget: Budget = Field(Budget(), description="The student's and the twin's training.")
+
+
+class StudentPlan(Contract):
+    """One of many students of one shape that are trained side by side, and what is its own."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of its first weights and of what dropout drops.")
+    alpha: float = Field(0.9, ge=0, le=1, description="Weight of the teacher's soft labels; 0 is a twin.")
+    temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped while training.")
+    soft: int = Field(0, ge=0, description="Which of the sets of soft labels teaches it.")
+
+    @property
+    def twin(self) -> "StudentPlan":
+        """The same student, taught by the truth alone; all students of one seed and dropout have the same twin."""
+        return StudentPlan(seed=self.seed, alpha=0.0, temperature=1.0, dropout=self.dropout, soft=0)

@@ -26,24 +26,35 @@ def _mean(cells: Float[Tensor, "members batch horizon"], weights: Weights | None
 
 
 def _softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    by_member = temperature.view(-1, 1, 1, 1) if isinstance(temperature, Tensor) else temperature
-    return functional.log_softmax(logits / by_member, dim=-1)
+    """Log-probabilities at a temperature."""
+    if isinstance(temperature, Tensor):
+        logits = logits / temperature.view(-1, 1, 1, 1)
+    elif temperature != 1:
+        logits = logits / temperature
+    return functional.log_softmax(logits, dim=-1)
 
 
 def _soft_cells(
     student: Logits, teacher: TeacherLogits, temperature: float | PerMember
 ) -> Float[Tensor, "members batch horizon"]:
-    # A tensor is not looked into: on a GPU that would make the host wait at every step.
-    if not isinstance(temperature, Tensor) and temperature <= 0:
-        raise ValueError(f"temperature {temperature} is not above 0")
-    wanted, given = _softened(teacher.detach(), temperature), _softened(student, temperature)
-    divergence = (wanted.exp() * (wanted - given)).sum(dim=-1)
+    """KL · T²; the student comes as log-probabilities at that temperature."""
+    wanted = _softened(teacher.detach(), temperature)
+    probability = wanted.exp()
+    # Two sums in place of one over the difference: the first is the teacher's alone, and small where it is one for all.
+    divergence = (probability * wanted).sum(dim=-1) - (probability * student).sum(dim=-1)
     return divergence * (temperature.view(-1, 1, 1) if isinstance(temperature, Tensor) else temperature) ** 2
 
 
 def _hard_cells(student: Logits, labels: Int64[Tensor, "batch horizon"]) -> Float[Tensor, "members batch horizon"]:
+    """Cross-entropy; the student comes as log-probabilities."""
     index = labels[None, :, :, None].expand(student.shape[0], -1, -1, 1)
-    return -functional.log_softmax(student, dim=-1).gather(-1, index).squeeze(-1)
+    return -student.gather(-1, index).squeeze(-1)
+
+
+def _check(temperature: float | PerMember) -> None:
+    # A tensor is not looked into: on a GPU that would make the host wait at every step.
+    if not isinstance(temperature, Tensor) and temperature <= 0:
+        raise ValueError(f"temperature {temperature} is not above 0")
 
 
 def soft_label_loss(
@@ -56,14 +67,15 @@ def soft_label_loss(
     Raises ValueError where temperature is a number <= 0.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.1.
     """
-    return _mean(_soft_cells(student, teacher, temperature), weights)
+    _check(temperature)
+    return _mean(_soft_cells(_softened(student, temperature), teacher, temperature), weights)
 
 
 def hard_label_loss(
     student: Logits, labels: Int64[Tensor, "batch horizon"], *, weights: Weights | None = None
 ) -> PerMember:
     """Mean cross-entropy against the bin that came true."""
-    return _mean(_hard_cells(student, labels), weights)
+    return _mean(_hard_cells(_softened(student, 1), labels), weights)
 
 
 def distillation_loss(
@@ -85,7 +97,11 @@ def distillation_loss(
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
     """
     trust = alpha.view(-1, 1, 1) * (1.0 if gate is None else gate)
-    soft, hard = _soft_cells(student, teacher, temperature), _hard_cells(student, labels)
+    _check(temperature)
+    plain = _softened(student, 1)
+    one = not isinstance(temperature, Tensor) and temperature == 1
+    soft = _soft_cells(plain if one else _softened(student, temperature), teacher, temperature)
+    hard = _hard_cells(plain, labels)
     # A side without weight is left out, not multiplied by 0: an infinite loss there must not become NaN.
     return _mean(torch.where(trust > 0, trust * soft, 0.0) + torch.where(trust < 1, (1 - trust) * hard, 0.0), weights)
 
