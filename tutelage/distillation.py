@@ -18,7 +18,7 @@ from tutelage.heads import Bins, bin_index
 from tutelage.losses import distillation_loss, hard_label_loss
 from tutelage.networks import Forecaster, Scalers, Shape, select_members, stack_members
 from tutelage.recipe import Recipe, StudentPlan
-from tutelage.views import privileged_values, privileged_width
+from tutelage.views import privileged_values, privileged_width, shuffle_windows
 from tutelage.windows import Panel, gather_future, gather_past
 
 
@@ -67,12 +67,21 @@ class Task:
         )
 
     def teacher_logits(
-        self, teacher: Forecaster, origins: Tensor, recipe: Recipe, generator: torch.Generator
+        self,
+        teacher: Forecaster,
+        origins: Tensor,
+        recipe: Recipe,
+        generator: torch.Generator,
+        *,
+        shown: Int64[Tensor, " hours"] | None = None,
     ) -> Float[Tensor, "members windows horizon bins"]:
-        """What the teacher says of these windows, with one fresh draw of the future's noise."""
+        """What the teacher says of these windows, with one fresh draw of the future's noise.
+
+        `shown` (as of `privileged_origins`) names, for each origin, the window whose privileged values are seen.
+        """
         privileged = privileged_values(
             self.panel,
-            origins,
+            origins if shown is None else shown[origins],
             recipe.views,
             self.scalers,
             lookback=self.lookback,
@@ -80,6 +89,20 @@ class Task:
             generator=generator,
         )
         return teacher(*self.student_inputs(origins), privileged)
+
+    def privileged_origins(
+        self, recipe: Recipe, parts: Sequence[Tensor], *, seed: int
+    ) -> Int64[Tensor, " hours"] | None:
+        """For each origin in these parts the window whose privileged values its teacher sees; None: its own.
+
+        Only a placebo teacher sees others: within each part they are shuffled, by the seed.
+        """
+        if not recipe.views.placebo:
+            return None
+        shown = torch.full((len(self.panel.hour),), -1, dtype=torch.int64, device=self.panel.hour.device)
+        for origins in parts:
+            shown[origins] = shuffle_windows(origins, seed=seed)
+        return shown
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -104,14 +127,15 @@ def train_teacher(
         shape = task.shape(recipe, teacher=True)
         teacher = Forecaster(shape, task.scalers, recipe.teachers).to(device)
         held_out, labels = task.validation, task.labels(task.validation)
+        shown = task.privileged_origins(recipe, [task.train, held_out], seed=seed)
 
         def loss(network: Forecaster, batch: Tensor) -> Tensor:
-            return hard_label_loss(
-                task.teacher_logits(network, batch, recipe, torch.default_generator), task.labels(batch)
-            )
+            logits = task.teacher_logits(network, batch, recipe, torch.default_generator, shown=shown)
+            return hard_label_loss(logits, task.labels(batch))
 
         def validation_loss(network: Forecaster) -> Tensor:
-            return hard_label_loss(task.teacher_logits(network, held_out, recipe, _generator(seed)), labels)
+            logits = task.teacher_logits(network, held_out, recipe, _generator(seed), shown=shown)
+            return hard_label_loss(logits, labels)
 
         progress = fit(
             teacher,
@@ -135,14 +159,22 @@ def soft_labels(
     seed: int,
     chunk: int = 1024,
 ) -> Float[Tensor, "windows horizon bins"]:
-    """The teacher's forecasts as log-probabilities, averaged as probabilities over members and noise draws."""
+    """The teacher's forecasts as log-probabilities, averaged as probabilities over members and noise draws.
+
+    The origins are one part: a placebo teacher sees them shuffled among themselves. With the seed that it was trained
+    with, and the training part's origins, it sees the same again.
+    """
     teacher.eval()
+    shown = task.privileged_origins(recipe, [origins], seed=seed)
     generator = _generator(seed)
     draws = recipe.draws if recipe.views.future_sigma is not None else 1
     parts = []
     for some in origins.split(chunk):
         probability = torch.stack(
-            [functional.softmax(task.teacher_logits(teacher, some, recipe, generator), dim=-1) for _ in range(draws)]
+            [
+                functional.softmax(task.teacher_logits(teacher, some, recipe, generator, shown=shown), dim=-1)
+                for _ in range(draws)
+            ]
         )
         parts.append(probability.mean(dim=(0, 1)).clamp(min=1e-12).log())
     return torch.cat(parts)

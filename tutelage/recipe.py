@@ -26,6 +26,11 @@ class Views(Contract):
         description="Past hours whose raw readings the teacher sees. 0: none.",
     )
     auxiliary: bool = Field(True, description="The teacher sees the past of the privileged columns.")
+    placebo: bool = Field(
+        False,
+        description="A control: each window's privileged values are those of another window of its part, so that they "
+        "tell nothing. What is left of a gain has not come from privilege.",
+    )
 
     @property
     def any(self) -> bool:

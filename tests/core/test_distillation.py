@@ -65,6 +65,25 @@ def test_train_teacher__privilege_foretells_what_the_past_does_not(views: Views)
     assert min(blind.best_loss) > 0.95 * np.log(len(task.bins))  # no better than a uniform guess
 
 
+def test_train_teacher__a_placebo_foretells_nothing() -> None:
+    task = unforeseeable_task()
+    views = NOTHING.model_copy(update={"auxiliary": True, "placebo": True})
+    _, placebo = train_teacher(task, small_recipe(views=views, teacher_budget=BUDGET), seed=0)
+    assert min(placebo.best_loss) > 0.95 * np.log(len(task.bins))
+
+
+def test_soft_labels__of_a_placebo_are_what_it_said_in_training() -> None:
+    task = unforeseeable_task()
+    views = NOTHING.model_copy(update={"auxiliary": True, "placebo": True})
+    recipe = small_recipe(views=views)
+    teacher, _ = train_teacher(task, recipe, seed=0)
+    shown = task.privileged_origins(recipe, [task.train, task.validation], seed=0)
+    with torch.no_grad():
+        logits = task.teacher_logits(teacher, task.train, recipe, torch.Generator(), shown=shown)
+    found = soft_labels(teacher, task, task.train, recipe, seed=0)
+    torch.testing.assert_close(found.exp(), logits.softmax(dim=-1).mean(dim=0))
+
+
 def test_train_teacher__follows_the_seed(task: Task, teacher: Forecaster) -> None:
     again, _ = train_teacher(task, small_recipe(), seed=0)
     other, _ = train_teacher(task, small_recipe(), seed=1)
