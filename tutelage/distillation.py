@@ -64,6 +64,7 @@ class Task:
             bins=len(self.bins),
             width=recipe.teacher_width if teacher else recipe.student_width,
             dropout=(recipe.teacher_budget if teacher else recipe.student_budget).dropout,
+            architecture=recipe.teacher if teacher else recipe.student,
         )
 
     def teacher_logits(

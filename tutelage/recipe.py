@@ -1,11 +1,12 @@
 """How a pair of teacher and student is trained: the views, the networks, the loss and the budget, as plain values."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tutelage.dataset import Contract
 
+Architecture = Literal["mlp", "linear", "tcn", "patch", "inverted"]
 Width = Annotated[int, Field(ge=4, le=2048)]
 
 
@@ -57,6 +58,12 @@ class Recipe(Contract):
     temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
     bins: int = Field(32, ge=4, le=256, description="Quantile bins of the target: the classes of the forecast.")
     teachers: int = Field(8, ge=1, le=64, description="Networks in the teacher's ensemble.")
+    teacher: Architecture = Field("mlp", description="The teacher's kind of network.")
+    student: Architecture = Field(
+        "mlp",
+        description="Kind of network of student and twin: mlp; linear, on trend and remainder (DLinear); tcn, causal "
+        "convolutions; patch, a transformer over days; inverted, a transformer over columns.",
+    )
     teacher_width: Width = Field(128, description="Hidden units a layer, teacher.")
     student_width: Width = Field(128, description="Hidden units a layer, student and twin.")
     draws: int = Field(4, ge=1, le=64, description="Noise draws that a soft label is averaged over.")

@@ -89,9 +89,9 @@ def test_select_members__copies_in_the_order_asked_for() -> None:
     chosen = select_members(network, task.scalers, [2, 0, 0])
     for name, weight in chosen.named_parameters():
         assert torch.equal(weight, network.get_parameter(name)[[2, 0, 0]])
-    before = network.first.weight.detach().clone()
-    torch.nn.init.zeros_(chosen.first.weight)
-    assert torch.equal(network.first.weight, before)
+    before = network.body.first.weight.detach().clone()
+    torch.nn.init.zeros_(chosen.body.first.weight)
+    assert torch.equal(network.body.first.weight, before)
 
 
 def test_forecaster__drops_units_only_while_training() -> None:
@@ -105,7 +105,7 @@ def test_forecaster__drops_units_only_while_training() -> None:
 def test_shape__a_teacher_is_as_wide_as_its_views() -> None:
     shape = Shape(lookback=4, horizon=2, observed=2, known=4, privileged=5, bins=8, width=16, dropout=0.0)
     network = Forecaster(shape, plain_scalers(observed=2, known=4), 1)
-    assert network.first.weight.shape == (1, 4 * 2 + 2 * (CALENDAR_ENCODED + 1) + 5, 16)
+    assert network.body.first.weight.shape == (1, 4 * 2 + 2 * (CALENDAR_ENCODED + 1) + 5, 16)
 
 
 def test_stack_members__puts_networks_side_by_side() -> None:

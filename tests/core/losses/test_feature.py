@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from tutelage.layers import MemberLinear
 from tutelage.losses import attention_loss, feature_loss
-from tutelage.networks import MemberLinear
 
 
 def test_feature_loss__golden() -> None:
