@@ -209,6 +209,7 @@ def train_students(
     recipe: Recipe,
     *,
     seed: int,
+    gate: Float[Tensor, "#sets #train #horizon"] | None = None,
     chunk: int = 1024,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
@@ -217,7 +218,8 @@ def train_students(
 
     `soft` are one or more sets of soft labels of `task.train`, in its order. The recipe gives the network's shape and
     the budget; alpha, temperature and dropout are the plans' own. `seed` is that of the batches, which are the same
-    for all. Each member ends as it would alone, within float tolerance, and stops early on the truth of the
+    for all. `gate` says how far each set is trusted, from 0 to 1, window by window and hour by hour: see
+    `tutelage.gating`. Each member ends as it would alone, within float tolerance, and stops early on the truth of the
     validation part, which is read in chunks of `chunk` windows.
 
     Raises ValueError where there is no plan, or one asks for a set of soft labels that is not there.
@@ -235,15 +237,21 @@ def train_students(
         temperature = torch.tensor([plan.temperature for plan in plans], device=device)
     taught_by = sorted({plan.soft for plan in taught}) or [0]
     which = torch.tensor([taught_by.index(plan.soft) if plan.alpha > 0 else 0 for plan in plans], device=device)
+    trust = None if gate is None else gate.expand(soft.shape[:-1])[taught_by]
     soft = soft[taught_by]
     row_of = torch.full((len(task.panel.hour),), -1, dtype=torch.int64, device=device)
     row_of[task.train] = torch.arange(len(task.train), device=device)
 
     def loss(network: Forecaster, batch: Tensor) -> Tensor:
         rows = row_of[batch]
-        teacher = soft[:, rows] if len(soft) == 1 else soft[which[:, None], rows]
+        chosen = (slice(None), rows) if len(soft) == 1 else (which[:, None], rows)
         return distillation_loss(
-            network(*task.student_inputs(batch)), teacher, task.labels(batch), alpha=alpha, temperature=temperature
+            network(*task.student_inputs(batch)),
+            soft[chosen],
+            task.labels(batch),
+            alpha=alpha,
+            temperature=temperature,
+            gate=None if trust is None else trust[chosen],
         )
 
     def validation_loss(network: Forecaster) -> Tensor:

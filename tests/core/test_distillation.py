@@ -230,6 +230,25 @@ def test_train_students__no_teacher_reaches_a_twin(task: Task) -> None:
     assert torch.equal(first.last.weight[1], other.last.weight[1])
 
 
+def test_train_students__a_shut_gate_leaves_the_truth_alone(task: Task) -> None:
+    plans = [PLANS[0], PLANS[1]]
+    shut, _ = train_students(task, two_sets(task), plans, small_recipe(), seed=0, gate=torch.zeros(1, 1, 1))
+    assert torch.equal(shut.last.weight[0], shut.last.weight[1])
+
+
+def test_train_students__each_set_window_and_hour_has_its_gate(task: Task) -> None:
+    sets, gate = two_sets(task), torch.ones(2, len(task.train), task.horizon)
+    gate[0] = gate[1, 5:, 0] = 0.0
+    spoiled = sets.clone()
+    spoiled[1, 5:, 0] = random_soft(task, 9)[5:, 0]
+    base = [PLANS[0], PLANS[0].model_copy(update={"soft": 0}), PLANS[1]]
+    found, _ = train_students(task, spoiled, base, small_recipe(), seed=0, gate=gate)
+    expected, _ = train_students(task, sets, base, small_recipe(), seed=0, gate=gate)
+    torch.testing.assert_close(found.last.weight, expected.last.weight)
+    torch.testing.assert_close(found.last.weight[1], found.last.weight[2])
+    assert not torch.allclose(found.last.weight[0], found.last.weight[2])
+
+
 @pytest.mark.parametrize("plans", [[], [StudentPlan(soft=2)]], ids=["no plan", "no such set"])
 def test_train_students__refuses_plans_that_it_cannot_teach(task: Task, plans: list[StudentPlan]) -> None:
     with pytest.raises(ValueError, match="can't be taught from 2 sets of soft labels"):
