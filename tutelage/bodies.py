@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tutelage.layers import MemberAttention, MemberConv, MemberDropout, MemberLinear
-from tutelage.recipe import Architecture
+from tutelage.recipe import Architecture, Head
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Shape:
     width: int
     dropout: float
     architecture: Architecture = "mlp"
+    head: Head = "categorical"
 
 
 TREND_HOURS = 25

@@ -14,10 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from tutelage.fit import Progress, fit, seeded
-from tutelage.heads import Bins, bin_index
-from tutelage.losses import distillation_loss, hard_label_loss
+from tutelage.heads import HEAD_LEVELS, Bins, bin_index, head_labels, ordered_quantiles
+from tutelage.losses import (
+    distillation_loss,
+    hard_label_loss,
+    pinball_loss,
+    point_distillation_loss,
+    point_loss,
+    quantile_distillation_loss,
+)
 from tutelage.networks import Forecaster, Scalers, Shape, select_members, stack_members
-from tutelage.recipe import Recipe, StudentPlan
+from tutelage.recipe import Head, Recipe, StudentPlan
 from tutelage.views import privileged_values, privileged_width, shuffle_windows
 from tutelage.windows import Panel, gather_future, gather_past
 
@@ -48,9 +55,18 @@ class Task:
             gather_future(self.panel.known, origins, self.horizon),
         )
 
+    def truth(self, origins: Tensor) -> Float[Tensor, "windows horizon"]:
+        """What came true, hour by hour, in the target's unit."""
+        return gather_future(self.panel.observed[:, :1], origins, self.horizon).squeeze(-1)
+
     def labels(self, origins: Tensor) -> Int64[Tensor, "windows horizon"]:
         """The bin that came true, hour by hour."""
-        return bin_index(gather_future(self.panel.observed[:, :1], origins, self.horizon).squeeze(-1), self.edges())
+        return bin_index(self.truth(origins), self.edges())
+
+    def scale(self) -> Float[Tensor, " 2"]:
+        """The target's mean and standard deviation, on the panel's device."""
+        target = self.scalers.observed
+        return torch.tensor([target.mean[0], target.std[0]], device=self.panel.observed.device)
 
     def shape(self, recipe: Recipe, *, teacher: bool) -> Shape:
         """The shape of the teacher's or the student's network."""
@@ -65,6 +81,7 @@ class Task:
             width=recipe.teacher_width if teacher else recipe.student_width,
             dropout=(recipe.teacher_budget if teacher else recipe.student_budget).dropout,
             architecture=recipe.teacher if teacher else recipe.student,
+            head="categorical" if teacher else recipe.head,
         )
 
     def teacher_logits(
@@ -202,6 +219,46 @@ def _start_students(task: Task, recipe: Recipe, plans: Sequence[StudentPlan]) ->
     return students
 
 
+class _Lessons:
+    """The losses of a head, with all that they need resident on the device."""
+
+    def __init__(self, task: Task, head: Head) -> None:
+        self.task, self.head = task, head
+        self.scale = task.scale()
+        self.levels = torch.tensor(HEAD_LEVELS, device=self.scale.device)
+
+    def standardised(self, origins: Tensor) -> Tensor:
+        return (self.task.truth(origins) - self.scale[0]) / self.scale[1]
+
+    def from_truth(self, outputs: Tensor, origins: Tensor) -> Tensor:
+        """One loss a member: what validation stops by."""
+        if self.head == "categorical":
+            return hard_label_loss(outputs, self.task.labels(origins))
+        if self.head == "point":
+            return point_loss(outputs.squeeze(-1), self.standardised(origins).unsqueeze(0))
+        return pinball_loss(ordered_quantiles(outputs), self.standardised(origins), self.levels)
+
+    def from_both(
+        self,
+        outputs: Tensor,
+        teacher: Tensor,
+        origins: Tensor,
+        *,
+        alpha: Tensor,
+        temperature: float | Tensor,
+        gate: Tensor | None,
+    ) -> Tensor:
+        """One loss a member, from the teacher with α and the truth with 1 − α."""
+        if self.head == "categorical":
+            labels = self.task.labels(origins)
+            return distillation_loss(outputs, teacher, labels, alpha=alpha, temperature=temperature, gate=gate)
+        truth = self.standardised(origins)
+        if self.head == "point":
+            return point_distillation_loss(outputs.squeeze(-1), teacher.squeeze(-1), truth, alpha=alpha, gate=gate)
+        quantiles = ordered_quantiles(outputs)
+        return quantile_distillation_loss(quantiles, teacher, truth, self.levels, alpha=alpha, gate=gate)
+
+
 def train_students(
     task: Task,
     soft: Float[Tensor, "sets train horizon bins"],
@@ -216,11 +273,11 @@ def train_students(
 ) -> tuple[Forecaster, Progress]:
     """Train one student a plan, all side by side; the members of the network and of the progress are the plans.
 
-    `soft` are one or more sets of soft labels of `task.train`, in its order. The recipe gives the network's shape and
-    the budget; alpha, temperature and dropout are the plans' own. `seed` is that of the batches, which are the same
-    for all. `gate` says how far each set is trusted, from 0 to 1, window by window and hour by hour: see
-    `tutelage.gating`. Each member ends as it would alone, within float tolerance, and stops early on the truth of the
-    validation part, which is read in chunks of `chunk` windows.
+    `soft` are one or more sets of soft labels of `task.train`, in its order. The recipe gives the network's shape, its
+    head and the budget; alpha, temperature (of a categorical head) and dropout are the plans' own. `seed` is that of
+    the batches, which are the same for all. `gate` says how far each set is trusted, from 0 to 1, window by window and
+    hour by hour: see `tutelage.gating`. Each member ends as it would alone, within float tolerance, and stops early on
+    the truth of the validation part, which is read in chunks of `chunk` windows.
 
     Raises ValueError where there is no plan, or one asks for a set of soft labels that is not there.
     """
@@ -230,25 +287,26 @@ def train_students(
     students = _start_students(task, recipe, plans)
     alpha = torch.tensor([plan.alpha for plan in plans], device=device)
     # What is the same for all students with a teacher is not repeated for each: the twins go along.
-    taught = [plan for plan in plans if plan.alpha > 0]
-    temperatures = {plan.temperature for plan in taught} or {1.0}
+    learners = [plan for plan in plans if plan.alpha > 0]
+    temperatures = {plan.temperature for plan in learners} or {1.0}
     temperature: float | Tensor = temperatures.pop()
     if temperatures:
         temperature = torch.tensor([plan.temperature for plan in plans], device=device)
-    taught_by = sorted({plan.soft for plan in taught}) or [0]
+    taught_by = sorted({plan.soft for plan in learners}) or [0]
     which = torch.tensor([taught_by.index(plan.soft) if plan.alpha > 0 else 0 for plan in plans], device=device)
     trust = None if gate is None else gate.expand(soft.shape[:-1])[taught_by]
-    soft = soft[taught_by]
+    lessons = _Lessons(task, recipe.head)
+    taught = head_labels(soft[taught_by], recipe.head, edges=task.edges(), scale=task.scale())
     row_of = torch.full((len(task.panel.hour),), -1, dtype=torch.int64, device=device)
     row_of[task.train] = torch.arange(len(task.train), device=device)
 
     def loss(network: Forecaster, batch: Tensor) -> Tensor:
         rows = row_of[batch]
-        chosen = (slice(None), rows) if len(soft) == 1 else (which[:, None], rows)
-        return distillation_loss(
+        chosen = (slice(None), rows) if len(taught) == 1 else (which[:, None], rows)
+        return lessons.from_both(
             network(*task.student_inputs(batch)),
-            soft[chosen],
-            task.labels(batch),
+            taught[chosen],
+            batch,
             alpha=alpha,
             temperature=temperature,
             gate=None if trust is None else trust[chosen],
@@ -257,7 +315,7 @@ def train_students(
     def validation_loss(network: Forecaster) -> Tensor:
         total = torch.zeros(network.members, device=device)
         for some in task.validation.split(chunk):
-            total += hard_label_loss(network(*task.student_inputs(some)), task.labels(some)) * len(some)
+            total += lessons.from_truth(network(*task.student_inputs(some)), some) * len(some)
         return total / len(task.validation)
 
     with seeded(seed, device):

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tutelage.bodies import Shape, make_body
+from tutelage.heads import head_width
 from tutelage.layers import MemberDropout, MemberLinear
 from tutelage.windows import Panel, Span
 
@@ -70,7 +71,7 @@ def encode_known(known: Float[Tensor, "batch horizon known"], scaler: Tensor) ->
 
 
 class Forecaster(nn.Module):
-    """From a window to logits over the bins of each hour of the horizon, by the shape's architecture.
+    """From a window to what the shape's head puts out for each hour of the horizon, by the shape's architecture.
 
     The scaling of its inputs is part of it. With `privileged` values in its shape it is a teacher.
     """
@@ -84,7 +85,7 @@ class Forecaster(nn.Module):
         self.register_buffer("known_scaler", torch.tensor([scalers.known.mean, scalers.known.std]))
         self.dropout = MemberDropout(members, shape.dropout)
         self.body = make_body(shape, CALENDAR_ENCODED + shape.known - 3, members, self.dropout)
-        self.last = MemberLinear(members, shape.width, shape.horizon * shape.bins)
+        self.last = MemberLinear(members, shape.width, shape.horizon * head_width(shape.head, shape.bins))
 
     @property
     def members(self) -> int:
@@ -106,10 +107,13 @@ class Forecaster(nn.Module):
         observed: Float[Tensor, "batch lookback observed"],
         known: Float[Tensor, "batch horizon known"],
         privileged: Float[Tensor, "batch privileged"] | None = None,
-    ) -> Float[Tensor, "members batch horizon bins"]:
-        """Logits; `observed` and `known` in their units, `privileged` as `views.privileged_values` gives it."""
-        logits = self.last(self.hidden(observed, known, privileged))
-        return logits.unflatten(-1, (self.shape.horizon, self.shape.bins))
+    ) -> Float[Tensor, "members batch horizon values"]:
+        """The head's outputs, such as logits over bins.
+
+        `observed` and `known` come in their units, `privileged` as `views.privileged_values` gives it.
+        """
+        outputs = self.last(self.hidden(observed, known, privileged))
+        return outputs.unflatten(-1, (self.shape.horizon, -1))
 
 
 def select_members(network: Forecaster, scalers: Scalers, chosen: Sequence[int]) -> Forecaster:

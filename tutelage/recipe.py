@@ -7,6 +7,7 @@ from pydantic import Field
 from tutelage.dataset import Contract
 
 Architecture = Literal["mlp", "linear", "tcn", "patch", "inverted"]
+Head = Literal["categorical", "quantiles", "point"]
 Width = Annotated[int, Field(ge=4, le=2048)]
 
 
@@ -63,6 +64,11 @@ class Recipe(Contract):
         "mlp",
         description="Kind of network of student and twin: mlp; linear, on trend and remainder (DLinear); tcn, causal "
         "convolutions; patch, a transformer over days; inverted, a transformer over columns.",
+    )
+    head: Head = Field(
+        "categorical",
+        description="What student and twin forecast: a distribution over bins, quantiles, or a point (then all "
+        "quantiles are that point). The teacher always speaks of bins.",
     )
     teacher_width: Width = Field(128, description="Hidden units a layer, teacher.")
     student_width: Width = Field(128, description="Hidden units a layer, student and twin.")

@@ -18,7 +18,7 @@ from tutelage.distillation import (
 )
 from tutelage.losses import hard_label_loss
 from tutelage.networks import Forecaster, select_members
-from tutelage.recipe import Budget, StudentPlan, Views
+from tutelage.recipe import Budget, Head, StudentPlan, Views
 
 NOTHING = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
 BUDGET = Budget(epochs=15, patience=15, batch_size=32, learning_rate=0.01, dropout=0.0)
@@ -247,6 +247,26 @@ def test_train_students__each_set_window_and_hour_has_its_gate(task: Task) -> No
     torch.testing.assert_close(found.last.weight, expected.last.weight)
     torch.testing.assert_close(found.last.weight[1], found.last.weight[2])
     assert not torch.allclose(found.last.weight[0], found.last.weight[2])
+
+
+@pytest.mark.parametrize("head", ["quantiles", "point"])
+def test_train_students__every_head_together_equals_one_by_one(task: Task, head: Head) -> None:
+    recipe = small_recipe(head=head)
+    together, progress = train_students(task, two_sets(task), PLANS, recipe, seed=0)
+    for member, plan in enumerate(PLANS):
+        alone, its_own = train_students(task, two_sets(task), [plan], recipe, seed=0)
+        assert progress.best_loss[member] == pytest.approx(its_own.best_loss[0], rel=1e-4)
+        torch.testing.assert_close(together.last.weight[member], alone.last.weight[0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(together.last.weight[0], together.last.weight[1])
+
+
+@pytest.mark.parametrize("head", ["quantiles", "point"])
+def test_train_students__a_student_of_every_head_learns_what_its_teacher_says(task: Task, head: Head) -> None:
+    soft = random_soft(task)[0, 0].expand(1, len(task.train), task.horizon, -1)  # of every hour the same
+    budget = BUDGET.model_copy(update={"epochs": 40, "patience": 40})
+    recipe = small_recipe(student_budget=budget, head=head)
+    _, progress = train_students(task, soft, [StudentPlan(alpha=1.0, dropout=0.0)], recipe, seed=0)
+    assert progress.history[-1]["train"][0] < 0.1 * progress.history[0]["train"][0]
 
 
 @pytest.mark.parametrize("plans", [[], [StudentPlan(soft=2)]], ids=["no plan", "no such set"])

@@ -12,14 +12,15 @@ from tutelage.bodies import BODIES
 from tutelage.errors import DataError
 from tutelage.export import export_student, forecast_windows, load_student, student_card, student_window
 from tutelage.fit import seeded
-from tutelage.heads import QUANTILE_LEVELS, Bins, mean_of, quantiles_of
+from tutelage.heads import QUANTILE_LEVELS, Bins, forecast_of, mean_of, quantiles_of
 from tutelage.metrics import Forecasts
 from tutelage.networks import Forecaster, Scaler, Scalers
-from tutelage.recipe import Architecture
+from tutelage.recipe import Architecture, Head
 
 SPEC = meter()
 LOOKBACK, HORIZON = 24, 3
 PLAIN = Scaler((0.0, 0.0), (1.0, 1.0))
+SCALED = Scaler((7.5, 20.0), (2.0, 8.0))
 
 
 def forecast(network: Forecaster, bins: Bins, folder: Path, observed: np.ndarray, known: np.ndarray) -> Forecasts:
@@ -83,6 +84,21 @@ def test_graph__equals_a_network_of_every_architecture(
         levels = torch.tensor(QUANTILE_LEVELS)
         quantiles = quantiles_of(torch.softmax(logits[0], dim=-1), edges, levels)
         np.testing.assert_allclose(exported.quantiles, quantiles, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("head", ["quantiles", "point"])
+def test_graph__equals_a_network_of_every_head(head: Head, trained: tuple[Forecaster, Bins], tmp_path: Path) -> None:
+    scalers = Scalers(observed=SCALED, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=PLAIN, minutes=PLAIN)
+    with seeded(0, torch.device("cpu")):
+        network = Forecaster(replace(trained[0].shape, head=head), scalers, 1).eval()
+    observed, known = windows(7)
+    exported = forecast(network, trained[1], tmp_path / "export", observed, known)
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(observed), torch.from_numpy(known))[0]
+    edges, scale = torch.tensor(trained[1].edges), torch.tensor([7.5, 2.0])
+    mean, quantiles = forecast_of(outputs, head, edges=edges, scale=scale)
+    np.testing.assert_allclose(exported.mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(exported.quantiles, quantiles, rtol=1e-4, atol=1e-5)
 
 
 def test_graph__holds_the_scaler(trained: tuple[Forecaster, Bins], folder: Path, tmp_path: Path) -> None:

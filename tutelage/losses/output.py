@@ -51,6 +51,19 @@ def _hard_cells(student: Logits, labels: Int64[Tensor, "batch horizon"]) -> Floa
     return -student.gather(-1, index).squeeze(-1)
 
 
+def _mixed(
+    soft: Float[Tensor, "members batch horizon"],
+    hard: Float[Tensor, "members batch horizon"],
+    alpha: PerMember,
+    weights: Weights | None,
+    gate: Gate | None,
+) -> PerMember:
+    """α · soft + (1 − α) · hard, α multiplied by the gate cell by cell; the weighted mean of it."""
+    trust = alpha.view(-1, 1, 1) * (1.0 if gate is None else gate)
+    # A side without weight is left out, not multiplied by 0: an infinite loss there must not become NaN.
+    return _mean(torch.where(trust > 0, trust * soft, 0.0) + torch.where(trust < 1, (1 - trust) * hard, 0.0), weights)
+
+
 def _check(temperature: float | PerMember) -> None:
     # A tensor is not looked into: on a GPU that would make the host wait at every step.
     if not isinstance(temperature, Tensor) and temperature <= 0:
@@ -96,52 +109,88 @@ def distillation_loss(
     Raises ValueError where temperature is a number <= 0.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
     """
-    trust = alpha.view(-1, 1, 1) * (1.0 if gate is None else gate)
     _check(temperature)
     plain = _softened(student, 1)
     one = not isinstance(temperature, Tensor) and temperature == 1
     soft = _soft_cells(plain if one else _softened(student, temperature), teacher, temperature)
-    hard = _hard_cells(plain, labels)
-    # A side without weight is left out, not multiplied by 0: an infinite loss there must not become NaN.
-    return _mean(torch.where(trust > 0, trust * soft, 0.0) + torch.where(trust < 1, (1 - trust) * hard, 0.0), weights)
+    return _mixed(soft, _hard_cells(plain, labels), alpha, weights, gate)
+
+
+Points = Float[Tensor, "members batch horizon"]
+TeacherPoints = Float[Tensor, "#members batch horizon"]
+PointLoss = Literal["squared", "smooth"]
+
+
+def _point_cells(student: Points, target: TeacherPoints, kind: PointLoss) -> Points:
+    measure = functional.mse_loss if kind == "squared" else functional.smooth_l1_loss
+    return measure(student, target.detach().expand_as(student), reduction="none")
 
 
 def point_loss(
-    student: Float[Tensor, "members batch horizon"],
-    target: Float[Tensor, "#members batch horizon"],
-    *,
-    kind: Literal["squared", "smooth"] = "squared",
-    weights: Weights | None = None,
+    student: Points, target: TeacherPoints, *, kind: PointLoss = "squared", weights: Weights | None = None
 ) -> PerMember:
     """Mean squared difference, or SmoothL1 with its bend at 1, to a target: the teacher's points or the truth.
 
     Both have one unit, best the target's standard deviation: SmoothL1's bend stands at 1 of it.
     """
-    measure = functional.mse_loss if kind == "squared" else functional.smooth_l1_loss
-    return _mean(measure(student, target.detach().expand_as(student), reduction="none"), weights)
+    return _mean(_point_cells(student, target, kind), weights)
+
+
+def point_distillation_loss(
+    student: Points,
+    teacher: TeacherPoints,
+    truth: Float[Tensor, "batch horizon"],
+    *,
+    alpha: PerMember,
+    kind: PointLoss = "squared",
+    weights: Weights | None = None,
+    gate: Gate | None = None,
+) -> PerMember:
+    """α · difference to the teacher's points, plus (1 − α) · difference to the truth."""
+    soft, hard = _point_cells(student, teacher, kind), _point_cells(student, truth.unsqueeze(0), kind)
+    return _mixed(soft, hard, alpha, weights, gate)
+
+
+Quantiles = Float[Tensor, "members batch horizon levels"]
+TeacherQuantiles = Float[Tensor, "#members batch horizon levels"]
+
+
+def _pinball_cells(student: Quantiles, target: Tensor, levels: Float[Tensor, " levels"]) -> Points:
+    short = target.detach() - student
+    return torch.maximum(levels * short, (levels - 1) * short).mean(dim=-1)
 
 
 def pinball_loss(
-    student: Float[Tensor, "members batch horizon levels"],
-    target: Float[Tensor, "#members batch horizon #levels"],
+    student: Quantiles,
+    truth: Float[Tensor, "batch horizon"],
     levels: Float[Tensor, " levels"],
     *,
     weights: Weights | None = None,
 ) -> PerMember:
-    """Mean pinball loss of quantiles at `levels` against the truth (one value an hour), in the target's unit.
+    """Mean pinball loss of quantiles at `levels` against the truth, in the target's unit.
 
     Source: Koenker and Bassett 1978, Regression Quantiles.
     """
-    short = target.detach() - student
-    return _mean(torch.maximum(levels * short, (levels - 1) * short).mean(dim=-1), weights)
+    return _mean(_pinball_cells(student, truth[None, :, :, None], levels), weights)
 
 
 def quantile_label_loss(
-    student: Float[Tensor, "members batch horizon levels"],
-    teacher: Float[Tensor, "#members batch horizon levels"],
-    levels: Float[Tensor, " levels"],
-    *,
-    weights: Weights | None = None,
+    student: Quantiles, teacher: TeacherQuantiles, levels: Float[Tensor, " levels"], *, weights: Weights | None = None
 ) -> PerMember:
     """Mean pinball loss of the student's quantiles to the teacher's of the same level, in the target's unit."""
-    return pinball_loss(student, teacher, levels, weights=weights)
+    return _mean(_pinball_cells(student, teacher, levels), weights)
+
+
+def quantile_distillation_loss(
+    student: Quantiles,
+    teacher: TeacherQuantiles,
+    truth: Float[Tensor, "batch horizon"],
+    levels: Float[Tensor, " levels"],
+    *,
+    alpha: PerMember,
+    weights: Weights | None = None,
+    gate: Gate | None = None,
+) -> PerMember:
+    """α · pinball loss to the teacher's quantiles, plus (1 − α) · pinball loss to the truth."""
+    soft = _pinball_cells(student, teacher, levels)
+    return _mixed(soft, _pinball_cells(student, truth[None, :, :, None], levels), alpha, weights, gate)

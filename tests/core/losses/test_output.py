@@ -10,7 +10,9 @@ from tutelage.losses import (
     distillation_loss,
     hard_label_loss,
     pinball_loss,
+    point_distillation_loss,
     point_loss,
+    quantile_distillation_loss,
     quantile_label_loss,
     soft_label_loss,
 )
@@ -177,14 +179,37 @@ def test_point_loss__golden() -> None:
 
 def test_pinball_loss__golden() -> None:
     student, levels = torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([0.1, 0.9])
-    truth = torch.tensor([[[[3.0]]]])
+    truth = torch.tensor([[3.0]])
     assert pinball_loss(student, truth, levels).tolist() == pytest.approx([(0.1 * 2 + 0.1 * 1) / 2])
     teacher = torch.tensor([[[[2.0, 7.0]]]])
     assert quantile_label_loss(student, teacher, levels).tolist() == pytest.approx([(0.1 * 1 + 0.9 * 3) / 2])
 
 
 def test_pinball_loss__is_least_at_the_quantile() -> None:
-    truth = torch.arange(100.0).view(1, 100, 1, 1)
+    truth = torch.arange(100.0).view(100, 1)
     guesses = torch.arange(100.0).view(100, 1, 1, 1).expand(-1, 100, -1, -1)
     loss = pinball_loss(guesses, truth, torch.tensor([0.8]))
     assert loss.argmin().item() in (79, 80)
+
+
+def test_point_distillation_loss__mixes_teacher_and_truth() -> None:
+    student, teacher, truth = (
+        random_logits()[..., 0],
+        random_logits(1, seed=1)[..., 0],
+        random_logits(1, seed=2)[0, ..., 0],
+    )
+    alpha = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)
+    soft, hard = point_loss(student, teacher), point_loss(student, truth.unsqueeze(0))
+    found = point_distillation_loss(student, teacher, truth, alpha=alpha)
+    torch.testing.assert_close(found, torch.stack([hard[0], soft[1], 0.25 * soft[2] + 0.75 * hard[2]]))
+    shut = point_distillation_loss(student, teacher, truth, alpha=alpha, gate=torch.zeros(1, 1, 1))
+    torch.testing.assert_close(shut, hard)
+
+
+def test_quantile_distillation_loss__mixes_teacher_and_truth() -> None:
+    student, teacher, truth = random_logits(), random_logits(1, seed=1), random_logits(1, seed=2)[0, ..., 0]
+    levels = torch.linspace(0.1, 0.9, 7, dtype=torch.float64)
+    alpha = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)
+    soft, hard = quantile_label_loss(student, teacher, levels), pinball_loss(student, truth, levels)
+    found = quantile_distillation_loss(student, teacher, truth, levels, alpha=alpha)
+    torch.testing.assert_close(found, torch.stack([hard[0], soft[1], 0.25 * soft[2] + 0.75 * hard[2]]))
