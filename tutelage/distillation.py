@@ -14,17 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from tutelage.fit import Progress, fit, seeded
-from tutelage.heads import HEAD_LEVELS, Bins, bin_index, head_labels, ordered_quantiles
-from tutelage.losses import (
-    distillation_loss,
-    hard_label_loss,
-    pinball_loss,
-    point_distillation_loss,
-    point_loss,
-    quantile_distillation_loss,
-)
+from tutelage.heads import Bins, bin_index, head_labels
+from tutelage.layers import MemberLinear
+from tutelage.lessons import further_loss, make_measure, taught_loss, truth_loss
+from tutelage.losses import hard_label_loss
 from tutelage.networks import Forecaster, Scalers, Shape, select_members, stack_members
-from tutelage.recipe import Head, Recipe, StudentPlan
+from tutelage.recipe import Recipe, StudentPlan
 from tutelage.views import privileged_values, privileged_width, shuffle_windows
 from tutelage.windows import Panel, gather_future, gather_past
 
@@ -97,6 +92,17 @@ class Task:
 
         `shown` (as of `privileged_origins`) names, for each origin, the window whose privileged values are seen.
         """
+        return teacher(*self.teacher_inputs(origins, recipe, generator, shown=shown))
+
+    def teacher_inputs(
+        self,
+        origins: Tensor,
+        recipe: Recipe,
+        generator: torch.Generator,
+        *,
+        shown: Int64[Tensor, " hours"] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the teacher sees of these windows: what the student does, and the privileged values."""
         privileged = privileged_values(
             self.panel,
             origins if shown is None else shown[origins],
@@ -106,7 +112,7 @@ class Task:
             horizon=self.horizon,
             generator=generator,
         )
-        return teacher(*self.student_inputs(origins), privileged)
+        return *self.student_inputs(origins), privileged
 
     def privileged_origins(
         self, recipe: Recipe, parts: Sequence[Tensor], *, seed: int
@@ -198,6 +204,34 @@ def soft_labels(
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def hidden_states(
+    teacher: Forecaster,
+    task: Task,
+    origins: Int64[Tensor, " windows"],
+    recipe: Recipe,
+    *,
+    seed: int,
+    chunk: int = 1024,
+) -> Float[Tensor, "windows features"]:
+    """The last hidden states of the teacher's members, side by side, averaged over noise draws.
+
+    Origins and seed are as for `soft_labels`.
+    """
+    teacher.eval()
+    shown = task.privileged_origins(recipe, [origins], seed=seed)
+    generator = _generator(seed)
+    draws = recipe.draws if recipe.views.future_sigma is not None else 1
+    parts = []
+    for some in origins.split(chunk):
+        states = [
+            teacher.hidden(*task.teacher_inputs(some, recipe, generator, shown=shown)).transpose(0, 1).flatten(1)
+            for _ in range(draws)
+        ]
+        parts.append(torch.stack(states).mean(dim=0))
+    return torch.cat(parts)
+
+
 def pair_plans(plans: Sequence[StudentPlan]) -> tuple[list[StudentPlan], list[tuple[int, int]]]:
     """The plans with the twins that they lack, and for each of the given plans its place and its twin's.
 
@@ -219,44 +253,17 @@ def _start_students(task: Task, recipe: Recipe, plans: Sequence[StudentPlan]) ->
     return students
 
 
-class _Lessons:
-    """The losses of a head, with all that they need resident on the device."""
-
-    def __init__(self, task: Task, head: Head) -> None:
-        self.task, self.head = task, head
-        self.scale = task.scale()
-        self.levels = torch.tensor(HEAD_LEVELS, device=self.scale.device)
-
-    def standardised(self, origins: Tensor) -> Tensor:
-        return (self.task.truth(origins) - self.scale[0]) / self.scale[1]
-
-    def from_truth(self, outputs: Tensor, origins: Tensor) -> Tensor:
-        """One loss a member: what validation stops by."""
-        if self.head == "categorical":
-            return hard_label_loss(outputs, self.task.labels(origins))
-        if self.head == "point":
-            return point_loss(outputs.squeeze(-1), self.standardised(origins).unsqueeze(0))
-        return pinball_loss(ordered_quantiles(outputs), self.standardised(origins), self.levels)
-
-    def from_both(
-        self,
-        outputs: Tensor,
-        teacher: Tensor,
-        origins: Tensor,
-        *,
-        alpha: Tensor,
-        temperature: float | Tensor,
-        gate: Tensor | None,
-    ) -> Tensor:
-        """One loss a member, from the teacher with α and the truth with 1 − α."""
-        if self.head == "categorical":
-            labels = self.task.labels(origins)
-            return distillation_loss(outputs, teacher, labels, alpha=alpha, temperature=temperature, gate=gate)
-        truth = self.standardised(origins)
-        if self.head == "point":
-            return point_distillation_loss(outputs.squeeze(-1), teacher.squeeze(-1), truth, alpha=alpha, gate=gate)
-        quantiles = ordered_quantiles(outputs)
-        return quantile_distillation_loss(quantiles, teacher, truth, self.levels, alpha=alpha, gate=gate)
+def _start_projection(students: Forecaster, plans: Sequence[StudentPlan], features: int) -> MemberLinear:
+    """From the students' hidden states to the teacher's, each as its own seed makes it alone."""
+    device, alone = next(students.parameters()).device, []
+    for plan in plans:
+        with seeded(plan.seed, device):
+            alone.append(MemberLinear(1, students.shape.width, features))
+    together = MemberLinear(len(plans), students.shape.width, features)
+    together.load_state_dict(
+        {n: torch.cat([one.get_parameter(n).detach() for one in alone]) for n, _ in together.named_parameters()}
+    )
+    return together.to(device)
 
 
 def train_students(
@@ -267,6 +274,7 @@ def train_students(
     *,
     seed: int,
     gate: Float[Tensor, "#sets #train #horizon"] | None = None,
+    hidden: Float[Tensor, "sets train features"] | None = None,
     chunk: int = 1024,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
@@ -276,46 +284,76 @@ def train_students(
     `soft` are one or more sets of soft labels of `task.train`, in its order. The recipe gives the network's shape, its
     head and the budget; alpha, temperature (of a categorical head) and dropout are the plans' own. `seed` is that of
     the batches, which are the same for all. `gate` says how far each set is trusted, from 0 to 1, window by window and
-    hour by hour: see `tutelage.gating`. Each member ends as it would alone, within float tolerance, and stops early on
+    hour by hour: see `tutelage.gating`. `hidden` are the teacher's hidden states (`hidden_states`), which some terms
+    need. Each member ends as it would alone, within float tolerance, and stops early on
     the truth of the validation part, which is read in chunks of `chunk` windows.
 
-    Raises ValueError where there is no plan, or one asks for a set of soft labels that is not there.
+    Raises ValueError where there is no plan, or one asks for soft labels or hidden states that are not there.
     """
     if not plans or max(plan.soft for plan in plans) >= len(soft):
         raise ValueError(f"{len(plans)} plans can't be taught from {len(soft)} sets of soft labels")
     device = task.panel.observed.device
+    # Before the sets are chosen from: one gate for all of them is a gate for each.
+    gate = None if gate is None else gate.expand(soft.shape[:-1])
+    needed = {name for plan in plans for name, weight in vars(plan.terms).items() if weight}
+    if hidden is None and any(plan.terms.hidden for plan in plans):
+        raise ValueError("a plan is taught by the teacher's hidden states, and none are given")
     students = _start_students(task, recipe, plans)
+    terms = {n: torch.tensor([getattr(p.terms, n) for p in plans], device=device) for n in sorted(needed)}
     alpha = torch.tensor([plan.alpha for plan in plans], device=device)
     # What is the same for all students with a teacher is not repeated for each: the twins go along.
-    learners = [plan for plan in plans if plan.alpha > 0]
+    learners = [plan for plan in plans if plan.taught]
     temperatures = {plan.temperature for plan in learners} or {1.0}
     temperature: float | Tensor = temperatures.pop()
     if temperatures:
         temperature = torch.tensor([plan.temperature for plan in plans], device=device)
     taught_by = sorted({plan.soft for plan in learners}) or [0]
-    which = torch.tensor([taught_by.index(plan.soft) if plan.alpha > 0 else 0 for plan in plans], device=device)
-    trust = None if gate is None else gate.expand(soft.shape[:-1])[taught_by]
-    lessons = _Lessons(task, recipe.head)
-    taught = head_labels(soft[taught_by], recipe.head, edges=task.edges(), scale=task.scale())
+    which = torch.tensor([taught_by.index(plan.soft) if plan.taught else 0 for plan in plans], device=device)
+    edges, scale = task.edges(), task.scale()
+    measure = make_measure(recipe.head, edges, scale, horizon=task.horizon, decay=recipe.horizon_decay)
+    soft = soft[taught_by]
+    taught = head_labels(soft, recipe.head, edges=edges, scale=scale)
+    paths = head_labels(soft, "point", edges=edges, scale=scale).squeeze(-1)
+    trust = None if gate is None else gate[taught_by]
+    states_of_teacher = None if hidden is None else hidden[taught_by]
     row_of = torch.full((len(task.panel.hour),), -1, dtype=torch.int64, device=device)
     row_of[task.train] = torch.arange(len(task.train), device=device)
+    projection = None
+    if hidden is not None and "features" in needed:
+        projection = _start_projection(students, plans, hidden.shape[-1])
+        # A part of the network while it trains: optimised, checkpointed and chosen with it.
+        students.add_module("projection", projection)
 
     def loss(network: Forecaster, batch: Tensor) -> Tensor:
-        rows = row_of[batch]
+        rows, inputs = row_of[batch], task.student_inputs(batch)
         chosen = (slice(None), rows) if len(taught) == 1 else (which[:, None], rows)
-        return lessons.from_both(
-            network(*task.student_inputs(batch)),
+        states = network.hidden(*inputs)
+        outputs = network.read(states)
+        total = taught_loss(
+            measure,
+            outputs,
             taught[chosen],
-            batch,
+            task.truth(batch),
             alpha=alpha,
             temperature=temperature,
             gate=None if trust is None else trust[chosen],
+        )
+        if not terms:
+            return total
+        return total + further_loss(
+            measure,
+            terms,
+            outputs=outputs,
+            path=paths[chosen],
+            hidden=states,
+            teacher_hidden=None if states_of_teacher is None else states_of_teacher[chosen],
+            projection=projection,
         )
 
     def validation_loss(network: Forecaster) -> Tensor:
         total = torch.zeros(network.members, device=device)
         for some in task.validation.split(chunk):
-            total += lessons.from_truth(network(*task.student_inputs(some)), some) * len(some)
+            total += truth_loss(measure, network(*task.student_inputs(some)), task.truth(some)) * len(some)
         return total / len(task.validation)
 
     with seeded(seed, device):
@@ -328,6 +366,8 @@ def train_students(
             checkpoint=checkpoint,
             on_epoch=on_epoch,
         )
+    if projection is not None:
+        del students.projection
     return students, progress
 
 
@@ -337,6 +377,7 @@ def train_pair(
     recipe: Recipe,
     *,
     seed: int,
+    hidden: Float[Tensor, "train features"] | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Forecaster, Forecaster, Progress]:
@@ -345,10 +386,21 @@ def train_pair(
     They share first weights, batches and what dropout drops: they differ in α alone.
     """
     plan = StudentPlan(
-        seed=seed, alpha=recipe.alpha, temperature=recipe.temperature, dropout=recipe.student_budget.dropout
+        seed=seed,
+        alpha=recipe.alpha,
+        temperature=recipe.temperature,
+        dropout=recipe.student_budget.dropout,
+        terms=recipe.terms,
     )
     pair, progress = train_students(
-        task, soft[None], [plan, plan.twin], recipe, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch
+        task,
+        soft[None],
+        [plan, plan.twin],
+        recipe,
+        seed=seed,
+        hidden=None if hidden is None else hidden[None],
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
     )
     return select_members(pair, task.scalers, [0]), select_members(pair, task.scalers, [1]), progress
 

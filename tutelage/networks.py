@@ -112,8 +112,11 @@ class Forecaster(nn.Module):
 
         `observed` and `known` come in their units, `privileged` as `views.privileged_values` gives it.
         """
-        outputs = self.last(self.hidden(observed, known, privileged))
-        return outputs.unflatten(-1, (self.shape.horizon, -1))
+        return self.read(self.hidden(observed, known, privileged))
+
+    def read(self, hidden: Float[Tensor, "members batch width"]) -> Float[Tensor, "members batch horizon values"]:
+        """The head's outputs from the last hidden state."""
+        return self.last(hidden).unflatten(-1, (self.shape.horizon, -1))
 
 
 def select_members(network: Forecaster, scalers: Scalers, chosen: Sequence[int]) -> Forecaster:

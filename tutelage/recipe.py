@@ -51,12 +51,35 @@ class Budget(Contract):
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped while training.")
 
 
+class Terms(Contract):
+    """Weights of what a student is taught beside its head's losses. 0: not at all."""
+
+    scale: float = Field(0.0, ge=0, le=100, description="The mean path, averaged over 2, 4 and 8 hours (TimeDistill).")
+    period: float = Field(0.0, ge=0, le=100, description="The mean path's periods (TimeDistill); horizons from 4 h.")
+    windows: float = Field(0.0, ge=0, le=100, description="Similarities between a batch's windows (SPKD).")
+    features: float = Field(0.0, ge=0, le=100, description="The teacher's hidden state, through a projection.")
+
+    @property
+    def any(self) -> bool:
+        """Whether any term has a weight."""
+        return any(vars(self).values())
+
+    @property
+    def hidden(self) -> bool:
+        """Whether any of them needs the teacher's hidden states."""
+        return self.windows > 0 or self.features > 0
+
+
 class Recipe(Contract):
     """Teacher, student and the distillation between them. The defaults are the lead of docs/method.md."""
 
     views: Views = Field(Views(), description="What only the teacher sees.")
     alpha: float = Field(0.9, ge=0, le=1, description="Weight of the teacher's soft labels; the truth has 1 - alpha.")
     temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
+    terms: Terms = Field(Terms(), description="What the student is taught beside its head's losses.")
+    horizon_decay: float = Field(
+        1.0, gt=0, le=1, description="Training weight of each further hour of the horizon, relative to the one before."
+    )
     bins: int = Field(32, ge=4, le=256, description="Quantile bins of the target: the classes of the forecast.")
     teachers: int = Field(8, ge=1, le=64, description="Networks in the teacher's ensemble.")
     teacher: Architecture = Field("mlp", description="The teacher's kind of network.")
@@ -85,6 +108,12 @@ class StudentPlan(Contract):
     temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped while training.")
     soft: int = Field(0, ge=0, description="Which of the sets of soft labels teaches it.")
+    terms: Terms = Field(Terms(), description="What it is taught beside its head's losses.")
+
+    @property
+    def taught(self) -> bool:
+        """Whether any teacher reaches it."""
+        return self.alpha > 0 or self.terms.any
 
     @property
     def twin(self) -> "StudentPlan":
