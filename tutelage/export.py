@@ -1,4 +1,4 @@
-"""The student as a file: an ONNX graph with scaler, softmax and quantiles inside, and a card of plain values.
+"""The student as a file: an ONNX graph with scaler, head and quantiles inside, and a card of plain values.
 
 A folder with `student.onnx` and `student.json` is all that a forecast needs. `load_student` reads it back with
 onnxruntime; `forecast_windows` runs it, and `forecast_readings` goes all the way from raw readings.
@@ -22,7 +22,7 @@ from tutelage.calendar import calendar_features, public_holidays
 from tutelage.dataset import DatasetSpec, Role
 from tutelage.errors import DataError
 from tutelage.files import folder_written_whole, read_json, write_json
-from tutelage.heads import QUANTILE_LEVELS, Bins, mean_of, quantiles_of
+from tutelage.heads import QUANTILE_LEVELS, Bins, forecast_of
 from tutelage.metrics import Forecasts
 from tutelage.networks import Forecaster
 from tutelage.quality import clean
@@ -32,20 +32,20 @@ HOLIDAY_YEARS_AHEAD = 10
 
 
 class _Graph(nn.Module):
-    """The exported computation: a network of one member, then softmax, mean and quantiles."""
+    """The exported computation: a network of one member, then its head's mean and quantiles."""
 
     def __init__(self, network: Forecaster, bins: Bins) -> None:
         super().__init__()
         self.edges: Tensor
-        self.levels: Tensor
+        self.scale: Tensor
         self.network = network
         self.register_buffer("edges", torch.tensor(bins.edges, dtype=torch.float32))
-        self.register_buffer("levels", torch.tensor(QUANTILE_LEVELS))
+        self.register_buffer("scale", network.observed_scaler[:, 0].clone())
 
     def forward(self, observed: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (windows, horizon) and quantiles (windows, horizon, levels), in the target's unit."""
-        probabilities = torch.softmax(self.network(observed, known).squeeze(0), dim=-1)
-        return mean_of(probabilities, self.edges), quantiles_of(probabilities, self.edges, self.levels)
+        outputs = self.network(observed, known).squeeze(0)
+        return forecast_of(outputs, self.network.shape.head, edges=self.edges, scale=self.scale)
 
 
 def student_card(network: Forecaster, spec: DatasetSpec, *, trained_until: dt.datetime) -> dict[str, Any]:

@@ -124,13 +124,14 @@ def load_checkpoint(
 
 
 def _train_epoch(
-    network: Forecaster, optimiser: torch.optim.Optimizer, loss: BatchLoss, origins: Tensor, batch_size: int
+    network: Forecaster, optimiser: torch.optim.Optimizer, loss: BatchLoss, origins: Tensor, budget: Budget, epoch: int
 ) -> Tensor:
     """One pass over the windows in random order; the mean loss a member, still on the device."""
     network.train()
+    network.dropout.restart(epoch, origins.device)
     order = origins[torch.randperm(len(origins)).to(origins.device)]
     total = torch.zeros(network.members, device=origins.device)
-    batches = order.split(batch_size)
+    batches = order.split(budget.batch_size)
     for batch in batches:
         optimiser.zero_grad(set_to_none=True)
         with _autocast(origins.device):
@@ -141,12 +142,20 @@ def _train_epoch(
     return total / len(origins)
 
 
-def _keep_best(network: Forecaster, best: dict[str, Tensor], progress: Progress, validation: list[float]) -> None:
-    """Note, member by member, the weights that are better on validation than all before."""
-    better = [now < before for now, before in zip(validation, progress.best_loss, strict=True)]
+def _keep_best(
+    network: Forecaster, best: dict[str, Tensor], progress: Progress, validation: list[float], patience: int
+) -> None:
+    """Note, member by member, the weights that are better on validation than all before.
+
+    A member whose patience has run out is over, as it would be alone, though others beside it go on.
+    """
+    better = [
+        now < before and progress.epoch - epoch <= patience
+        for now, before, epoch in zip(validation, progress.best_loss, progress.best_epoch, strict=True)
+    ]
     chosen = torch.tensor(better, device=next(network.parameters()).device)
     for name, value in network.named_parameters():
-        best[name] = torch.where(chosen.view(-1, 1, 1), value.detach(), best[name])
+        best[name] = torch.where(chosen.view(-1, *[1] * (value.dim() - 1)), value.detach(), best[name])
     for member, improved in enumerate(better):
         if improved:
             progress.best_loss[member] = validation[member]
@@ -166,8 +175,9 @@ def fit(
 ) -> Progress:
     """Train all members until each has gone `patience` epochs without a better validation loss, or the epochs end.
 
-    Afterwards the network holds, member by member, the weights of its best epoch. Where `checkpoint` names a file, the
-    state is written there every `checkpoint_every` epochs and at the end, and a state found there is gone on from.
+    Afterwards the network holds, member by member, the weights of its best epoch: those it would have alone. Where
+    `checkpoint` names a file, the state is written there every `checkpoint_every` epochs and at the end, and a state
+    found there is gone on from.
     `on_epoch` is called after each epoch, after its checkpoint where there is one, and once for a checkpoint found.
 
     Raises TutelageError where a loss is not finite.
@@ -179,7 +189,7 @@ def fit(
         progress = load_checkpoint(checkpoint, network, best, optimiser)
         on_epoch(progress)
     while not progress.done:
-        trained = _train_epoch(network, optimiser, loss, origins, budget.batch_size)
+        trained = _train_epoch(network, optimiser, loss, origins, budget, progress.epoch)
         network.eval()
         with torch.no_grad(), _autocast(origins.device):
             validated = validation_loss(network)
@@ -187,7 +197,7 @@ def fit(
         train_now, validation_now = torch.stack([trained, validated.float()]).tolist()
         if not all(map(torch.isfinite, torch.tensor(train_now + validation_now))):
             raise TutelageError(f"training diverged: a loss of epoch {progress.epoch} is not finite")
-        _keep_best(network, best, progress, validation_now)
+        _keep_best(network, best, progress, validation_now, budget.patience)
         progress.history.append({"epoch": progress.epoch, "train": train_now, "validation": validation_now})
         waited = progress.epoch - max(progress.best_epoch)
         progress.done = waited >= budget.patience or progress.epoch >= budget.epochs

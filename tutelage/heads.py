@@ -1,6 +1,11 @@
-"""The categorical head: the target's range cut into quantile bins, a forecast as a distribution over them.
+"""The heads: what a network's outputs mean, and how a mean and quantiles come from them.
 
-Within a bin the density is taken as uniform: from the probabilities of the bins follow the mean and all quantiles.
+- categorical: logits over quantile bins of the target. Within a bin the density is taken as uniform: from the bins'
+  probabilities follow the mean and all quantiles.
+- quantiles: those of HEAD_LEVELS, which can't cross; between them and beyond them straight lines.
+- point: one value an hour, and no distribution around it.
+
+The last two are in standard deviations of the target around its mean.
 """
 
 from dataclasses import dataclass
@@ -11,8 +16,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tutelage.errors import DataError
+from tutelage.recipe import Head
 
 QUANTILE_LEVELS = tuple(round(level / 100, 2) for level in range(1, 100))
+HEAD_LEVELS = tuple(round(level / 20, 2) for level in range(1, 20))
+NARROW = 2.0
+"""Taken off the gaps before the softplus: untrained quantiles then span about two standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +75,68 @@ def quantiles_of(
     inside = (1 - (top - levels) / share).clamp(0, 1)
     low, high = edges[:-1][index], edges[1:][index]
     return low + inside * (high - low)
+
+
+def head_width(head: Head, bins: int) -> int:
+    """Outputs an hour."""
+    return {"categorical": bins, "quantiles": len(HEAD_LEVELS), "point": 1}[head]
+
+
+def ordered_quantiles(outputs: Float[Tensor, "*shape levels"]) -> Float[Tensor, "*shape levels"]:
+    """Quantiles at HEAD_LEVELS, standardised: the first output is the median, the others are gaps, made positive."""
+    gaps = torch.nn.functional.softplus(outputs[..., 1:] - NARROW).cumsum(dim=-1)
+    middle = len(HEAD_LEVELS) // 2
+    from_first = torch.cat([torch.zeros_like(outputs[..., :1]), gaps], dim=-1)
+    return outputs[..., :1] + from_first - from_first[..., middle : middle + 1]
+
+
+def _between(levels: tuple[float, ...]) -> Float[np.ndarray, "head_levels levels"]:
+    """What turns quantiles at HEAD_LEVELS into those at `levels`: straight lines, the outer ones drawn on."""
+    known, wanted = np.array(HEAD_LEVELS), np.array(levels)
+    left = np.clip(np.searchsorted(known, wanted) - 1, 0, len(known) - 2)
+    share = (wanted - known[left]) / (known[left + 1] - known[left])
+    matrix = np.zeros((len(known), len(wanted)))
+    matrix[left, np.arange(len(wanted))] = 1 - share
+    matrix[left + 1, np.arange(len(wanted))] += share
+    return matrix
+
+
+def forecast_of(
+    outputs: Float[Tensor, "*shape values"],
+    head: Head,
+    *,
+    edges: Float[Tensor, " edges"],
+    scale: Float[Tensor, " 2"],
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape levels"]]:
+    """Mean and quantiles at QUANTILE_LEVELS, in the target's unit.
+
+    `edges` are those of the bins, `scale` is the target's mean and standard deviation. Of a quantile head the mean is
+    that of the quantiles; of a point head all quantiles are the point.
+    """
+    if head == "categorical":
+        probabilities = outputs.softmax(dim=-1)
+        return mean_of(probabilities, edges), quantiles_of(probabilities, edges, outputs.new_tensor(QUANTILE_LEVELS))
+    if head == "point":
+        value = outputs.squeeze(-1) * scale[1] + scale[0]
+        return value, value.unsqueeze(-1).expand(*value.shape, len(QUANTILE_LEVELS))
+    between = torch.from_numpy(_between(QUANTILE_LEVELS)).to(outputs)
+    quantiles = ordered_quantiles(outputs) @ between * scale[1] + scale[0]
+    return quantiles.mean(dim=-1), quantiles
+
+
+def head_labels(
+    soft: Float[Tensor, "*shape bins"],
+    head: Head,
+    *,
+    edges: Float[Tensor, " edges"],
+    scale: Float[Tensor, " 2"],
+) -> Float[Tensor, "*shape values"]:
+    """A teacher's log-probabilities over bins as what a student of this head is taught.
+
+    Categorical: as they are. Quantiles: standardised, at HEAD_LEVELS. Point: the mean, standardised.
+    """
+    if head == "categorical":
+        return soft
+    if head == "point":
+        return ((mean_of(soft.exp(), edges) - scale[0]) / scale[1]).unsqueeze(-1)
+    return (quantiles_of(soft.exp(), edges, soft.new_tensor(HEAD_LEVELS)) - scale[0]) / scale[1]

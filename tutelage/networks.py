@@ -5,13 +5,16 @@ for each, the gradient of its own.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from tutelage.bodies import Shape, make_body
+from tutelage.heads import head_width
+from tutelage.layers import MemberDropout, MemberLinear
 from tutelage.windows import Panel, Span
 
 
@@ -55,23 +58,6 @@ def fit_scalers(panel: Panel, train: Span) -> Scalers:
     )
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a network is built from, and all that is needed to build it again.
-
-    lookback, horizon: hours; observed, known: columns; privileged: values a window; width: units a hidden layer.
-    """
-
-    lookback: int
-    horizon: int
-    observed: int
-    known: int
-    privileged: int
-    bins: int
-    width: int
-    dropout: float
-
-
 CALENDAR_ENCODED = 6
 
 
@@ -84,24 +70,8 @@ def encode_known(known: Float[Tensor, "batch horizon known"], scaler: Tensor) ->
     return torch.cat([calendar, (known[..., 3:] - scaler[0, 3:]) / scaler[1, 3:]], dim=-1)
 
 
-class MemberLinear(nn.Module):
-    """(members, batch, inputs) or (batch, inputs) → (members, batch, outputs), each member with its own weights."""
-
-    def __init__(self, members: int, inputs: int, outputs: int) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(max(inputs, 1))
-        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply and add, member by member."""
-        if x.dim() == 2:
-            x = x.expand(self.weight.shape[0], *x.shape)
-        return torch.baddbmm(self.bias, x, self.weight)
-
-
 class Forecaster(nn.Module):
-    """A multi-layer perceptron from a window to logits over the bins of each hour of the horizon.
+    """From a window to what the shape's head puts out for each hour of the horizon, by the shape's architecture.
 
     The scaling of its inputs is part of it. With `privileged` values in its shape it is a teacher.
     """
@@ -113,40 +83,64 @@ class Forecaster(nn.Module):
         self.shape = shape
         self.register_buffer("observed_scaler", torch.tensor([scalers.observed.mean, scalers.observed.std]))
         self.register_buffer("known_scaler", torch.tensor([scalers.known.mean, scalers.known.std]))
-        encoded = CALENDAR_ENCODED + shape.known - 3
-        inputs = shape.lookback * shape.observed + shape.horizon * encoded + shape.privileged
-        self.first = MemberLinear(members, inputs, shape.width)
-        self.second = MemberLinear(members, shape.width, shape.width)
-        self.last = MemberLinear(members, shape.width, shape.horizon * shape.bins)
+        self.dropout = MemberDropout(members, shape.dropout)
+        self.body = make_body(shape, CALENDAR_ENCODED + shape.known - 3, members, self.dropout)
+        self.last = MemberLinear(members, shape.width, shape.horizon * head_width(shape.head, shape.bins))
 
     @property
     def members(self) -> int:
         """Networks side by side."""
-        return self.first.weight.shape[0]
+        return self.last.weight.shape[0]
+
+    def hidden(
+        self,
+        observed: Float[Tensor, "batch lookback observed"],
+        known: Float[Tensor, "batch horizon known"],
+        privileged: Float[Tensor, "batch privileged"] | None = None,
+    ) -> Float[Tensor, "members batch width"]:
+        """The last hidden state: what losses on features and on relations compare."""
+        past = (observed - self.observed_scaler[0]) / self.observed_scaler[1]
+        return self.body(past, encode_known(known, self.known_scaler), privileged)
 
     def forward(
         self,
         observed: Float[Tensor, "batch lookback observed"],
         known: Float[Tensor, "batch horizon known"],
         privileged: Float[Tensor, "batch privileged"] | None = None,
-    ) -> Float[Tensor, "members batch horizon bins"]:
-        """Logits; `observed` and `known` in their units, `privileged` as `views.privileged_values` gives it."""
-        past = (observed - self.observed_scaler[0]) / self.observed_scaler[1]
-        x = torch.cat([past.flatten(1), encode_known(known, self.known_scaler).flatten(1)], dim=1)
-        if privileged is not None:
-            x = torch.cat([x, privileged], dim=1)
-        for layer in (self.first, self.second):
-            x = functional.dropout(functional.relu(layer(x)), self.shape.dropout, self.training)
-        return self.last(x).unflatten(-1, (self.shape.horizon, self.shape.bins))
+    ) -> Float[Tensor, "members batch horizon values"]:
+        """The head's outputs, such as logits over bins.
+
+        `observed` and `known` come in their units, `privileged` as `views.privileged_values` gives it.
+        """
+        return self.read(self.hidden(observed, known, privileged))
+
+    def read(self, hidden: Float[Tensor, "members batch width"]) -> Float[Tensor, "members batch horizon values"]:
+        """The head's outputs from the last hidden state."""
+        return self.last(hidden).unflatten(-1, (self.shape.horizon, -1))
 
 
-def select_members(network: Forecaster, scalers: Scalers, chosen: list[int]) -> Forecaster:
+def select_members(network: Forecaster, scalers: Scalers, chosen: Sequence[int]) -> Forecaster:
     """A network of these members, in this order; a member may be taken more than once."""
-    copy = Forecaster(network.shape, scalers, len(chosen)).to(next(network.parameters()).device)
+    rates, seeds = [network.dropout.rates[i] for i in chosen], network.dropout.seeds
+    shape = replace(network.shape, dropout=rates[0]) if len(set(rates)) == 1 else network.shape
+    copy = Forecaster(shape, scalers, len(chosen)).to(next(network.parameters()).device)
+    copy.dropout.assign(rates, None if seeds is None else [seeds[i] for i in chosen])
     copy.load_state_dict(
         {
-            name: value[chosen] if name in dict(network.named_parameters()) else value
+            name: value[list(chosen)] if name in dict(network.named_parameters()) else value
             for name, value in network.state_dict().items()
         }
     )
     return copy
+
+
+def stack_members(networks: Sequence[Forecaster], scalers: Scalers) -> Forecaster:
+    """One network of all the members of some, in their order: all of one shape, and with the same scalers."""
+    first = networks[0]
+    stacked = Forecaster(first.shape, scalers, sum(network.members for network in networks))
+    weights = {
+        name: torch.cat([network.get_parameter(name).detach() for network in networks])
+        for name, _ in first.named_parameters()
+    }
+    stacked.load_state_dict(first.state_dict() | weights)
+    return stacked.to(next(first.parameters()).device)

@@ -1,11 +1,13 @@
 """How a pair of teacher and student is trained: the views, the networks, the loss and the budget, as plain values."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tutelage.dataset import Contract
 
+Architecture = Literal["mlp", "linear", "tcn", "patch", "inverted"]
+Head = Literal["categorical", "quantiles", "point"]
 Width = Annotated[int, Field(ge=4, le=2048)]
 
 
@@ -26,6 +28,11 @@ class Views(Contract):
         description="Past hours whose raw readings the teacher sees. 0: none.",
     )
     auxiliary: bool = Field(True, description="The teacher sees the past of the privileged columns.")
+    placebo: bool = Field(
+        False,
+        description="A control: each window's privileged values are those of another window of its part, so that they "
+        "tell nothing. What is left of a gain has not come from privilege.",
+    )
 
     @property
     def any(self) -> bool:
@@ -44,16 +51,71 @@ class Budget(Contract):
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped while training.")
 
 
+class Terms(Contract):
+    """Weights of what a student is taught beside its head's losses. 0: not at all."""
+
+    scale: float = Field(0.0, ge=0, le=100, description="The mean path, averaged over 2, 4 and 8 hours (TimeDistill).")
+    period: float = Field(0.0, ge=0, le=100, description="The mean path's periods (TimeDistill); horizons from 4 h.")
+    windows: float = Field(0.0, ge=0, le=100, description="Similarities between a batch's windows (SPKD).")
+    features: float = Field(0.0, ge=0, le=100, description="The teacher's hidden state, through a projection.")
+
+    @property
+    def any(self) -> bool:
+        """Whether any term has a weight."""
+        return any(vars(self).values())
+
+    @property
+    def hidden(self) -> bool:
+        """Whether any of them needs the teacher's hidden states."""
+        return self.windows > 0 or self.features > 0
+
+
 class Recipe(Contract):
     """Teacher, student and the distillation between them. The defaults are the lead of docs/method.md."""
 
     views: Views = Field(Views(), description="What only the teacher sees.")
     alpha: float = Field(0.9, ge=0, le=1, description="Weight of the teacher's soft labels; the truth has 1 - alpha.")
     temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
+    terms: Terms = Field(Terms(), description="What the student is taught beside its head's losses.")
+    horizon_decay: float = Field(
+        1.0, gt=0, le=1, description="Training weight of each further hour of the horizon, relative to the one before."
+    )
     bins: int = Field(32, ge=4, le=256, description="Quantile bins of the target: the classes of the forecast.")
     teachers: int = Field(8, ge=1, le=64, description="Networks in the teacher's ensemble.")
+    teacher: Architecture = Field("mlp", description="The teacher's kind of network.")
+    student: Architecture = Field(
+        "mlp",
+        description="Kind of network of student and twin: mlp; linear, on trend and remainder (DLinear); tcn, causal "
+        "convolutions; patch, a transformer over days; inverted, a transformer over columns.",
+    )
+    head: Head = Field(
+        "categorical",
+        description="What student and twin forecast: a distribution over bins, quantiles, or a point (then all "
+        "quantiles are that point). The teacher always speaks of bins.",
+    )
     teacher_width: Width = Field(128, description="Hidden units a layer, teacher.")
     student_width: Width = Field(128, description="Hidden units a layer, student and twin.")
     draws: int = Field(4, ge=1, le=64, description="Noise draws that a soft label is averaged over.")
     teacher_budget: Budget = Field(Budget(), description="The teacher's training.")
     student_budget: Budget = Field(Budget(), description="The student's and the twin's training.")
+
+
+class StudentPlan(Contract):
+    """One of many students of one shape that are trained side by side, and what is its own."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of its first weights and of what dropout drops.")
+    alpha: float = Field(0.9, ge=0, le=1, description="Weight of the teacher's soft labels; 0 is a twin.")
+    temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped while training.")
+    soft: int = Field(0, ge=0, description="Which of the sets of soft labels teaches it.")
+    terms: Terms = Field(Terms(), description="What it is taught beside its head's losses.")
+
+    @property
+    def taught(self) -> bool:
+        """Whether any teacher reaches it."""
+        return self.alpha > 0 or self.terms.any
+
+    @property
+    def twin(self) -> "StudentPlan":
+        """The same student, taught by the truth alone; all students of one seed and dropout have the same twin."""
+        return StudentPlan(seed=self.seed, alpha=0.0, temperature=1.0, dropout=self.dropout, soft=0)

@@ -52,3 +52,15 @@ def privileged_values(
     if not parts:
         return torch.zeros(len(origins), 0, device=panel.observed.device)
     return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def shuffle_windows(origins: Int64[Tensor, " windows"], *, seed: int) -> Int64[Tensor, " windows"]:
+    """For each window another one of the same part, by the seed: whose privileged values a placebo teacher sees.
+
+    Every window is taken once, and none is its own (where there are two or more).
+    """
+    order = torch.randperm(len(origins), generator=torch.Generator().manual_seed(seed)).to(origins.device)
+    # Each window in this random circle gets the next one's values.
+    shown = torch.empty_like(origins)
+    shown[order] = origins[order.roll(-1)]
+    return shown

@@ -7,10 +7,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
-from tutelage.distillation import Task, describe, soft_labels, train_pair, train_teacher
+from tutelage.distillation import (
+    Task,
+    describe,
+    pair_plans,
+    soft_labels,
+    train_pair,
+    train_students,
+    train_teacher,
+)
 from tutelage.losses import hard_label_loss
-from tutelage.networks import Forecaster
-from tutelage.recipe import Budget, Views
+from tutelage.networks import Forecaster, select_members
+from tutelage.recipe import Budget, Head, StudentPlan, Views
 
 NOTHING = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
 BUDGET = Budget(epochs=15, patience=15, batch_size=32, learning_rate=0.01, dropout=0.0)
@@ -55,6 +63,25 @@ def test_train_teacher__privilege_foretells_what_the_past_does_not(views: Views)
     _, privileged = train_teacher(task, small_recipe(views=views, teacher_budget=BUDGET), seed=0)
     assert max(privileged.best_loss) < 0.8 * min(blind.best_loss)
     assert min(blind.best_loss) > 0.95 * np.log(len(task.bins))  # no better than a uniform guess
+
+
+def test_train_teacher__a_placebo_foretells_nothing() -> None:
+    task = unforeseeable_task()
+    views = NOTHING.model_copy(update={"auxiliary": True, "placebo": True})
+    _, placebo = train_teacher(task, small_recipe(views=views, teacher_budget=BUDGET), seed=0)
+    assert min(placebo.best_loss) > 0.95 * np.log(len(task.bins))
+
+
+def test_soft_labels__of_a_placebo_are_what_it_said_in_training() -> None:
+    task = unforeseeable_task()
+    views = NOTHING.model_copy(update={"auxiliary": True, "placebo": True})
+    recipe = small_recipe(views=views)
+    teacher, _ = train_teacher(task, recipe, seed=0)
+    shown = task.privileged_origins(recipe, [task.train, task.validation], seed=0)
+    with torch.no_grad():
+        logits = task.teacher_logits(teacher, task.train, recipe, torch.Generator(), shown=shown)
+    found = soft_labels(teacher, task, task.train, recipe, seed=0)
+    torch.testing.assert_close(found.exp(), logits.softmax(dim=-1).mean(dim=0))
 
 
 def test_train_teacher__follows_the_seed(task: Task, teacher: Forecaster) -> None:
@@ -143,6 +170,135 @@ def test_train_pair__teacher_to_student_end_to_end(task: Task, teacher: Forecast
         with torch.no_grad():
             logits = network.eval()(*task.student_inputs(task.validation))
         assert hard_label_loss(logits, task.labels(task.validation)).item() == pytest.approx(best, rel=1e-5)
+
+
+PLANS = [
+    StudentPlan(seed=3, alpha=0.9, temperature=2.0, dropout=0.4, soft=1),
+    StudentPlan(seed=3, alpha=0.0, dropout=0.4),
+    StudentPlan(seed=8, alpha=1.0, temperature=1.0, dropout=0.0, soft=0),
+    StudentPlan(seed=5, alpha=0.5, temperature=0.7, dropout=0.1, soft=1),
+]
+
+
+def two_sets(task: Task) -> Tensor:
+    return torch.stack([random_soft(task, 1), random_soft(task, 2)])
+
+
+@pytest.mark.parametrize("patience", [25, 2], ids=["to the end", "stopped early"])
+def test_train_students__together_equals_one_by_one(task: Task, patience: int) -> None:
+    budget = Budget(epochs=25, patience=patience, batch_size=32, learning_rate=3e-3, dropout=0.0)
+    recipe = small_recipe(student_budget=budget)
+    together, progress = train_students(task, two_sets(task), PLANS, recipe, seed=0)
+    lengths = []
+    for member, plan in enumerate(PLANS):
+        alone, its_own = train_students(task, two_sets(task), [plan], recipe, seed=0)
+        lengths.append(its_own.epoch)
+        assert progress.best_epoch[member] == its_own.best_epoch[0]
+        assert progress.best_loss[member] == pytest.approx(its_own.best_loss[0], rel=1e-5)
+        for epoch, other in zip(progress.history, its_own.history, strict=False):
+            assert epoch["train"][member] == pytest.approx(other["train"][0], rel=1e-4)
+        for name, weight in alone.named_parameters():
+            torch.testing.assert_close(together.get_parameter(name)[member], weight[0], rtol=1e-3, atol=1e-4)
+    assert progress.epoch == max(lengths)
+    assert patience == 25 or min(lengths) < max(lengths)
+
+
+def test_train_students__each_plan_is_a_student_of_its_own(task: Task) -> None:
+    base = StudentPlan(seed=0, alpha=0.5, temperature=2.0, dropout=0.2, soft=0)
+    changes = {"seed": 1, "alpha": 0.9, "temperature": 1.0, "dropout": 0.5, "soft": 1}
+    plans = [base, base, *(base.model_copy(update={name: value}) for name, value in changes.items())]
+    students, _ = train_students(task, two_sets(task), plans, small_recipe(), seed=0)
+    same, *others = students.last.weight[1:]
+    assert torch.equal(same, students.last.weight[0])
+    for name, other in zip(changes, others, strict=True):
+        assert not torch.allclose(other, same, rtol=1e-3), name
+
+
+def test_train_students__reads_the_validation_part_in_chunks(task: Task) -> None:
+    whole, parts = (
+        train_students(task, two_sets(task), PLANS, small_recipe(), seed=0, chunk=chunk)[1] for chunk in (1024, 7)
+    )
+    assert parts.best_loss == pytest.approx(whole.best_loss, rel=1e-5)
+
+
+def test_train_students__no_teacher_reaches_a_twin(task: Task) -> None:
+    first, other = (
+        train_students(task, soft, PLANS[:2], small_recipe(), seed=0)[0]
+        for soft in two_sets(task)[:, None].repeat(1, 2, 1, 1, 1)
+    )
+    assert not torch.allclose(first.last.weight[0], other.last.weight[0])
+    assert torch.equal(first.last.weight[1], other.last.weight[1])
+
+
+def test_train_students__a_shut_gate_leaves_the_truth_alone(task: Task) -> None:
+    plans = [PLANS[0], PLANS[1]]
+    shut, _ = train_students(task, two_sets(task), plans, small_recipe(), seed=0, gate=torch.zeros(1, 1, 1))
+    assert torch.equal(shut.last.weight[0], shut.last.weight[1])
+
+
+def test_train_students__each_set_window_and_hour_has_its_gate(task: Task) -> None:
+    sets, gate = two_sets(task), torch.ones(2, len(task.train), task.horizon)
+    gate[0] = gate[1, 5:, 0] = 0.0
+    spoiled = sets.clone()
+    spoiled[1, 5:, 0] = random_soft(task, 9)[5:, 0]
+    base = [PLANS[0], PLANS[0].model_copy(update={"soft": 0}), PLANS[1]]
+    found, _ = train_students(task, spoiled, base, small_recipe(), seed=0, gate=gate)
+    expected, _ = train_students(task, sets, base, small_recipe(), seed=0, gate=gate)
+    torch.testing.assert_close(found.last.weight, expected.last.weight)
+    torch.testing.assert_close(found.last.weight[1], found.last.weight[2])
+    assert not torch.allclose(found.last.weight[0], found.last.weight[2])
+
+
+@pytest.mark.parametrize("head", ["quantiles", "point"])
+def test_train_students__every_head_together_equals_one_by_one(task: Task, head: Head) -> None:
+    recipe = small_recipe(head=head)
+    together, progress = train_students(task, two_sets(task), PLANS, recipe, seed=0)
+    for member, plan in enumerate(PLANS):
+        alone, its_own = train_students(task, two_sets(task), [plan], recipe, seed=0)
+        assert progress.best_loss[member] == pytest.approx(its_own.best_loss[0], rel=1e-4)
+        torch.testing.assert_close(together.last.weight[member], alone.last.weight[0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(together.last.weight[0], together.last.weight[1])
+
+
+@pytest.mark.parametrize("head", ["quantiles", "point"])
+def test_train_students__a_student_of_every_head_learns_what_its_teacher_says(task: Task, head: Head) -> None:
+    soft = random_soft(task)[0, 0].expand(1, len(task.train), task.horizon, -1)  # of every hour the same
+    budget = BUDGET.model_copy(update={"epochs": 40, "patience": 40})
+    recipe = small_recipe(student_budget=budget, head=head)
+    _, progress = train_students(task, soft, [StudentPlan(alpha=1.0, dropout=0.0)], recipe, seed=0)
+    assert progress.history[-1]["train"][0] < 0.1 * progress.history[0]["train"][0]
+
+
+@pytest.mark.parametrize("plans", [[], [StudentPlan(soft=2)]], ids=["no plan", "no such set"])
+def test_train_students__refuses_plans_that_it_cannot_teach(task: Task, plans: list[StudentPlan]) -> None:
+    with pytest.raises(ValueError, match="can't be taught from 2 sets of soft labels"):
+        train_students(task, two_sets(task), plans, small_recipe(), seed=0)
+
+
+def test_pair_plans__students_of_one_seed_and_dropout_share_a_twin() -> None:
+    plans = [StudentPlan(seed=seed, alpha=alpha) for seed in (0, 1) for alpha in (0.5, 0.9)]
+    every, pairs = pair_plans(plans)
+    assert every[:4] == plans
+    assert [(plan.seed, plan.alpha) for plan in every[4:]] == [(0, 0.0), (1, 0.0)]
+    assert pairs == [(0, 4), (1, 4), (2, 5), (3, 5)]
+
+
+def test_pair_plans__a_twin_that_is_asked_for_is_its_own() -> None:
+    twin = StudentPlan(alpha=0.0, temperature=1.0)
+    assert pair_plans([twin]) == ([twin], [(0, 0)])
+
+
+def test_train_pair__is_two_of_many(task: Task) -> None:
+    recipe = small_recipe(student_budget=BUDGET.model_copy(update={"dropout": 0.3, "epochs": 4}))
+    student, twin, progress = train_pair(task, random_soft(task), recipe, seed=6)
+    plan = StudentPlan(seed=6, alpha=recipe.alpha, temperature=recipe.temperature, dropout=0.3)
+    plans = [StudentPlan(seed=1), plan.twin, plan]
+    many, together = train_students(task, random_soft(task)[None], plans, recipe, seed=6)
+    assert progress.best_loss == pytest.approx([together.best_loss[2], together.best_loss[1]], rel=1e-4)
+    for place, network in ((2, student), (1, twin)):
+        chosen = select_members(many, task.scalers, [place])
+        torch.testing.assert_close(network.last.weight, chosen.last.weight, rtol=1e-3, atol=1e-4)
+        assert network.shape == chosen.shape == task.shape(recipe, teacher=False)
 
 
 def test_task__labels_are_the_bins_of_the_hours_ahead(task: Task) -> None:

@@ -122,6 +122,13 @@ def test_fit__stops_when_no_member_gets_better_any_more(task: Task) -> None:
     assert progress.done
 
 
+def test_fit__a_member_whose_patience_has_run_out_is_over(task: Task) -> None:
+    validation = iter([[1.0, 6.0], [2.0, 5.0], [2.0, 4.0], [0.5, 3.0], [0.4, 3.0], [0.3, 3.0]])
+    budget = BUDGET.model_copy(update={"patience": 2})
+    _, progress = train(task, budget, validation_loss=lambda network: torch.tensor(next(validation)))
+    assert (progress.best_epoch, progress.best_loss, progress.epoch) == ([1, 4], [1.0, 3.0], 6)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_fit__a_loss_that_is_not_finite_ends_it(task: Task, tmp_path: Path, value: float) -> None:
     path = tmp_path / "state.safetensors"

@@ -7,7 +7,19 @@ from torch import Tensor
 
 from tests.core.builders import PROPERTY
 from tutelage.errors import DataError
-from tutelage.heads import QUANTILE_LEVELS, bin_index, fit_bins, mean_of, quantiles_of
+from tutelage.heads import (
+    HEAD_LEVELS,
+    QUANTILE_LEVELS,
+    bin_index,
+    fit_bins,
+    forecast_of,
+    head_labels,
+    head_width,
+    mean_of,
+    ordered_quantiles,
+    quantiles_of,
+)
+from tutelage.recipe import Head
 
 # Half of the mass on [0, 1), a quarter each on [1, 2) and [2, 4].
 EDGES = torch.tensor([0.0, 1.0, 2.0, 4.0], dtype=torch.float64)
@@ -103,3 +115,53 @@ def test_quantiles_of__are_the_inverse_of_the_cdf(distribution: tuple[Tensor, Te
     ascending = torch.tensor(sorted(levels), dtype=torch.float64)
     back = cdf(probabilities, edges, quantiles_of(probabilities, edges, ascending))
     torch.testing.assert_close(back, ascending, rtol=0, atol=1e-9)
+
+
+SCALE = torch.tensor([5.0, 2.0])
+
+
+def outputs_of(head: Head) -> Tensor:
+    return torch.randn(4, 3, head_width(head, 3), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("head", "width"), [("categorical", 3), ("quantiles", 19), ("point", 1)])
+def test_forecast_of__every_head_gives_mean_and_quantiles(head: Head, width: int) -> None:
+    outputs = outputs_of(head)
+    mean, quantiles = forecast_of(outputs, head, edges=EDGES.float(), scale=SCALE)
+    assert outputs.shape[-1] == width
+    assert (mean.shape, quantiles.shape) == ((4, 3), (4, 3, 99))
+    assert (quantiles.diff(dim=-1) >= 0).all()
+    assert ((quantiles[..., 0] <= mean) & (mean <= quantiles[..., -1])).all()
+
+
+def test_forecast_of__a_point_stands_in_the_targets_unit() -> None:
+    mean, quantiles = forecast_of(torch.tensor([[1.5]]), "point", edges=EDGES.float(), scale=SCALE)
+    assert mean.tolist() == [5.0 + 2 * 1.5]
+    assert (quantiles == mean).all()
+
+
+def test_ordered_quantiles__golden() -> None:
+    outputs = torch.zeros(19)
+    outputs[0] = 3.0
+    gap = np.log1p(np.exp(-2.0))
+    expected = 3.0 + gap * np.arange(-9, 10)
+    assert ordered_quantiles(outputs).tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_forecast_of__draws_straight_lines_between_quantiles_and_beyond() -> None:
+    outputs = outputs_of("quantiles")
+    _, quantiles = forecast_of(outputs, "quantiles", edges=EDGES.float(), scale=SCALE)
+    own = ordered_quantiles(outputs) * 2 + 5
+    places = [QUANTILE_LEVELS.index(level) for level in HEAD_LEVELS]
+    torch.testing.assert_close(quantiles[..., places], own)
+    torch.testing.assert_close(quantiles[..., 6], own[..., 0] + 0.4 * (own[..., 1] - own[..., 0]))  # 0.07
+    torch.testing.assert_close(quantiles[..., 98], own[..., 18] + 0.8 * (own[..., 18] - own[..., 17]))  # 0.99
+
+
+def test_head_labels__are_the_teachers_mean_and_quantiles() -> None:
+    soft, levels = PROBABILITIES.log(), torch.tensor(HEAD_LEVELS, dtype=torch.float64)
+    scale = SCALE.double()
+    assert head_labels(soft, "categorical", edges=EDGES, scale=scale) is soft
+    assert head_labels(soft, "point", edges=EDGES, scale=scale).tolist() == [(1.375 - 5) / 2]
+    expected = (quantiles_of(PROBABILITIES, EDGES, levels) - 5) / 2
+    torch.testing.assert_close(head_labels(soft, "quantiles", edges=EDGES, scale=scale), expected)

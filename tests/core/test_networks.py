@@ -8,12 +8,14 @@ from tests.core.builders import hours_span, plain_scalers, small_network, synthe
 from tutelage.networks import (
     CALENDAR_ENCODED,
     Forecaster,
+    MemberDropout,
     Scaler,
     Shape,
     encode_known,
     fit_scaler,
     fit_scalers,
     select_members,
+    stack_members,
 )
 
 
@@ -87,9 +89,9 @@ def test_select_members__copies_in_the_order_asked_for() -> None:
     chosen = select_members(network, task.scalers, [2, 0, 0])
     for name, weight in chosen.named_parameters():
         assert torch.equal(weight, network.get_parameter(name)[[2, 0, 0]])
-    before = network.first.weight.detach().clone()
-    torch.nn.init.zeros_(chosen.first.weight)
-    assert torch.equal(network.first.weight, before)
+    before = network.body.first.weight.detach().clone()
+    torch.nn.init.zeros_(chosen.body.first.weight)
+    assert torch.equal(network.body.first.weight, before)
 
 
 def test_forecaster__drops_units_only_while_training() -> None:
@@ -103,4 +105,44 @@ def test_forecaster__drops_units_only_while_training() -> None:
 def test_shape__a_teacher_is_as_wide_as_its_views() -> None:
     shape = Shape(lookback=4, horizon=2, observed=2, known=4, privileged=5, bins=8, width=16, dropout=0.0)
     network = Forecaster(shape, plain_scalers(observed=2, known=4), 1)
-    assert network.first.weight.shape == (1, 4 * 2 + 2 * (CALENDAR_ENCODED + 1) + 5, 16)
+    assert network.body.first.weight.shape == (1, 4 * 2 + 2 * (CALENDAR_ENCODED + 1) + 5, 16)
+
+
+def test_stack_members__puts_networks_side_by_side() -> None:
+    task = task_of(synthetic_panel([60]), train_hours=40)
+    one, two = small_network(task, members=1, seed=1), small_network(task, members=2, seed=2)
+    stacked = stack_members([one, two], task.scalers)
+    inputs = task.student_inputs(task.train)
+    expected = torch.cat([network.eval()(*inputs) for network in (one, two)])
+    torch.testing.assert_close(stacked.eval()(*inputs), expected)
+
+
+def dropped(seeds: list[int], rates: list[float], *, epoch: int = 1, rest: tuple[int, ...] = (50,)) -> torch.Tensor:
+    layer = MemberDropout(len(seeds), 0.0)
+    layer.assign(rates, seeds)
+    layer.restart(epoch, torch.device("cpu"))
+    return layer(torch.ones(len(seeds), 40, *rest))
+
+
+def test_member_dropout__drops_each_members_share_and_keeps_the_mean() -> None:
+    found = dropped([1, 2, 3], [0.0, 0.2, 0.6])
+    assert (found == 0).float().mean(dim=(1, 2)).tolist() == pytest.approx([0.0, 0.2, 0.6], abs=0.03)
+    assert found.mean(dim=(1, 2)).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=0.07)
+
+
+@pytest.mark.parametrize("rest", [(50,), (5, 3)])
+def test_member_dropout__depends_on_seed_and_epoch_alone(rest: tuple[int, ...]) -> None:
+    together = dropped([7, 8], [0.3, 0.3], rest=rest)
+    assert torch.equal(dropped([8], [0.3], rest=rest)[0], together[1])
+    assert not torch.equal(together[0], together[1])
+    assert not torch.equal(dropped([8], [0.3], epoch=2, rest=rest)[0], together[1])
+
+
+def test_member_dropout__what_a_low_rate_drops_a_higher_one_drops_too() -> None:
+    low, high = dropped([7, 7], [0.2, 0.5])
+    assert (high[low == 0] == 0).all()
+
+
+def test_member_dropout__does_nothing_when_not_training() -> None:
+    layer = MemberDropout(2, 0.5).eval()
+    assert torch.equal(layer(torch.ones(2, 3)), torch.ones(2, 3))

@@ -8,7 +8,7 @@ from tests.core.builders import READINGS, small_recipe, synthetic_panel, task_of
 from tutelage.distillation import Task
 from tutelage.networks import Forecaster
 from tutelage.recipe import Views
-from tutelage.views import privileged_values, privileged_width
+from tutelage.views import privileged_values, privileged_width, shuffle_windows
 
 LOOKBACK, HORIZON = 4, 2
 FUTURE = Views(future_sigma=0.0, minutes_hours=0, auxiliary=False)
@@ -97,3 +97,37 @@ def test_privileged_values__a_teacher_may_see_nothing(task: Task) -> None:
     teacher = Forecaster(task.shape(recipe, teacher=True), task.scalers, 2)
     logits = task.teacher_logits(teacher, task.train, recipe, torch.Generator())
     assert torch.equal(logits, teacher(*task.student_inputs(task.train)))
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_shuffle_windows__each_sees_another_one_of_the_part(count: int) -> None:
+    origins = torch.arange(100, 100 + 3 * count, 3)
+    shown = shuffle_windows(origins, seed=0)
+    assert sorted(shown.tolist()) == origins.tolist()
+    assert (shown != origins).all()
+    assert torch.equal(shuffle_windows(origins, seed=0), shown)
+    assert count < 4 or not torch.equal(shuffle_windows(origins, seed=1), shown)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_shuffle_windows__too_few_to_shuffle_stay(count: int) -> None:
+    assert shuffle_windows(torch.arange(count), seed=0).tolist() == list(range(count))
+
+
+def test_privileged_origins__stay_within_their_part(task: Task) -> None:
+    recipe = small_recipe(views=FUTURE.model_copy(update={"placebo": True}))
+    shown = task.privileged_origins(recipe, [task.train, task.validation], seed=0)
+    assert shown is not None
+    for part in (task.train, task.validation):
+        assert sorted(shown[part].tolist()) == part.tolist()
+    assert task.privileged_origins(small_recipe(views=FUTURE), [task.train], seed=0) is None
+
+
+def test_teacher_logits__a_placebo_sees_its_own_past_and_anothers_privilege(task: Task) -> None:
+    placebo = small_recipe(views=FUTURE.model_copy(update={"placebo": True}))
+    teacher = Forecaster(task.shape(placebo, teacher=True), task.scalers, 2).eval()
+    shown = task.privileged_origins(placebo, [task.train], seed=0)
+    assert shown is not None
+    found = task.teacher_logits(teacher, task.train, placebo, torch.Generator(), shown=shown)
+    expected = teacher(*task.student_inputs(task.train), values(task, FUTURE, shown[task.train]))
+    assert torch.equal(found, expected)

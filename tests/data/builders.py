@@ -115,7 +115,7 @@ def untrained_student(
     shape = Shape(lookback, horizon, observed, 3 + future, privileged, bins=8, width=16, dropout=0.1)
     with seeded(0, torch.device("cpu")):
         network = Forecaster(shape, scalers, members)
-        for layer in (network.first, network.second, network.last):
+        for layer in (network.body.first, network.body.second, network.last):
             layer.weight.data *= 3  # so that a forecast answers visibly to its inputs
     return network.eval(), Bins((0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8))
 

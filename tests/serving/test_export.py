@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,19 @@ import pytest
 import torch
 
 from tests.data.builders import HOUR, START, meter, meter_with_plan, random_readings, untrained_student
+from tutelage.bodies import BODIES
 from tutelage.errors import DataError
 from tutelage.export import export_student, forecast_windows, load_student, student_card, student_window
-from tutelage.heads import QUANTILE_LEVELS, Bins, mean_of, quantiles_of
+from tutelage.fit import seeded
+from tutelage.heads import QUANTILE_LEVELS, Bins, forecast_of, mean_of, quantiles_of
 from tutelage.metrics import Forecasts
 from tutelage.networks import Forecaster, Scaler, Scalers
+from tutelage.recipe import Architecture, Head
 
 SPEC = meter()
 LOOKBACK, HORIZON = 24, 3
 PLAIN = Scaler((0.0, 0.0), (1.0, 1.0))
+SCALED = Scaler((7.5, 20.0), (2.0, 8.0))
 
 
 def forecast(network: Forecaster, bins: Bins, folder: Path, observed: np.ndarray, known: np.ndarray) -> Forecasts:
@@ -58,6 +63,42 @@ def test_graph__equals_the_network(count: int, trained: tuple[Forecaster, Bins],
     quantiles = quantiles_of(probabilities, edges, levels)
     assert exported.quantiles.shape == (count, HORIZON, 99)
     np.testing.assert_allclose(exported.quantiles, quantiles, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [name for name in BODIES if name != "mlp"])
+def test_graph__equals_a_network_of_every_architecture(
+    architecture: Architecture, trained: tuple[Forecaster, Bins], tmp_path: Path
+) -> None:
+    scalers = Scalers(observed=PLAIN, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=PLAIN, minutes=PLAIN)
+    with seeded(0, torch.device("cpu")):
+        network = Forecaster(replace(trained[0].shape, architecture=architecture), scalers, 1).eval()
+    export_student(network, trained[1], student_card(network, SPEC, trained_until=START), tmp_path / "export")
+    for count in (1, 7):
+        observed, known = windows(count)
+        exported = forecast_windows(load_student(tmp_path / "export"), observed, known)
+        with torch.no_grad():
+            logits = network(torch.from_numpy(observed), torch.from_numpy(known))
+        edges = torch.tensor(trained[1].edges, dtype=torch.float32)
+        expected = mean_of(torch.softmax(logits[0], dim=-1), edges)
+        np.testing.assert_allclose(exported.mean, expected, rtol=1e-4, atol=1e-4)
+        levels = torch.tensor(QUANTILE_LEVELS)
+        quantiles = quantiles_of(torch.softmax(logits[0], dim=-1), edges, levels)
+        np.testing.assert_allclose(exported.quantiles, quantiles, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("head", ["quantiles", "point"])
+def test_graph__equals_a_network_of_every_head(head: Head, trained: tuple[Forecaster, Bins], tmp_path: Path) -> None:
+    scalers = Scalers(observed=SCALED, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=PLAIN, minutes=PLAIN)
+    with seeded(0, torch.device("cpu")):
+        network = Forecaster(replace(trained[0].shape, head=head), scalers, 1).eval()
+    observed, known = windows(7)
+    exported = forecast(network, trained[1], tmp_path / "export", observed, known)
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(observed), torch.from_numpy(known))[0]
+    edges, scale = torch.tensor(trained[1].edges), torch.tensor([7.5, 2.0])
+    mean, quantiles = forecast_of(outputs, head, edges=edges, scale=scale)
+    np.testing.assert_allclose(exported.mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(exported.quantiles, quantiles, rtol=1e-4, atol=1e-5)
 
 
 def test_graph__holds_the_scaler(trained: tuple[Forecaster, Bins], folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.core.builders import small_network, synthetic_panel, task_of
-from tutelage.losses import distillation_loss, hard_label_loss, soft_label_loss
+from tutelage.losses import (
+    distillation_loss,
+    hard_label_loss,
+    pinball_loss,
+    point_distillation_loss,
+    point_loss,
+    quantile_distillation_loss,
+    quantile_label_loss,
+    soft_label_loss,
+)
 
 # Two bins: the student says 1/4 and 3/4, the teacher 1/2 and 1/2.
 STUDENT = torch.tensor([[[[0.0, math.log(3)]]]])
@@ -122,3 +131,85 @@ def test_distillation_loss__members_do_not_mix() -> None:
 def test_soft_label_loss__refuses_a_temperature_that_is_not_above_zero(temperature: float) -> None:
     with pytest.raises(ValueError, match="is not above 0"):
         soft_label_loss(STUDENT, TEACHER, temperature=temperature)
+
+
+def test_soft_label_loss__a_temperature_a_member() -> None:
+    student, teacher = random_logits(seed=1), random_logits(1, seed=2)
+    temperatures = [0.5, 1.0, 3.0]
+    together = soft_label_loss(student, teacher, temperature=torch.tensor(temperatures, dtype=torch.float64))
+    apart = [soft_label_loss(s[None], teacher, temperature=t) for s, t in zip(student, temperatures, strict=True)]
+    torch.testing.assert_close(together, torch.cat(apart))
+
+
+def test_distillation_loss__weights_move_hours_against_each_other() -> None:
+    student, teacher, labels = random_logits(seed=1), random_logits(seed=2), random_labels()
+    alpha = torch.full((3,), 0.5, dtype=torch.float64)
+
+    def loss(weights: list[float] | None, hours: slice = slice(None)) -> Tensor:
+        given = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+        there = student[:, :, hours], teacher[:, :, hours], labels[:, hours]
+        return distillation_loss(*there, alpha=alpha, temperature=2.0, weights=given)
+
+    torch.testing.assert_close(loss([5.0] * 4), loss(None))
+    torch.testing.assert_close(loss([0.0, 2.0, 0.0, 0.0]), loss(None, slice(1, 2)))
+    torch.testing.assert_close(loss([3.0, 0.0, 0.0, 1.0]), 0.75 * loss(None, slice(1)) + 0.25 * loss(None, slice(3, 4)))
+
+
+def test_distillation_loss__where_the_gate_is_shut_the_truth_teaches() -> None:
+    student, teacher, labels = random_logits(seed=1), random_logits(seed=2), random_labels()
+    alpha = torch.tensor([0.0, 1.0, 0.4], dtype=torch.float64)
+
+    def loss(gate: Tensor | None, windows: slice = slice(None)) -> Tensor:
+        there = student[:, windows], teacher[:, windows], labels[windows]
+        return distillation_loss(*there, alpha=alpha, temperature=2.0, gate=gate)
+
+    torch.testing.assert_close(loss(torch.ones(1, 1, 1)), loss(None))
+    torch.testing.assert_close(loss(torch.zeros(1, 1, 1)), hard_label_loss(student, labels))
+    by_window = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0]).view(1, 5, 1)
+    expected = (2 * loss(None, slice(2)) + 3 * hard_label_loss(student[:, 2:], labels[2:])) / 5
+    torch.testing.assert_close(loss(by_window), expected)
+
+
+def test_point_loss__golden() -> None:
+    student, target = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[2.0, 5.0]]])
+    assert point_loss(student, target).tolist() == [(1 + 9) / 2]
+    assert point_loss(student, target, kind="smooth").tolist() == [(0.5 + 2.5) / 2]
+    assert point_loss(student, target, weights=torch.tensor([3.0, 1.0])).tolist() == [(3 * 1 + 1 * 9) / 4]
+
+
+def test_pinball_loss__golden() -> None:
+    student, levels = torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([0.1, 0.9])
+    truth = torch.tensor([[3.0]])
+    assert pinball_loss(student, truth, levels).tolist() == pytest.approx([(0.1 * 2 + 0.1 * 1) / 2])
+    teacher = torch.tensor([[[[2.0, 7.0]]]])
+    assert quantile_label_loss(student, teacher, levels).tolist() == pytest.approx([(0.1 * 1 + 0.9 * 3) / 2])
+
+
+def test_pinball_loss__is_least_at_the_quantile() -> None:
+    truth = torch.arange(100.0).view(100, 1)
+    guesses = torch.arange(100.0).view(100, 1, 1, 1).expand(-1, 100, -1, -1)
+    loss = pinball_loss(guesses, truth, torch.tensor([0.8]))
+    assert loss.argmin().item() in (79, 80)
+
+
+def test_point_distillation_loss__mixes_teacher_and_truth() -> None:
+    student, teacher, truth = (
+        random_logits()[..., 0],
+        random_logits(1, seed=1)[..., 0],
+        random_logits(1, seed=2)[0, ..., 0],
+    )
+    alpha = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)
+    soft, hard = point_loss(student, teacher), point_loss(student, truth.unsqueeze(0))
+    found = point_distillation_loss(student, teacher, truth, alpha=alpha)
+    torch.testing.assert_close(found, torch.stack([hard[0], soft[1], 0.25 * soft[2] + 0.75 * hard[2]]))
+    shut = point_distillation_loss(student, teacher, truth, alpha=alpha, gate=torch.zeros(1, 1, 1))
+    torch.testing.assert_close(shut, hard)
+
+
+def test_quantile_distillation_loss__mixes_teacher_and_truth() -> None:
+    student, teacher, truth = random_logits(), random_logits(1, seed=1), random_logits(1, seed=2)[0, ..., 0]
+    levels = torch.linspace(0.1, 0.9, 7, dtype=torch.float64)
+    alpha = torch.tensor([0.0, 1.0, 0.25], dtype=torch.float64)
+    soft, hard = quantile_label_loss(student, teacher, levels), pinball_loss(student, truth, levels)
+    found = quantile_distillation_loss(student, teacher, truth, levels, alpha=alpha)
+    torch.testing.assert_close(found, torch.stack([hard[0], soft[1], 0.25 * soft[2] + 0.75 * hard[2]]))

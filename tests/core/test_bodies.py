@@ -1,0 +1,134 @@
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.core.builders import CPU, plain_scalers, small_recipe, synthetic_panel, task_of
+from tutelage.bodies import BODIES, Shape, Tcn
+from tutelage.distillation import Task, train_students
+from tutelage.fit import seeded
+from tutelage.networks import Forecaster, select_members
+from tutelage.recipe import Architecture, Budget, Recipe, StudentPlan
+
+ALL = list(BODIES)
+
+
+def network_of(
+    architecture: Architecture, *, members: int = 2, lookback: int = 30, privileged: int = 0, dropout: float = 0.0
+) -> Forecaster:
+    shape = Shape(lookback, 3, 2, 4, privileged, bins=5, width=16, dropout=dropout, architecture=architecture)
+    with seeded(0, CPU):
+        return Forecaster(shape, plain_scalers(observed=2, known=4), members)
+
+
+def inputs(*, batch: int = 7, lookback: int = 30, privileged: int = 0) -> tuple[Tensor, Tensor, Tensor | None]:
+    generator = torch.Generator().manual_seed(1)
+    observed = torch.randn(batch, lookback, 2, generator=generator)
+    known = torch.rand(batch, 3, 4, generator=generator)
+    return observed, known, torch.randn(batch, privileged, generator=generator) if privileged else None
+
+
+def test_bodies__are_those_of_the_recipe() -> None:
+    assert set(ALL) == set(get_args(Architecture))
+
+
+@pytest.mark.parametrize("architecture", ALL)
+@pytest.mark.parametrize("lookback", [1, 2, 24, 30])
+def test_forecaster__every_architecture_takes_any_lookback(architecture: Architecture, lookback: int) -> None:
+    network = network_of(architecture, lookback=lookback)
+    assert network(*inputs(lookback=lookback)).shape == (2, 7, 3, 5)
+    assert network.hidden(*inputs(lookback=lookback)).shape == (2, 7, 16)
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_forecaster__members_of_every_architecture_equal_networks_built_apart(architecture: Architecture) -> None:
+    network = network_of(architecture, members=3, privileged=6).eval()
+    given = inputs(privileged=6)
+    together = network(*given)
+    for member in range(3):
+        alone = select_members(network, plain_scalers(observed=2, known=4), [member]).eval()
+        torch.testing.assert_close(alone(*given)[0], together[member], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together[0], together[1])
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_forecaster__members_of_every_architecture_do_not_mix(architecture: Architecture) -> None:
+    network = network_of(architecture, members=2, privileged=6, dropout=0.2).train()
+    network(*inputs(privileged=6))[0].square().sum().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad[0].any(), name
+        assert not weight.grad[1].any(), name
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_forecaster__every_architecture_sees_all_of_its_inputs(architecture: Architecture) -> None:
+    network = network_of(architecture, members=1, privileged=6)
+    given = [part.requires_grad_() for part in inputs(privileged=6) if part is not None]
+    network(*given)[0, 0].square().sum().backward()
+    for part in given:
+        assert part.grad is not None
+        assert not part.grad[1:].any()  # no other window of the batch
+    assert given[0].grad is not None
+    assert given[0].grad[0].any(dim=1).all()  # every hour of the past
+    assert given[2].grad is not None
+    assert given[2].grad[0].all()
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_forecaster__a_student_of_the_defaults_has_at_most_300_000_weights(architecture: Architecture) -> None:
+    recipe = Recipe(student=architecture)
+    shape = Shape(168, 24, 1, 3, 0, recipe.bins, recipe.student_width, 0.2, recipe.student)
+    network = Forecaster(shape, plain_scalers(observed=1, known=3), 1)
+    assert sum(weight.numel() for weight in network.parameters()) <= 300_000
+
+
+def test_linear__has_no_bend() -> None:
+    network = network_of("linear").eval()
+    (first, known, _), (other, _, _) = inputs(), inputs(lookback=30, batch=7)
+    other = other.flip(0)
+    middle = network((first + other) / 2, known, None)
+    torch.testing.assert_close(middle, (network(first, known, None) + network(other, known, None)) / 2)
+
+
+def test_linear__a_constant_past_has_no_remainder() -> None:
+    network = network_of("linear", members=1, lookback=30)
+    weight = network.body.first.weight
+    trend = 30 * 2
+    with torch.no_grad():
+        weight[:, trend : 2 * trend] += 100.0
+    observed, known, _ = inputs()
+    constant = torch.full_like(observed, 3.0)
+    before = network_of("linear", members=1, lookback=30)
+    torch.testing.assert_close(network(constant, known), before(constant, known), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("lookback", [2, 7, 168])
+def test_tcn__reaches_the_whole_past_with_no_layer_too_many(lookback: int) -> None:
+    body = network_of("tcn", lookback=lookback).body
+    assert isinstance(body, Tcn)
+    layers = len(body.steps)
+    assert 1 + 2 * (2**layers - 1) >= lookback
+    assert layers == 1 or 1 + 2 * (2 ** (layers - 1) - 1) < lookback
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return task_of(synthetic_panel([160]), train_hours=100)
+
+
+@pytest.mark.parametrize("architecture", ALL)
+def test_train_students__together_equals_one_by_one_in_every_architecture(
+    task: Task, architecture: Architecture
+) -> None:
+    budget = Budget(epochs=3, patience=3, batch_size=32, learning_rate=1e-3, dropout=0.0)
+    recipe = small_recipe(student=architecture, student_budget=budget)
+    soft = torch.randn(
+        1, len(task.train), task.horizon, len(task.bins), generator=torch.Generator().manual_seed(0)
+    ).log_softmax(dim=-1)
+    plans = [StudentPlan(seed=1, alpha=0.9, dropout=0.3), StudentPlan(seed=2, alpha=0.0, dropout=0.0)]
+    _, together = train_students(task, soft, plans, recipe, seed=0)
+    for member, plan in enumerate(plans):
+        _, alone = train_students(task, soft, [plan], recipe, seed=0)
+        assert together.best_loss[member] == pytest.approx(alone.best_loss[0], rel=1e-4)

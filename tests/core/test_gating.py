@@ -1,0 +1,68 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tutelage.gating import cell_losses, entropy, gate_hours, gate_windows
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_cell_losses__golden() -> None:
+    log_probabilities = torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]).log()
+    found = cell_losses(log_probabilities, torch.tensor([[1, 0]]))
+    torch.testing.assert_close(found, torch.tensor([[-math.log(0.75), math.log(2)]]))
+
+
+def test_entropy__golden() -> None:
+    log_probabilities = torch.tensor([[[0.5, 0.5], [1.0, 1e-12]]]).log()
+    assert entropy(log_probabilities).tolist() == pytest.approx([math.log(2) / 2], rel=1e-5)
+
+
+def test_gate_hours__golden() -> None:
+    # The teacher is worse by 1 in the mean, by 0, 1 and 2: a standard error of √2 / 3.
+    teacher, baseline = torch.tensor([[0.0], [1.0], [2.0]]), torch.zeros(3, 1)
+    expected = math.erfc(3 / math.sqrt(2) / math.sqrt(2))
+    assert gate_hours(teacher, baseline, lag=0).tolist() == pytest.approx([expected])
+
+
+def test_gate_hours__only_evidence_shuts_it() -> None:
+    baseline = noise(400, 4)
+    teacher = baseline + noise(400, 4, seed=1) + torch.tensor([-0.5, 0.0, 0.02, 0.5])
+    better, same, slightly, worse = gate_hours(teacher, baseline, lag=0).tolist()
+    assert better == 1.0
+    assert min(same, slightly) > 0.2
+    assert worse < 1e-6
+
+
+def test_gate_hours__overlapping_windows_are_less_evidence() -> None:
+    days = noise(100, 1, seed=1)
+    difference = (days - days.mean() + 0.15).repeat_interleave(24, dim=0)
+    baseline = torch.zeros_like(difference)
+    apart, overlapping = (gate_hours(difference, baseline, lag=lag).item() for lag in (0, 48))
+    assert apart < 1e-3
+    assert overlapping > 0.05
+
+
+@pytest.mark.parametrize(("worse_by", "expected"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0)])
+def test_gate_hours__without_any_spread(worse_by: float, expected: float) -> None:
+    assert gate_hours(torch.full((9, 1), worse_by), torch.zeros(9, 1), lag=3).tolist() == [expected]
+
+
+def test_gate_windows__trusts_the_teacher_where_it_is_sure_with_reason() -> None:
+    unsure = torch.linspace(0, 1, 400)[torch.randperm(400, generator=torch.Generator().manual_seed(2))]
+    baseline = noise(400, 3)
+    teacher = baseline + 0.2 * noise(400, 3, seed=1) + torch.where(unsure > 0.75, 1.0, -1.0)[:, None]
+    wanted = torch.tensor([-5.0, 0.1, 0.7, 0.8, 9.0])
+    assert gate_windows(teacher, baseline, unsure, wanted, lag=0).tolist() == pytest.approx([1, 1, 1, 0, 0], abs=1e-6)
+    everywhere = gate_windows(teacher, baseline, unsure, wanted, lag=0, groups=1)
+    assert everywhere.tolist() == [1.0] * 5  # better in the mean
+
+
+@pytest.mark.parametrize("groups", [0, 5])
+def test_gate_windows__refuses_groups_that_cannot_be_cut(groups: int) -> None:
+    with pytest.raises(ValueError, match=f"4 windows can't be cut into {groups} groups"):
+        gate_windows(noise(4, 2), noise(4, 2), noise(4), noise(3), lag=0, groups=groups)

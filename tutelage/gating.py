@@ -1,0 +1,78 @@
+"""Gates against negative transfer: where the teacher is worse than the student's own baseline, the truth teaches.
+
+What is compared are losses on the validation part: the teacher's soft labels against a twin's forecasts. A gate is 1
+where the teacher is no worse, and goes to 0 with the evidence that it is: twice the normal distribution's share below
+the mean advantage over its standard error. So a short validation part, which can't tell, shuts no gate.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+
+def cell_losses(
+    log_probabilities: Float[Tensor, "windows horizon bins"], labels: Int64[Tensor, "windows horizon"]
+) -> Float[Tensor, "windows horizon"]:
+    """Cross-entropy of each window and hour: minus the log-probability of the bin that came true."""
+    return -log_probabilities.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy(log_probabilities: Float[Tensor, "windows horizon bins"]) -> Float[Tensor, " windows"]:
+    """How unsure a teacher is of each window: the mean entropy over its hours, in nats."""
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean(dim=1)
+
+
+def _trust(advantage: Float[Tensor, " windows"], chosen: Bool[Tensor, " windows"], lag: int) -> float:
+    """The gate of the chosen windows; the windows are in order of time, and overlap over `lag` of them.
+
+    The standard error is heteroscedasticity and autocorrelation consistent, with Bartlett weights: Newey and West 1987.
+    """
+    count = int(chosen.sum())
+    if not count:
+        return 1.0
+    advantage = advantage.double()
+    mean = advantage[chosen].mean()
+    deviation = torch.where(chosen, advantage - mean, 0.0)
+    variance = deviation.square().sum()
+    for step in range(1, min(lag, len(deviation) - 1) + 1):
+        variance += 2 * (1 - step / (lag + 1)) * (deviation[step:] * deviation[:-step]).sum()
+    error = variance.clamp(min=0).sqrt() / count
+    if error == 0:
+        return float(mean >= 0)
+    return float((2 * torch.special.ndtr(mean / error)).clamp(max=1))
+
+
+def gate_hours(
+    teacher: Float[Tensor, "windows horizon"], baseline: Float[Tensor, "windows horizon"], *, lag: int
+) -> Float[Tensor, " horizon"]:
+    """A gate for each hour of the horizon, from both sides' losses on the validation windows, in order of time.
+
+    `lag`: windows over which losses depend on each other; at least the horizon in windows.
+    """
+    everywhere = torch.ones(len(teacher), dtype=torch.bool, device=teacher.device)
+    gates = [_trust(advantage, everywhere, lag) for advantage in (baseline - teacher).unbind(dim=1)]
+    return torch.tensor(gates, device=teacher.device)
+
+
+def gate_windows(
+    teacher: Float[Tensor, "windows horizon"],
+    baseline: Float[Tensor, "windows horizon"],
+    unsure: Float[Tensor, " windows"],
+    wanted: Float[Tensor, " train"],
+    *,
+    lag: int,
+    groups: int = 4,
+) -> Float[Tensor, " train"]:
+    """A gate for each training window, by how unsure the teacher is of it.
+
+    The validation windows are cut into equal groups by the teacher's entropy there (`unsure`); each group has its
+    gate, and a training window that of the group in which its entropy (`wanted`) falls.
+
+    Raises ValueError where there are fewer validation windows than groups, or no group.
+    """
+    if not 1 <= groups <= len(unsure):
+        raise ValueError(f"{len(unsure)} windows can't be cut into {groups} groups")
+    cuts = torch.quantile(unsure, torch.linspace(0, 1, groups + 1, device=unsure.device)[1:-1])
+    group, advantage = torch.bucketize(unsure, cuts), (baseline - teacher).mean(dim=1)
+    gates = torch.tensor([_trust(advantage, group == number, lag) for number in range(groups)], device=unsure.device)
+    return gates[torch.bucketize(wanted, cuts)]

@@ -1,0 +1,45 @@
+"""The losses of distillation, by level: output, feature, relation, temporal pattern.
+
+All have a leading member axis, detach the teacher, and return one value a member: networks that are trained side by
+side don't mix. The teacher may have one member for all students, or one each.
+"""
+
+from tutelage.losses.feature import attention_loss, feature_loss
+from tutelage.losses.output import (
+    distillation_loss,
+    hard_label_loss,
+    pinball_loss,
+    point_distillation_loss,
+    point_loss,
+    quantile_distillation_loss,
+    quantile_label_loss,
+    soft_label_loss,
+)
+from tutelage.losses.relation import (
+    time_relation_loss,
+    variable_relation_loss,
+    window_distance_loss,
+    window_relation_loss,
+)
+from tutelage.losses.temporal import multi_period_loss, multi_scale_loss, roll_out, roll_out_loss
+
+__all__ = [
+    "attention_loss",
+    "distillation_loss",
+    "feature_loss",
+    "hard_label_loss",
+    "multi_period_loss",
+    "multi_scale_loss",
+    "pinball_loss",
+    "point_distillation_loss",
+    "point_loss",
+    "quantile_distillation_loss",
+    "quantile_label_loss",
+    "roll_out",
+    "roll_out_loss",
+    "soft_label_loss",
+    "time_relation_loss",
+    "variable_relation_loss",
+    "window_distance_loss",
+    "window_relation_loss",
+]

@@ -1,0 +1,79 @@
+"""Losses on temporal patterns: on several scales, on periods, and along a roll-out.
+
+They work on paths of shape (members, batch, steps): a forecast's mean, or a feature over time. Both paths have one
+unit, best the target's standard deviation.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+Path = Float[Tensor, "members batch steps"]
+TeacherPath = Float[Tensor, "#members batch steps"]
+PerMember = Float[Tensor, " members"]
+
+
+def multi_scale_loss(student: Path, teacher: TeacherPath, *, scales: Sequence[int] = (2, 4, 8)) -> PerMember:
+    """Mean squared difference of the paths averaged over blocks of each scale, mean over the scales.
+
+    Steps at the end that fill no block are left out.
+
+    Raises ValueError where a scale is below 1 or longer than the path.
+    Source: TimeDistill, arXiv:2502.15016, multi-scale distillation.
+    """
+    steps = student.shape[-1]
+    if not scales or min(scales) < 1 or max(scales) > steps:
+        raise ValueError(f"scales {tuple(scales)} don't lie between 1 and the path's {steps} steps")
+    difference = student - teacher.detach()
+    # The mean over a block is linear: of the difference it is the difference of the means.
+    losses = [functional.avg_pool1d(difference, scale).square().mean(dim=(1, 2)) for scale in scales]
+    return torch.stack(losses).mean(dim=0)
+
+
+def _periods(path: Path, tau: float) -> Float[Tensor, "members batch frequencies"]:
+    """Log-softmax over the amplitudes of all frequencies but 0."""
+    return functional.log_softmax(torch.fft.rfft(path).abs()[..., 1:] / tau, dim=-1)
+
+
+def multi_period_loss(student: Path, teacher: TeacherPath, *, tau: float = 0.5) -> PerMember:
+    """KL divergence from the teacher's to the student's softmax over amplitudes at τ, the mean left out.
+
+    Raises ValueError where tau <= 0 or the path has fewer than 4 steps: one frequency alone is no distribution.
+    Source: TimeDistill, arXiv:2502.15016, multi-period distillation.
+    """
+    if tau <= 0:
+        raise ValueError(f"tau {tau} is not above 0")
+    if student.shape[-1] < 4:
+        raise ValueError(f"a path of {student.shape[-1]} steps has fewer than two frequencies")
+    wanted, given = _periods(teacher.detach(), tau), _periods(student, tau)
+    return (wanted.exp() * (wanted - given)).sum(dim=-1).mean(dim=1)
+
+
+def roll_out(
+    step: Callable[[Float[Tensor, "members batch lookback"]], Float[Tensor, "members batch"]],
+    past: Float[Tensor, "members batch lookback"],
+    steps: int,
+) -> Path:
+    """Forecast step by step, each time with the own last forecasts as the newest past."""
+    path = []
+    for _ in range(steps):
+        path.append(step(past))
+        past = torch.cat([past[..., 1:], path[-1].unsqueeze(-1)], dim=-1)
+    return torch.stack(path, dim=-1)
+
+
+def roll_out_loss(
+    step: Callable[[Float[Tensor, "members batch lookback"]], Float[Tensor, "members batch"]],
+    past: Float[Tensor, "members batch lookback"],
+    teacher: TeacherPath,
+) -> PerMember:
+    """Mean squared difference to the teacher along the student's roll-out on its own forecasts.
+
+    The gradient goes back through the whole roll-out, so that a step is taught what its errors grow to.
+
+    Source: Venkatraman et al. 2015, Improving Multi-Step Prediction of Learned Time Series Models.
+    """
+    return (roll_out(step, past, teacher.shape[-1]) - teacher.detach()).square().mean(dim=(1, 2))
