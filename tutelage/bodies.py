@@ -99,16 +99,10 @@ class Tcn(nn.Module):
     def __init__(self, shape: Shape, encoded: int, members: int, dropout: MemberDropout) -> None:
         super().__init__()
         self.members, self.channels = members, max(shape.width // 4, 1)
-        # Layers of dilation 1, 2, 4, ... see 1 + (kernel - 1) · (2^layers - 1) steps.
+        # Layers that halve the time see 1 + (kernel - 1) · (2^layers - 1) steps.
         layers = max(1, math.ceil(math.log2((shape.lookback - 1) / (KERNEL - 1) + 1)))
         self.steps = nn.ModuleList(
-            MemberConv(
-                members,
-                self.channels if layer else shape.observed,
-                self.channels,
-                kernel=KERNEL,
-                dilation=2**layer,
-            )
+            MemberConv(members, self.channels if layer else shape.observed, self.channels, kernel=KERNEL)
             for layer in range(layers)
         )
         self.joined = MemberLinear(members, self.channels + shape.horizon * encoded + shape.privileged, shape.width)
@@ -119,7 +113,7 @@ class Tcn(nn.Module):
         x = past.transpose(1, 2).repeat(1, self.members, 1)
         for number, step in enumerate(self.steps):
             further = functional.gelu(step(x))
-            x = x + further if number else further
+            x = x[..., (x.shape[-1] - 1) % 2 :: 2] + further if number else further
         last = x[..., -1].unflatten(1, (self.members, self.channels)).transpose(0, 1)
         return self.dropout(functional.relu(self.joined(_beside(last, ahead, privileged))))
 

@@ -3,6 +3,7 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tests.core.builders import CPU, plain_scalers, small_recipe, synthetic_panel, task_of
 from tutelage.bodies import BODIES, Shape, Tcn
@@ -102,6 +103,21 @@ def test_linear__a_constant_past_has_no_remainder() -> None:
     constant = torch.full_like(observed, 3.0)
     before = network_of("linear", members=1, lookback=30)
     torch.testing.assert_close(network(constant, known), before(constant, known), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("lookback", [1, 2, 7, 30])
+def test_tcn__is_that_of_dilated_convolutions_at_the_last_step(lookback: int) -> None:
+    body = network_of("tcn", members=1, lookback=lookback).body
+    observed, _, _ = inputs(lookback=lookback)
+    short = dilated = observed.transpose(1, 2)
+    for number, step in enumerate(body.steps):
+        weight, dilation = step.weight[0], 2**number
+        padded = functional.pad(dilated, (2 * dilation, 0))
+        further = functional.gelu(functional.conv1d(padded, weight, step.bias[0], dilation=dilation))
+        dilated = dilated + further if number else further
+        further = functional.gelu(step(short))
+        short = short[..., (short.shape[-1] - 1) % 2 :: 2] + further if number else further
+    torch.testing.assert_close(short[..., -1], dilated[..., -1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("lookback", [2, 7, 168])
