@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu bench-training check format mlflow-page prefect-page clean
+.PHONY: help demo test test-gpu bench-training bench-efficacy check format mlflow-page prefect-page clean
 
 help: ## what there is to call
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with th
 
 bench-training: .venv/installed ## windows a second in training, many networks side by side against one by one
 	@$(BIN)/python -m benchmarks.training
+
+bench-efficacy: .venv/installed ## distilled students against their twins, cell by cell (hours; QUICK=1: minutes); it resumes
+	@$(BIN)/python -m benchmarks.efficacy
 
 check: .venv/installed ## lint, format, types and the direction of imports
 	@$(BIN)/ruff check .

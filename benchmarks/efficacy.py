@@ -1,0 +1,334 @@
+"""Is the privileged data worth it? Distilled students against their twins: `make bench-efficacy`.
+
+Real minute data of one household, fills masked; horizons 1 h and 24 h; histories of 50 days up to all there is, the
+validation part (the last 20 %) within them. The test parts are the last three times 120 days of the file, back to
+back. The recipe is the pipeline's default, fixed beforehand: nothing is chosen on any part but the epoch, on
+validation. For each cell and origin, teachers with all privileged views, with none and with shuffled ones (placebo)
+teach students of several seeds; students of one seed, and their twin, share first weights, batches and dropout.
+
+Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.comparison` over the test
+windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces are kept under
+TUTELAGE_HOME and not computed again. QUICK=1 takes two histories, one origin and two seeds.
+"""
+
+import datetime as dt
+import itertools
+import json
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tutelage.baselines import seasonal_naive
+from tutelage.comparison import Gain, gain_over
+from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
+from tutelage.distillation import Task, soft_labels, train_students, train_teacher
+from tutelage.files import file_digest, read_json, source_digest, value_digest, write_json, written_whole
+from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
+from tutelage.metrics import Forecasts, crps
+from tutelage.networks import Forecaster, fit_scalers
+from tutelage.quality import clean
+from tutelage.readings import read_readings
+from tutelage.recipe import Recipe, StudentPlan, Views
+from tutelage.resample import hourly_table, minutes_of_hours
+from tutelage.windows import Panel, gather_future, make_panel, split, window_origins
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "efficacy.json"
+QUICK = os.environ.get("QUICK") == "1"
+LOOKBACK_HOURS = {1: 24, 24: 168}
+HISTORIES: tuple[int | None, ...] = (50, 100) if QUICK else (50, 100, 200, 400, None)
+ORIGINS = 1 if QUICK else 3
+SEEDS = 2 if QUICK else 5
+TEST_DAYS = 120
+SHORT_DAYS = 100
+SIGNIFICANT = 0.05
+VIEWS = {
+    "privileged": Views(),
+    "no_privilege": Views(future_sigma=None, minutes_hours=0, auxiliary=False),
+    "placebo": Views(placebo=True),
+}
+KINDS = ("twin", *VIEWS)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One cell at one origin: hours ahead, days of history (None: all), which of the last test parts (0 the last)."""
+
+    horizon: int
+    history: int | None
+    origin: int
+
+    @property
+    def cell(self) -> str:
+        """The cell's name: 24h-100d."""
+        return f"{self.horizon}h-{'all' if self.history is None else f'{self.history}d'}"
+
+
+def load_household() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
+    """The household's panel, its spec, its first hour and the end of its last, with all bad values masked."""
+    spec = load_dataset_spec(ROOT / "deployments" / "datasets" / "household.yaml")
+    grid = clean(read_readings(source_files(spec.source), spec), spec)
+    hours = hourly_table(grid, spec)
+    first, last = hours["time_utc"][0], hours["time_utc"][-1]
+    return make_panel(hours, minutes_of_hours(grid, hours, spec), spec), spec, first, last + dt.timedelta(hours=1)
+
+
+def make_task(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime, recipe: Recipe) -> tuple[Task, Tensor]:
+    """The learning task of a piece and the origins of its test windows."""
+    lookback = LOOKBACK_HOURS[piece.horizon]
+    parts = split(
+        end - dt.timedelta(days=piece.origin * TEST_DAYS),
+        start=first,
+        history_days=piece.history,
+        validation_share=0.2,
+        test_days=TEST_DAYS,
+    )
+    train, validation, test = (
+        window_origins(panel, span, lookback=lookback, horizon=piece.horizon)
+        for span in (parts.train, parts.validation, parts.test)
+    )
+    inside = (panel.hour >= parts.train.hours.start) & (panel.hour < parts.train.hours.stop)
+    task = Task(
+        panel=panel,
+        lookback=lookback,
+        horizon=piece.horizon,
+        train=train,
+        validation=validation,
+        scalers=fit_scalers(panel, parts.train),
+        bins=fit_bins(panel.observed[inside, 0].numpy(), recipe.bins),
+    )
+    return task, test
+
+
+def _crps(probabilities: Tensor, task: Task, actual: np.ndarray) -> np.ndarray:
+    """CRPS of each window (its mean over the horizon) of a forecast as probabilities of bins."""
+    edges = task.edges()
+    quantiles = quantiles_of(probabilities, edges, edges.new_tensor(QUANTILE_LEVELS)).double().numpy()
+    return crps(Forecasts(quantiles.mean(axis=-1), quantiles), actual).mean(axis=1)
+
+
+@torch.no_grad()
+def _student_losses(students: Forecaster, task: Task, test: Tensor, actual: np.ndarray) -> list[np.ndarray]:
+    students.eval()
+    parts = [students(*task.student_inputs(some)).softmax(dim=-1) for some in test.split(1024)]
+    return [_crps(member, task, actual) for member in torch.cat(parts, dim=1)]
+
+
+def measure(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime) -> dict[str, np.ndarray]:
+    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
+    recipe = Recipe(teachers=4 if QUICK else 8)
+    task, test = make_task(panel, piece, first, end, recipe)
+    actual = gather_future(panel.observed[:, :1], test, piece.horizon).squeeze(-1).numpy().astype(np.float64)
+    losses, soft = {"hour": panel.hour[test].numpy()}, []
+    for name, views in VIEWS.items():
+        taught = recipe.model_copy(update={"views": views})
+        teacher, _ = train_teacher(task, taught, seed=piece.origin)
+        soft.append(soft_labels(teacher, task, task.train, taught, seed=piece.origin))
+        if name == "privileged":
+            losses["teacher"] = _crps(soft_labels(teacher, task, test, taught, seed=piece.origin).exp(), task, actual)
+    dropout = recipe.student_budget.dropout
+    plans = [StudentPlan(seed=seed, alpha=0.0, dropout=dropout) for seed in range(SEEDS)]
+    plans += [
+        StudentPlan(seed=seed, alpha=recipe.alpha, temperature=recipe.temperature, dropout=dropout, soft=place)
+        for place in range(len(VIEWS))
+        for seed in range(SEEDS)
+    ]
+    students, _ = train_students(task, torch.stack(soft), plans, recipe, seed=piece.origin)
+    by_plan = np.array(_student_losses(students, task, test, actual)).reshape(len(KINDS), SEEDS, -1)
+    for kind, of_seeds in zip(KINDS, by_plan, strict=True):
+        losses[kind] = of_seeds.mean(axis=0)
+        losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)
+    for season in (24, 168):
+        naive = seasonal_naive(panel, task.train, test, horizon=piece.horizon, season=season)
+        losses[f"seasonal_naive_{season}h"] = crps(naive, actual).mean(axis=1)
+    losses["n_train"] = np.array(len(task.train))
+    return losses
+
+
+@cache
+def _household() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
+    """The household, read once a process. One thread a process: the pieces themselves are what runs side by side."""
+    torch.set_num_threads(1)
+    return load_household()
+
+
+def _measure_into(piece: Piece, path: Path) -> Piece:
+    """Measure a piece and keep what was found, whole or not at all; one that is there already is left."""
+    if not path.exists():
+        begun = time.perf_counter()
+        panel, _, first, end = _household()
+        losses = measure(panel, piece, first, end)
+        with written_whole(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **losses)
+        print(f"  {piece.cell} origin {piece.origin}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    return piece
+
+
+def _joined(pieces: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    return np.concatenate([piece[name] for piece in pieces])
+
+
+def _gain(pieces: list[dict[str, np.ndarray]], kind: str, reference: str) -> Gain:
+    return gain_over(_joined(pieces, kind), _joined(pieces, reference), _joined(pieces, "hour"), seed=0)
+
+
+def summarise_cell(pieces: list[dict[str, np.ndarray]]) -> dict[str, object]:
+    """The figures of one cell over its origins."""
+    return {
+        "n_train_windows": [int(piece["n_train"]) for piece in pieces],
+        "crps": {
+            name: float(_joined(pieces, name).mean())
+            for name in (*KINDS, "teacher", "seasonal_naive_24h", "seasonal_naive_168h")
+        },
+        "gain": {kind: _gain(pieces, kind, "twin").as_dict() for kind in VIEWS},
+        "gain_of_privilege": _gain(pieces, "privileged", "no_privilege").as_dict(),
+        "gain_by_origin": [float(1 - p["privileged"].mean() / p["twin"].mean()) for p in pieces],
+        "gain_by_seed": [
+            float(g) for g in 1 - sum(p["privileged_by_seed"] for p in pieces) / sum(p["twin_by_seed"] for p in pieces)
+        ],
+    }
+
+
+def pooled(cells: list[list[dict[str, np.ndarray]]]) -> Gain:
+    """The mean gain over cells, each loss relative to its cell's twin; windows of one hour are one."""
+    student, twin, hour = [], [], []
+    for pieces in cells:
+        scale = _joined(pieces, "twin").mean()
+        student.append(_joined(pieces, "privileged") / scale)
+        twin.append(_joined(pieces, "twin") / scale)
+        hour.append(_joined(pieces, "hour"))
+    return gain_over(np.concatenate(student), np.concatenate(twin), np.concatenate(hour), seed=0)
+
+
+def holm(p: dict[str, float]) -> dict[str, float]:
+    """Holm's step-down correction (1979) of some p-values."""
+    ordered, worst, corrected = sorted(p, key=lambda name: p[name]), 0.0, {}
+    for place, name in enumerate(ordered):
+        worst = max(worst, min(1.0, p[name] * (len(p) - place)))
+        corrected[name] = worst
+    return corrected
+
+
+def history_saved(crps_of: dict[int, dict[str, float]], days: int) -> float | None:
+    """How many times `days` the twin needs to match the student of `days`, on a line in log days; None: more than all.
+
+    crps_of: days of history → mean CRPS by kind, on the same test windows
+    """
+    if days not in crps_of:
+        return None
+    wanted, known = crps_of[days]["privileged"], sorted(crps_of)
+    for short, long in itertools.pairwise(known):
+        a, b = crps_of[short]["twin"], crps_of[long]["twin"]
+        if b <= wanted <= a:
+            share = (a - wanted) / (a - b) if a > b else 0.0
+            return float(np.exp(np.log(short) + share * (np.log(long) - np.log(short))) / days)
+    return None
+
+
+def summarise(done: dict[Piece, dict[str, np.ndarray]], days_of_all: int) -> dict[str, object]:
+    """All cells, and the summary over them."""
+    by_cell: dict[tuple[int, int | None], list[dict[str, np.ndarray]]] = {}
+    for piece, losses in done.items():
+        by_cell.setdefault((piece.horizon, piece.history), []).append(losses)
+    cells = {Piece(*key, 0).cell: summarise_cell(pieces) for key, pieces in by_cell.items()}
+    better = holm({name: cell["gain"]["privileged"]["p"] for name, cell in cells.items()})  # type: ignore[index]
+    worse = holm({name: 1 - cell["gain"]["privileged"]["p"] for name, cell in cells.items()})  # type: ignore[index]
+    for name, cell in cells.items():
+        cell |= {"p_holm": better[name], "p_worse_holm": worse[name]}
+    by_history = {}
+    for history in HISTORIES:
+        chosen = [pieces for key, pieces in by_cell.items() if key[1] == history]
+        if chosen:
+            gain = pooled(chosen)
+            name = "all" if history is None else str(history)
+            by_history[name] = {"mean": gain.estimate, "low": gain.low, "high": gain.high, "p": gain.p}
+    short = [pieces for key, pieces in by_cell.items() if key[1] is not None and key[1] <= SHORT_DAYS]
+    mean_short = pooled(short) if short else None
+    saved = {}
+    for horizon in LOOKBACK_HOURS:
+        of = {
+            days_of_all if history is None else history: {k: float(_joined(p, k).mean()) for k in KINDS}
+            for (h, history), p in by_cell.items()
+            if h == horizon
+        }
+        saved[f"{horizon}h"] = history_saved(of, SHORT_DAYS)
+    return {
+        "cells": cells,
+        "summary": {
+            "gain_by_history": by_history,
+            "mean_gain_short": mean_short.estimate if mean_short else None,
+            "p_short": mean_short.p if mean_short else None,
+            "cells": len(cells),
+            "cells_significantly_worse": sum(p < SIGNIFICANT for p in worse.values()),
+            "history_saved": saved,
+        },
+    }
+
+
+def table(found: dict[str, object]) -> str:
+    """The cells as text: CRPS in kW, gains over the twin in per cent."""
+    lines = [
+        f"{'cell':<10}{'naive':>8}{'twin':>8}{'student':>9}{'teacher':>9}{'gain':>8}{'95 % interval':>18}{'p Holm':>9}"
+    ]
+    lines[0] += f"{'no priv.':>10}{'placebo':>9}  by origin"
+    for name, cell in found["cells"].items():  # type: ignore[attr-defined]
+        c, g = cell["crps"], cell["gain"]
+        gain, naive = g["privileged"], min(c["seasonal_naive_24h"], c["seasonal_naive_168h"])
+        lines.append(
+            f"{name:<10}{naive:>8.4f}{c['twin']:>8.4f}{c['privileged']:>9.4f}{c['teacher']:>9.4f}"
+            f"{gain['estimate']:>+8.1%}{gain['low']:>+9.1%} … {gain['high']:>+6.1%}{cell['p_holm']:>9.3f}"
+            f"{g['no_privilege']['estimate']:>+10.1%}{g['placebo']['estimate']:>+9.1%}  "
+            + " ".join(f"{x:+.1%}" for x in cell["gain_by_origin"])
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing, the short histories first; print the table and write the JSON after each piece."""
+    settings = {"code": source_digest(ROOT / "tutelage"), "this": file_digest(Path(__file__)), "quick": QUICK}
+    home = Path(os.environ.get("TUTELAGE_HOME", "var"))
+    folder = home / "benchmarks" / f"efficacy-{value_digest(settings)[:12]}"
+    results = folder / "efficacy.json" if QUICK else RESULTS
+    _, _, first, end = _household()
+    pieces = [
+        Piece(horizon, days, origin) for days in HISTORIES for horizon in LOOKBACK_HOURS for origin in range(ORIGINS)
+    ]
+    paths = {piece: folder / f"{piece.cell}-{piece.origin}.npz" for piece in pieces}
+    done: dict[Piece, dict[str, np.ndarray]] = {}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for finished in as_completed(pool.submit(_measure_into, piece, path) for piece, path in paths.items()):
+            with np.load(paths[finished.result()]) as file:
+                done[finished.result()] = dict(file)
+            cells = {(piece.horizon, piece.history) for piece in done}
+            whole = {key for key in cells if all(Piece(*key, origin) in done for origin in range(ORIGINS))}
+            if not whole:
+                continue
+            found = summarise(
+                {piece: done[piece] for piece in pieces if (piece.horizon, piece.history) in whole},
+                days_of_all=(end - first).days - ORIGINS * TEST_DAYS,
+            )
+            _write(found, results)
+    print(table(found))
+    print(json.dumps(found["summary"], indent=2))
+
+
+def _write(found: dict[str, object], results: Path) -> None:
+    """Write the JSON, with the controls' figures where they were measured (`make bench-controls`)."""
+    controls = RESULTS.with_name("controls.json")
+    if controls.exists():
+        found["summary"] |= read_json(controls).get("summary", {})  # type: ignore[operator]
+    settings = {"seeds": SEEDS, "origins": ORIGINS, "quick": QUICK, "torch": torch.__version__, "device": "cpu"}
+    write_json(results, {**found, "settings": settings})
+
+
+if __name__ == "__main__":
+    main()
