@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu bench-training bench-efficacy check format mlflow-page prefect-page clean
+.PHONY: help demo test test-gpu bench-training bench-efficacy bench-controls check format mlflow-page prefect-page clean
 
 help: ## what there is to call
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ bench-training: .venv/installed ## windows a second in training, many networks s
 
 bench-efficacy: .venv/installed ## distilled students against their twins, cell by cell (hours; QUICK=1: minutes); it resumes
 	@$(BIN)/python -m benchmarks.efficacy
+
+bench-controls: .venv/installed ## where privilege must help and where it can't: how often it is found
+	@$(BIN)/python -m benchmarks.controls
 
 check: .venv/installed ## lint, format, types and the direction of imports
 	@$(BIN)/ruff check .

@@ -1,0 +1,326 @@
+"""Does the method find privilege where theory says that it is, and none where there is none? `make bench-controls`.
+
+**The system** (LUPTS, Karlsson et al. 2022, arXiv:2110.14993, section 2): a chain of hidden states
+x(t+1) = √(1−q)·Q·x(t) + √q·ε, with Q a random rotation, then y = βᵀx(k) + r·ε, |β| = 1. All states have covariance I, so
+x(1) explains (1−q)^(k−1) / (1 + r²) of y's variance and x(k) 1 / (1 + r²). The student sees x(1), the teacher x(2) … x(k)
+too. Q, β and the samples are drawn anew for each trial.
+"""
+
+import json
+import math
+import multiprocessing
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tutelage.comparison import gain_over
+from tutelage.distillation import Task, soft_labels, train_students, train_teacher
+from tutelage.heads import fit_bins, forecast_of
+from tutelage.metrics import Forecasts, crps
+from tutelage.networks import Forecaster, Scaler, Scalers, fit_scaler
+from tutelage.recipe import Budget, Recipe, StudentPlan, Views
+from tutelage.windows import Panel
+
+RESULTS = Path(__file__).parent / "results" / "controls.json"
+SEEN = Views(future_sigma=None, minutes_hours=0, auxiliary=True)
+BLIND = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
+BUDGET = Budget(epochs=80, patience=10, batch_size=64, learning_rate=5e-3, weight_decay=1e-4, dropout=0.2)
+RECIPE = Recipe(
+    views=SEEN,
+    alpha=0.9,
+    bins=8,  # more are too many for a hundred samples: with 16, teachers hardly beat a uniform guess
+    teachers=16,
+    teacher_width=32,
+    student_width=32,
+    teacher_budget=BUDGET.model_copy(update={"dropout": 0.4}),
+    student_budget=BUDGET,
+)
+STARTS = 5
+
+
+@dataclass(frozen=True)
+class System:
+    """Dimensions of a state, states of the chain, q, r, and how many samples a trial has in each part."""
+
+    dimensions: int = 10
+    states: int = 3
+    process_noise: float = 0.2
+    outcome_noise: float = 0.5
+    train: int = 80
+    validation: int = 40
+    test: int = 2000
+
+
+SYSTEM = System()
+
+
+def draw_system(
+    system: System, random: np.random.Generator
+) -> tuple[Float[np.ndarray, "dimensions dimensions"], Float[np.ndarray, " dimensions"]]:
+    """The rotation Q, uniform over all (QR of a normal matrix with the signs fixed), and β, uniform on the sphere."""
+    q, r = np.linalg.qr(random.normal(size=(system.dimensions, system.dimensions)))
+    beta = random.normal(size=system.dimensions)
+    return q * np.sign(np.diag(r)), beta / np.linalg.norm(beta)
+
+
+def draw_samples(
+    system: System,
+    rotation: Float[np.ndarray, "dimensions dimensions"],
+    beta: Float[np.ndarray, " dimensions"],
+    count: int,
+    random: np.random.Generator,
+) -> tuple[Float[np.ndarray, "samples states dimensions"], Float[np.ndarray, " samples"]]:
+    """Independent runs of the chain: states x(1) … x(k), and y."""
+    states = [random.normal(size=(count, system.dimensions))]
+    for _ in range(system.states - 1):
+        fresh = random.normal(size=(count, system.dimensions))
+        kept = math.sqrt(1 - system.process_noise) * states[-1] @ rotation.T
+        states.append(kept + math.sqrt(system.process_noise) * fresh)
+    outcome = states[-1] @ beta + system.outcome_noise * random.normal(size=count)
+    return np.stack(states, axis=1), outcome
+
+
+def best_crps(system: System) -> float:
+    """CRPS of the true distribution of y given x(1), s/√π: what no student can beat on average."""
+    unexplained = 1 - (1 - system.process_noise) ** (system.states - 1) + system.outcome_noise**2
+    return math.sqrt(unexplained / math.pi)
+
+
+def make_task(
+    states: Float[np.ndarray, "samples states dimensions"],
+    outcome: Float[np.ndarray, " samples"],
+    system: System,
+    *,
+    bins: int,
+) -> tuple[Task, Tensor]:
+    """A panel of two hours a sample, each a series of its own, so that no two windows share an hour; and test's origins.
+
+    The first hour holds x(1) as observed and x(2) … x(k) as auxiliary columns, the second y as the target. The target of
+    the first hour and the calendar are constant: they tell nothing.
+    """
+    samples, dimensions = states.shape[0], system.dimensions
+    observed = np.zeros((samples, 2, 1 + dimensions), dtype=np.float32)
+    observed[:, 0, 1:], observed[:, 1, 0] = states[:, 0], outcome
+    auxiliary = np.zeros((samples, 2, (system.states - 1) * dimensions), dtype=np.float32)
+    auxiliary[:, 0] = states[:, 1:].reshape(samples, -1)
+    hours = 2 * samples
+    panel = Panel(
+        observed=torch.from_numpy(observed.reshape(hours, -1)),
+        known=torch.zeros(hours, 3),
+        auxiliary=torch.from_numpy(auxiliary.reshape(hours, -1)),
+        minutes=torch.zeros(hours, 1),
+        series=torch.arange(samples).repeat_interleave(2),
+        hour=torch.arange(hours),
+    )
+    origins = 2 * torch.arange(samples) + 1
+    train, validation, test = origins.split(
+        [system.train, system.validation, samples - system.train - system.validation]
+    )
+    past, target = fit_scaler(panel.observed[train - 1]), fit_scaler(panel.observed[train, :1])
+    flat = Scaler((0.0,), (1.0,))
+    scalers = Scalers(
+        observed=Scaler(target.mean + past.mean[1:], target.std + past.std[1:]),
+        known=Scaler((0.0,) * 3, (1.0,) * 3),
+        auxiliary=fit_scaler(panel.auxiliary[train - 1]),
+        minutes=flat,
+    )
+    task = Task(panel, 1, 1, train, validation, scalers, fit_bins(outcome[: system.train], bins))
+    return task, test
+
+
+@torch.no_grad()
+def window_losses(network: Forecaster, task: Task, origins: Tensor) -> Float[np.ndarray, "members windows"]:
+    """CRPS of each member and window."""
+    outputs = network(*task.student_inputs(origins))
+    mean, quantiles = forecast_of(outputs, network.shape.head, edges=task.edges(), scale=task.scale())
+    actual = task.truth(origins).numpy().astype(np.float64)
+    pairs = zip(mean.double().numpy(), quantiles.double().numpy(), strict=True)
+    return np.stack([crps(Forecasts(*pair), actual).mean(axis=1) for pair in pairs])
+
+
+def run_trial(
+    trial: int, *, seed: int, noise: bool, system: System, recipe: Recipe
+) -> tuple[Float[np.ndarray, "starts three windows"], dict[str, float]]:
+    """The test windows' CRPS of student, no-privilege student and twin, and the teachers' validation losses.
+
+    All three start from the same weights and see the same batches; both teachers are ensembles of one size. With `noise`
+    the privileged values are independent of all else.
+    """
+    random = np.random.default_rng([seed, trial, noise])
+    rotation, beta = draw_system(system, random)
+    states, outcome = draw_samples(system, rotation, beta, system.train + system.validation + system.test, random)
+    if noise:
+        states[:, 1:] = random.normal(size=states[:, 1:].shape)
+    task, test = make_task(states, outcome, system, bins=recipe.bins)
+    own = int(random.integers(2**30))
+    soft, reached = [], {}
+    for name, views in (("privileged", SEEN), ("blind", BLIND)):
+        taught = recipe.model_copy(update={"views": views})
+        teacher, progress = train_teacher(task, taught, seed=own)
+        soft.append(soft_labels(teacher, task, task.train, taught, seed=own))
+        reached[name] = float(np.mean(progress.best_loss))
+    dropout = recipe.student_budget.dropout
+    plans = []
+    for start in range(STARTS):
+        plan = StudentPlan(seed=own + start, alpha=recipe.alpha, temperature=recipe.temperature, dropout=dropout)
+        plans += [plan, plan.model_copy(update={"soft": 1}), plan.twin]
+    students, _ = train_students(task, torch.stack(soft), plans, recipe, seed=own)
+    return window_losses(students, task, test).reshape(STARTS, 3, -1), reached
+
+
+def summarise_trial(trial: int, *, seed: int, noise: bool, system: System, recipe: Recipe) -> dict[str, float | bool]:
+    """Gains of one trial, over all first weights and of the first alone, and what the product's rule makes of them.
+
+    `low_*`: the lower end of `gain_over`'s interval on the test windows; above 0, the product promotes.
+    """
+    losses, reached = run_trial(trial, seed=seed, noise=noise, system=system, recipe=recipe)
+    hours = np.arange(losses.shape[-1])
+    # Student and twin of the first weights are what one run of the product has; the mean over all is the method.
+    one, mean = losses[0], losses.mean(axis=(0, 2))
+    twin, blind = gain_over(one[0], one[2], hours, seed=trial), gain_over(one[0], one[1], hours, seed=trial)
+    method = losses.mean(axis=0)
+    return {
+        "crps_student": float(mean[0]),
+        "crps_blind_student": float(mean[1]),
+        "crps_twin": float(mean[2]),
+        "gain_vs_twin": float(1 - mean[0] / mean[2]),
+        "gain_vs_blind": float(1 - mean[0] / mean[1]),
+        "one_gain_vs_twin": twin.estimate,
+        "one_gain_vs_blind": blind.estimate,
+        "one_low_vs_twin": twin.low,
+        "one_low_vs_blind": blind.low,
+        "low_vs_twin": gain_over(method[0], method[2], hours, seed=trial).low,
+        "low_vs_blind": gain_over(method[0], method[1], hours, seed=trial).low,
+        "teacher_loss": reached["privileged"],
+        "blind_teacher_loss": reached["blind"],
+    }
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+
+
+def run_trials(
+    trials: int, seed: int, *, noise: bool, system: System, recipe: Recipe, processes: int = 2
+) -> dict[str, Float[np.ndarray, " trials"]]:
+    """Each figure of `summarise_trial`, trial by trial. A trial's figures depend on seed and number alone."""
+    job = partial(summarise_trial, seed=seed, noise=noise, system=system, recipe=recipe)
+    if processes == 1:
+        rows = [job(trial) for trial in range(trials)]
+    else:
+        # Spawned: a fork of a process whose torch has threads may hang.
+        with multiprocessing.get_context("spawn").Pool(processes, initializer=_start_worker) as pool:
+            rows = pool.map(job, range(trials), chunksize=5)
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _rate(hits: np.ndarray) -> dict[str, float]:
+    """A share of trials with its 95 % interval (Wilson 1927): a rate of 0 in 200 trials is not a rate of 0."""
+    n, z = len(hits), 1.959964
+    share = float(np.mean(hits))
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return {"rate": share, "low": (middle - half) / (1 + z * z / n), "high": (middle + half) / (1 + z * z / n)}
+
+
+def _means(found: dict[str, Float[np.ndarray, " trials"]]) -> dict[str, float]:
+    """Means over trials, and the trials' standard deviation of the two gains."""
+    gains = {f"sd_{name}": float(found[name].std()) for name in ("gain_vs_twin", "gain_vs_blind")}
+    return {f"mean_{name}": float(values.mean()) for name, values in found.items() if "low" not in name} | gains
+
+
+def positive_control(trials: int, seed: int, *, processes: int = 2) -> dict[str, Any]:
+    """How often the distilled student beats its twin where privilege must help; the target is 95 % of 100 trials.
+
+    A trial is a fresh system and fresh samples; its student and twin are started from five first weights each, the same
+    for both, and compared by their mean CRPS on the test samples (`win_rate`), for what is asked of is the method and
+    not one start. `one_start_win_rate` is that of the first start alone.
+    """
+    found = run_trials(trials, seed, noise=False, system=SYSTEM, recipe=RECIPE, processes=processes)
+    return {
+        "trials": trials,
+        "seed": seed,
+        "win_rate": _rate(found["gain_vs_twin"] > 0),
+        "one_start_win_rate": _rate(found["one_gain_vs_twin"] > 0),
+        "win_rate_vs_blind": _rate(found["gain_vs_blind"] > 0),
+        "promoted_vs_twin": _rate(found["low_vs_twin"] > 0),
+        "promoted_vs_twin_and_blind": _rate((found["low_vs_twin"] > 0) & (found["low_vs_blind"] > 0)),
+        "best_crps": best_crps(SYSTEM),
+        **_means(found),
+    }
+
+
+def null_control(trials: int, seed: int, *, processes: int = 2) -> dict[str, Any]:
+    """How often a student is promoted whose teacher's privileged values are noise; the target is 5 % of 200 trials.
+
+    Promoted: the lower end of the interval of `tutelage.comparison.gain_over` on the test samples is above 0. It holds
+    the networks and the training samples fixed: it asks whether *this* student is better than *that* network, which
+    a student of any ensemble, taught by noise or not, may truly be. So three claims are counted:
+
+    - against the twin: "this student is the better forecaster". A promotion here is no false alarm but the gain of plain
+      distillation from an ensemble, and a product that deploys whatever forecasts better may go by it.
+    - against the student of a teacher without privilege, of the same size and α: "privilege brought it".
+    - against both: the rule for a claim that privilege pays, for a student that beats a student without privilege and
+      not its twin has no use. `promotion_rate` is this one.
+
+    Each is counted for one start (what one run of the product has) and for the mean loss over five.
+    """
+    found = run_trials(trials, seed, noise=True, system=SYSTEM, recipe=RECIPE, processes=processes)
+    one_twin, one_blind = found["one_low_vs_twin"] > 0, found["one_low_vs_blind"] > 0
+    twin, blind = found["low_vs_twin"] > 0, found["low_vs_blind"] > 0
+    return {
+        "trials": trials,
+        "seed": seed,
+        "promotion_rate": _rate(twin & blind),
+        "promoted_vs_twin": _rate(twin),
+        "promoted_vs_blind": _rate(blind),
+        "one_start_promoted_vs_twin_and_blind": _rate(one_twin & one_blind),
+        "one_start_promoted_vs_twin": _rate(one_twin),
+        "one_start_promoted_vs_blind": _rate(one_blind),
+        "best_crps": best_crps(SYSTEM),
+        **_means(found),
+    }
+
+
+def _print_table(title: str, found: dict[str, Any]) -> None:
+    print(f"\n{title}: {found['trials']} trials, seed {found['seed']}")
+    for name, value in found.items():
+        if isinstance(value, dict):
+            print(f"  {name:<40}{value['rate']:>8.1%}   95 % interval {value['low']:.1%} to {value['high']:.1%}")
+        elif "gain" in name:
+            print(f"  {name:<40}{value:>+8.2%}")
+        elif isinstance(value, float):
+            print(f"  {name:<40}{value:>8.4f}")
+
+
+def main() -> None:
+    """Print both tables and write them."""
+    begun = time.perf_counter()
+    positive = positive_control(100, seed=0)
+    _print_table("Positive control", positive)
+    null = null_control(200, seed=0)
+    _print_table("Null control", null)
+    content = {
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "torch": torch.__version__,
+        "seconds": round(time.perf_counter() - begun),
+        "system": asdict(SYSTEM),
+        "recipe": RECIPE.model_dump(),
+        "starts": STARTS,
+        "positive": positive,
+        "null": null,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
