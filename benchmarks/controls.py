@@ -1,9 +1,12 @@
 """Does the method find privilege where theory says that it is, and none where there is none? `make bench-controls`.
 
-**The system** (LUPTS, Karlsson et al. 2022, arXiv:2110.14993, section 2): a chain of hidden states
-x(t+1) = √(1−q)·Q·x(t) + √q·ε, with Q a random rotation, then y = βᵀx(k) + r·ε, |β| = 1. All states have covariance I, so
-x(1) explains (1−q)^(k−1) / (1 + r²) of y's variance and x(k) 1 / (1 + r²). The student sees x(1), the teacher x(2) … x(k)
-too. Q, β and the samples are drawn anew for each trial.
+**The system** (LUPTS, Karlsson et al. 2022, arXiv:2110.14993): a chain of hidden states
+x(t+1) = √(1−q)·Q·x(t) + √q·ε, with Q a random rotation, then y = βᵀx(k) + r·ε, |β| = 1. All states have covariance I,
+so x(1) explains (1−q)^(k−1) / (1 + r²) of y's variance, and x(k) 1 / (1 + r²). The student sees x(1), the teacher
+x(2) … x(k) too. Q, β and the samples are drawn anew for each trial.
+
+System and recipe were chosen by hand, from thirty-six settings of twelve to twenty trials each, on the seeds 9996 to
+9999, by the gain and the win rate over the twin; the committed figures are of seed 0, which nothing was chosen on.
 """
 
 import json
@@ -102,10 +105,10 @@ def make_task(
     *,
     bins: int,
 ) -> tuple[Task, Tensor]:
-    """A panel of two hours a sample, each a series of its own, so that no two windows share an hour; and test's origins.
+    """A panel of two hours a sample, each a series of its own, so that no windows share an hour; and test's origins.
 
-    The first hour holds x(1) as observed and x(2) … x(k) as auxiliary columns, the second y as the target. The target of
-    the first hour and the calendar are constant: they tell nothing.
+    The first hour holds x(1) as observed and x(2) … x(k) as auxiliary columns, the second y as the target. The target
+    of the first hour and the calendar are constant: they tell nothing.
     """
     samples, dimensions = states.shape[0], system.dimensions
     observed = np.zeros((samples, 2, 1 + dimensions), dtype=np.float32)
@@ -152,8 +155,8 @@ def run_trial(
 ) -> tuple[Float[np.ndarray, "starts three windows"], dict[str, float]]:
     """The test windows' CRPS of student, no-privilege student and twin, and the teachers' validation losses.
 
-    All three start from the same weights and see the same batches; both teachers are ensembles of one size. With `noise`
-    the privileged values are independent of all else.
+    All three start from the same weights and see the same batches; both teachers are ensembles of one size. With
+    `noise` the privileged values are independent of all else.
     """
     random = np.random.default_rng([seed, trial, noise])
     rotation, beta = draw_system(system, random)
@@ -241,8 +244,8 @@ def positive_control(trials: int, seed: int, *, processes: int = 2) -> dict[str,
     """How often the distilled student beats its twin where privilege must help; the target is 95 % of 100 trials.
 
     A trial is a fresh system and fresh samples; its student and twin are started from five first weights each, the same
-    for both, and compared by their mean CRPS on the test samples (`win_rate`), for what is asked of is the method and
-    not one start. `one_start_win_rate` is that of the first start alone.
+    for both, and compared by their mean CRPS on the test samples (`win_rate`), for what is asked about is the method
+    and not one start. `one_start_win_rate` is that of the first start alone.
     """
     found = run_trials(trials, seed, noise=False, system=SYSTEM, recipe=RECIPE, processes=processes)
     return {
@@ -265,8 +268,8 @@ def null_control(trials: int, seed: int, *, processes: int = 2) -> dict[str, Any
     the networks and the training samples fixed: it asks whether *this* student is better than *that* network, which
     a student of any ensemble, taught by noise or not, may truly be. So three claims are counted:
 
-    - against the twin: "this student is the better forecaster". A promotion here is no false alarm but the gain of plain
-      distillation from an ensemble, and a product that deploys whatever forecasts better may go by it.
+    - against the twin: "this student is the better forecaster". A promotion here is no false alarm but the gain of
+      plain distillation from an ensemble, and a product that deploys whatever forecasts better may go by it.
     - against the student of a teacher without privilege, of the same size and α: "privilege brought it".
     - against both: the rule for a claim that privilege pays, for a student that beats a student without privilege and
       not its twin has no use. `promotion_rate` is this one.
