@@ -6,7 +6,11 @@ so x(1) explains (1−q)^(k−1) / (1 + r²) of y's variance, and x(k) 1 / (1 + 
 x(2) … x(k) too. Q, β and the samples are drawn anew for each trial.
 
 System and recipe were chosen by hand, from thirty-six settings of twelve to twenty trials each, on the seeds 9996 to
-9999, by the gain and the win rate over the twin; the committed figures are of seed 0, which nothing was chosen on.
+9999, by the gain and the win rate over the twin; the committed figures are of seed 0, which nothing was chosen on:
+the student beats its twin in 100 of 100 trials (mean CRPS over five starts; in 88 by one start alone). With noise as
+x*, 24 of 200 are promoted against the twin (40 by one start), and 5 against both the twin and the student of a teacher
+without privilege: a claim for privilege must stand against both. That rate is low also because noise hurts here (−9 %
+against the teacher without privilege): it does not show that the interval itself covers what retraining would change.
 """
 
 import json
@@ -268,8 +272,8 @@ def null_control(trials: int, seed: int, *, processes: int = 2) -> dict[str, Any
     the networks and the training samples fixed: it asks whether *this* student is better than *that* network, which
     a student of any ensemble, taught by noise or not, may truly be. So three claims are counted:
 
-    - against the twin: "this student is the better forecaster". A promotion here is no false alarm but the gain of
-      plain distillation from an ensemble, and a product that deploys whatever forecasts better may go by it.
+    - against the twin: "this student is the better forecaster". It says nothing of privilege: with the training samples
+      held fixed, one network is nearly always truly better than another, by luck or by plain distillation.
     - against the student of a teacher without privilege, of the same size and α: "privilege brought it".
     - against both: the rule for a claim that privilege pays, for a student that beats a student without privilege and
       not its twin has no use. `promotion_rate` is this one.
