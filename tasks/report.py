@@ -141,15 +141,18 @@ def _verdict(
 
 
 def _sentence(features: FeaturesManifest, evaluation: EvaluationManifest, registered: RegisteredManifest) -> str:
-    """Was the privileged data worth it? In one sentence, with the interval."""
+    """Was the teacher worth it? In one sentence, with the interval.
+
+    How much of a gain is privilege, and not plain distillation, one twin can't tell (docs/log.md, 2026-11-24).
+    """
     gain = evaluation.gain_vs_twin
     figures = f"{gain['estimate']:+.1%} CRPS against its twin (95 % interval {gain['low']:+.1%} to {gain['high']:+.1%})"
     if gain["low"] > 0:
-        worth = f"the privileged data were worth it: the student has {figures}"
+        worth = f"the teacher was worth it: the student has {figures}"
     elif gain["high"] < 0:
-        worth = f"the privileged data did harm: the student has {figures}"
+        worth = f"the teacher did harm: the student has {figures}"
     else:
-        worth = f"whether the privileged data were worth it is not settled: the student has {figures}"
+        worth = f"whether the teacher was worth it is not settled: the student has {figures}"
     return (
         f"{features.task}: {worth}; by the validation part the {registered.source} was registered, "
         f"version {registered.version}, as {' and '.join(registered.aliases)}."
