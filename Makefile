@@ -5,7 +5,8 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu bench-training bench-efficacy bench-controls check format mlflow-page prefect-page clean
+.PHONY: help demo test test-gpu test-service bench-training bench-efficacy bench-controls check format up down \
+	mlflow-page prefect-page clean
 
 help: ## what there is to call
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,7 +22,10 @@ demo: .venv/installed ## retrain and register both household forecasters from 2,
 	@$(BIN)/python -m flows.demo
 
 test: .venv/installed ## the tests, warnings as errors
-	@$(BIN)/python -m pytest -m 'not gpu'
+	@$(BIN)/python -m pytest -m 'not gpu and not service'
+
+test-service: .venv/installed ## the tests on real servers: Prefect, MLflow and a worker on free ports
+	@$(BIN)/python -m pytest -m service
 
 test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with the reason, where there is none)
 	@$(BIN)/python -m pytest -m gpu -rs
@@ -44,6 +48,12 @@ check: .venv/installed ## lint, format, types and the direction of imports
 format: .venv/installed ## put the code in the house's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+up: .venv/installed ## the whole service: Prefect and MLflow servers, a worker, schedules; Ctrl-C or `make down` ends it
+	@$(BIN)/python -m deployments.service up
+
+down: .venv/installed ## end the service, wherever it was started
+	@$(BIN)/python -m deployments.service down
 
 mlflow-page: .venv/installed ## open the runs and the registered models: http://127.0.0.1:5000
 	@$(BIN)/python -m flows.pages mlflow

@@ -1,0 +1,72 @@
+"""What the Prefect server must hold before the deployments: the work pool, and the automation for lost runs."""
+
+import datetime as dt
+
+from prefect.automations import AutomationCore
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
+from prefect.workers.process import ProcessWorker
+
+from deployments.service import POOL
+
+LOST = "Mark a run without a heartbeat as crashed"
+SILENCE = dt.timedelta(seconds=90)
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+WAITS = ("Paused", "Suspended", "AwaitingRetry", "Scheduled")
+
+
+def lost_runs() -> AutomationCore:
+    """A run that has sent a heartbeat, and then neither another one nor an end, has lost its process.
+
+    Prefect itself leaves such a run Running for ever. A run that waits sends none, and is not lost.
+    """
+    heartbeat = "prefect.flow-run.heartbeat"
+    return AutomationCore(
+        name=LOST,
+        description=f"No heartbeat for {SILENCE.total_seconds():.0f} s: worker and flow have been killed together.",
+        trigger=EventTrigger(
+            after={heartbeat},
+            expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ENDS + WAITS)},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENCE,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process is gone.")],
+    )
+
+
+def _ensure_pool(client: SyncPrefectClient) -> None:
+    try:
+        client.read_work_pool(POOL)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(
+            WorkPoolCreate(
+                name=POOL, type="process", description="Processes on this machine", base_job_template=template
+            )
+        )
+
+
+def _ensure_automation(client: SyncPrefectClient) -> None:
+    found = client.read_automations_by_name(LOST)
+    if found:
+        client.update_automation(found[0].id, lost_runs())
+    else:
+        client.create_automation(lost_runs())
+
+
+def main() -> None:
+    """Make both where they are missing; what is there is kept."""
+    with get_client(sync_client=True) as client:
+        _ensure_pool(client)
+        _ensure_automation(client)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Processes that stay: started in groups of their own, watched, and ended for certain."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tutelage.files import read_json, write_json
+
+PATIENCE_SECONDS = 180
+GRACE_SECONDS = 15
+
+
+class ServiceError(Exception):
+    """The service can't start or can't go on, told in a sentence for its reader."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that stays: its name, its command, and how to ask whether it is ready."""
+
+    name: str
+    command: list[str]
+    ready: Callable[[], bool]
+
+
+class Running:
+    """The processes that were started, each the leader of a group of its own, in the order of their start."""
+
+    def __init__(self, record: Path, logs: Path, where: Path, environment: dict[str, str]) -> None:
+        self.record, self.logs, self.where, self.environment = record, logs, where, environment
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, service: Service) -> None:
+        """Start a process that stays; its output goes to a log of its name."""
+        with (self.logs / f"{service.name}.log").open("ab") as log:
+            self.processes[service.name] = subprocess.Popen(
+                service.command, cwd=self.where, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        found = {name: [process.pid, started_at(process.pid)] for name, process in self.processes.items()}
+        write_json(self.record, found)
+
+    def step(self, name: str, command: list[str]) -> None:
+        """Run a command that ends. Raises ServiceError with the end of what it said where it fails."""
+        done = subprocess.run(
+            command, cwd=self.where, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        with (self.logs / f"{name}.log").open("ab") as log:
+            log.write(done.stdout)
+        if done.returncode:
+            raise ServiceError(f"{name} failed:\n{done.stdout.decode()[-2000:]}")
+
+    def wait(self, service: Service) -> None:
+        """Wait until a service is ready. Raises ServiceError where one dies first or it takes too long."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not service.ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{service.name} was not ready in {PATIENCE_SECONDS} s; {self._tail(service.name)}")
+            time.sleep(0.5)
+
+    def check(self) -> None:
+        """Raise ServiceError where a process has died."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise ServiceError(f"{name} ended by itself with {process.returncode}; {self._tail(name)}")
+
+    def _tail(self, name: str) -> str:
+        path = self.logs / f"{name}.log"
+        return f"its log, {path}, ends:\n{path.read_text(encoding='utf-8', errors='replace')[-2000:]}"
+
+    def end(self) -> None:
+        """End all of them, the last started first, so that a flow run can still tell the server of its end."""
+        for name, process in reversed(self.processes.items()):
+            print(f"ending {name}", flush=True)
+            end_group(process.pid, lambda process=process: process.poll() is None)  # type: ignore[misc]
+        self.record.unlink(missing_ok=True)
+
+
+def end_group(pid: int, alive: Callable[[], bool]) -> None:
+    """End a process and then what is left of its group.
+
+    A worker may outlive its first signal; a second one ends it. What outlives both is killed.
+    """
+    for _ in range(2):
+        if alive():
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: not alive(), GRACE_SECONDS)
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(pid, sign)
+        except ProcessLookupError:
+            return
+        until(lambda: not (alive() or _group_lives(pid)), GRACE_SECONDS)
+
+
+def _group_lives(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition is met, for so many seconds at most; say whether it is."""
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return met
+
+
+def started_at(pid: int) -> str:
+    """When a process began, as `ps` writes it: with its id that tells it from a later one. Empty: it is gone."""
+    asked = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return asked.stdout.strip()
+
+
+def end_orphans(record: Path) -> None:
+    """End what an earlier start left behind when it was killed; `record` says what that was."""
+    if not record.is_file():
+        return
+    for name, (pid, started) in reversed(read_json(record).items()):
+        if started and started_at(pid) == started:
+            print(f"ending {name}, left behind by an earlier start", flush=True)
+            end_group(pid, lambda pid=pid, started=started: started_at(pid) == started)  # type: ignore[misc]
+    record.unlink()

@@ -1,0 +1,222 @@
+"""The whole service on one machine: `python -m deployments.service up`, and `down` from anywhere else.
+
+Up starts a Prefect server, an MLflow server and a worker, each after what it needs, and stays until Ctrl-C or `down`,
+or until one of them dies; then it ends exactly what it started. Settings: docs/service.md.
+"""
+
+import datetime as dt
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from deployments.databases import create_databases, database_settings
+from deployments.processes import Running, Service, ServiceError, end_orphans, until
+from tasks.home import datasets_folder, home
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+POOL = "tutelage"
+RECORD = "processes.json"
+GONE_SECONDS = 180
+
+
+def prefect_port() -> int:
+    """The port of Prefect's page and API: PREFECT_PORT, by default 4200."""
+    return int(os.environ.get("PREFECT_PORT", "4200"))
+
+
+def mlflow_port() -> int:
+    """The port of MLflow's page and API: MLFLOW_PORT, by default 5000."""
+    return int(os.environ.get("MLFLOW_PORT", "5000"))
+
+
+def environment() -> dict[str, str]:
+    """What every process is told: where the two servers are, where the files are, that a run sends heartbeats."""
+    api = f"http://127.0.0.1:{prefect_port()}/api"
+    return {
+        **os.environ,
+        **database_settings(),
+        "TUTELAGE_HOME": str(home()),
+        "TUTELAGE_DATASETS": str(datasets_folder().resolve()),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONUNBUFFERED": "1",
+        "PREFECT_API_URL": api,
+        # Without it the page calls port 4200 wherever the server listens.
+        "PREFECT_SERVER_UI_API_URL": api,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow_port()}",
+        # Job execution costs a dozen further processes, which nothing here uses.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def _answers(url: str, body: dict[str, Any] | None = None) -> Any:
+    """What a URL answers, decoded where it is JSON; None where nothing does (yet)."""
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            text = answer.read().decode()
+    except (urllib.error.URLError, OSError):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _worker_ready(since: float) -> bool:
+    """Whether a worker has polled after `since`: one of an earlier start still counts as online for a while."""
+    url = f"http://127.0.0.1:{prefect_port()}/api/work_pools/{POOL}/workers/filter"
+    seen = [worker["last_heartbeat_time"] for worker in _answers(url, {}) or []]
+    return any(dt.datetime.fromisoformat(text).timestamp() >= since for text in seen)
+
+
+def servers() -> list[Service]:
+    """The two servers, which need nothing of each other."""
+    prefect, mlflow = f"http://127.0.0.1:{prefect_port()}", f"http://127.0.0.1:{mlflow_port()}"
+    mlflow_options = ["--workers", "1", "--artifacts-destination", (home() / "mlflow-artifacts").as_uri()]
+    return [
+        Service(
+            "prefect",
+            [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port())],
+            lambda: _answers(f"{prefect}/api/health") is True,
+        ),
+        Service(
+            "mlflow",
+            [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(mlflow_port()), *mlflow_options],
+            lambda: _answers(f"{mlflow}/health") == "OK",
+        ),
+    ]
+
+
+def worker() -> Service:
+    """The worker that starts the flow runs."""
+    started = time.time()
+    return Service(
+        "worker",
+        [str(BIN / "prefect"), "worker", "start", "--pool", POOL, "--type", "process", "--name", "tutelage"],
+        lambda: _worker_ready(started),
+    )
+
+
+ARRANGE = [sys.executable, "-m", "deployments.arrange"]
+DEPLOY = [str(BIN / "prefect"), "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"]
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[IO[str]]:
+    """Hold the service's lock. Raises ServiceError where another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ServiceError(f"it is up already for {home()}: `make down` ends it") from None
+        yield file
+
+
+def _require_free(port: int, variable: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise ServiceError(f"port {port} is taken; set {variable} to another") from None
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def up() -> None:
+    """Start everything, say where it is, and stay until told to end."""
+    folder = home() / "service"
+    signal.signal(signal.SIGTERM, _stop)
+    with _only_one(folder) as lock:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        end_orphans(folder / RECORD)
+        _require_free(prefect_port(), "PREFECT_PORT")
+        _require_free(mlflow_port(), "MLFLOW_PORT")
+        running = Running(folder / RECORD, home() / "logs", ROOT, environment())
+        try:
+            _start_all(running)
+            while True:
+                running.check()
+                time.sleep(1)
+        except KeyboardInterrupt:
+            print()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            running.end()
+
+
+def _start_all(running: Running) -> None:
+    print(f"starting; logs are in {running.logs}", flush=True)
+    create_databases()
+    both = servers()
+    for service in both:
+        running.start(service)
+    for service in both:
+        running.wait(service)
+    running.step("arrange", ARRANGE)
+    running.step("deploy", DEPLOY)
+    last = worker()
+    running.start(last)
+    running.wait(last)
+    print(f"Prefect   http://127.0.0.1:{prefect_port()}/deployments   start, schedule and watch flows")
+    print(f"MLflow    http://127.0.0.1:{mlflow_port()}   compare runs, registered models")
+    print("It is up. Ctrl-C here, or `make down`, ends it.", flush=True)
+
+
+def _is_up(folder: Path) -> bool:
+    try:
+        with _only_one(folder):
+            return False
+    except ServiceError:
+        return True
+
+
+def down() -> None:
+    """End the service of this TUTELAGE_HOME, wherever it was started. Raises ServiceError where it doesn't end."""
+    folder = home() / "service"
+    if not _is_up(folder):
+        end_orphans(folder / RECORD)
+        print("it is not up")
+        return
+    os.kill(int((folder / "lock").read_text()), signal.SIGTERM)
+    if not until(lambda: not _is_up(folder), GONE_SECONDS):
+        raise ServiceError("it did not end; its logs are in " + str(home() / "logs"))
+    print("it is down")
+
+
+def main() -> int:
+    """Up or down."""
+    wanted = {"up": up, "down": down}.get(sys.argv[1] if len(sys.argv) == 2 else "")
+    if wanted is None:
+        print("up or down?", file=sys.stderr)
+        return 2
+    try:
+        wanted()
+    except ServiceError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

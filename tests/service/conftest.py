@@ -1,0 +1,96 @@
+"""The real service on free ports, once for all tests of this folder, with a slice of the household as its dataset."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.household import write_slice
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Up:
+    """A service that is up: how to reach it, and the environment that names it."""
+
+    home: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[str]
+
+    @property
+    def prefect(self) -> str:
+        return f"http://127.0.0.1:{self.environment['PREFECT_PORT']}"
+
+    @property
+    def mlflow(self) -> str:
+        return f"http://127.0.0.1:{self.environment['MLFLOW_PORT']}"
+
+
+def service_environment(home: Path, **changes: str) -> dict[str, str]:
+    """An environment in which nothing names another server or another home."""
+    ours = ("PREFECT_", "MLFLOW_", "TUTELAGE_")
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return bare | {
+        "TUTELAGE_HOME": str(home),
+        "TUTELAGE_DATASETS": str(home / "datasets"),
+        "PREFECT_PORT": str(free_port()),
+        "MLFLOW_PORT": str(free_port()),
+        **changes,
+    }
+
+
+def command(wanted: str) -> list[str]:
+    return [sys.executable, "-m", "deployments.service", wanted]
+
+
+def start(home: Path, environment: dict[str, str]) -> Up:
+    process = subprocess.Popen(
+        command("up"), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said = ""
+    deadline = time.monotonic() + 300
+    while "It is up" not in said:
+        line = process.stdout.readline()
+        assert line, f"it ended: {said}"
+        assert time.monotonic() < deadline
+        said += line
+    return Up(home, environment, process)
+
+
+def stop(up: Up) -> str:
+    """`down` from elsewhere; returns what both said."""
+    done = subprocess.run(command("down"), cwd=ROOT, env=up.environment, capture_output=True, text=True, check=False)
+    rest, _ = up.process.communicate(timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert up.process.returncode == 0, rest
+    return done.stdout + rest
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """The service with the dataset `household` being 40 days of it; Prefect's and MLflow's clients speak to it."""
+    home = tmp_path_factory.mktemp("service")
+    write_slice(home / "datasets", name="household", days=40)
+    up = start(home, service_environment(home))
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(up.mlflow)
+    with temporary_settings({PREFECT_API_URL: f"{up.prefect}/api"}):
+        yield up
+    mlflow.set_tracking_uri(before)
+    stop(up)

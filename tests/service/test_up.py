@@ -1,0 +1,110 @@
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy
+
+from deployments.arrange import LOST
+from deployments.processes import started_at
+from tests.service.conftest import ROOT, Up, command, service_environment, start, stop
+from tutelage.dataset import load_dataset_spec
+
+pytestmark = pytest.mark.service
+
+
+def processes(up: Up) -> dict[str, int]:
+    return {name: pid for name, (pid, _) in json.loads((up.home / "service" / "processes.json").read_text()).items()}
+
+
+def group_members(leader: int) -> list[str]:
+    """The commands of all processes in a group."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if line.split(maxsplit=1)[0] == str(leader)]
+
+
+def test_up__both_pages_answer(service: Up) -> None:
+    with urllib.request.urlopen(f"{service.mlflow}/health") as answer:
+        assert answer.read() == b"OK"
+    with urllib.request.urlopen(f"{service.prefect}/ui-settings") as answer:
+        assert json.loads(answer.read())["api_url"] == f"{service.prefect}/api"
+
+
+def test_up__a_second_one_refuses_and_leaves_the_first_alone(service: Up) -> None:
+    again = subprocess.run(
+        command("up"), cwd=ROOT, env=service.environment, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 1
+    assert "it is up already" in again.stderr
+    assert all(started_at(pid) for pid in processes(service).values())
+
+
+def test_up__a_taken_port_is_told_in_a_sentence(service: Up, tmp_path: Path) -> None:
+    environment = service_environment(tmp_path, MLFLOW_PORT=service.environment["MLFLOW_PORT"])
+    refused = subprocess.run(command("up"), cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == f"port {environment['MLFLOW_PORT']} is taken; set MLFLOW_PORT to another"
+
+
+def test_up__lost_runs_have_an_automation(service: Up) -> None:
+    with get_client(sync_client=True) as client:
+        [automation] = client.read_automations_by_name(LOST)
+    assert automation.enabled
+    assert automation.trigger.within == dt.timedelta(seconds=90)
+
+
+def test_deployments__retrain_runs_weekly_on_the_data_s_clock(service: Up) -> None:
+    spec = load_dataset_spec(ROOT / "deployments" / "datasets" / "household.yaml")
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("retrain/household")
+    [schedule] = deployment.schedules
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * 1", spec.calendar.timezone)
+    assert deployment.concurrency_options.collision_strategy == ConcurrencyLimitStrategy.CANCEL_NEW
+    assert deployment.global_concurrency_limit.limit == 1
+
+
+def test_deployments__cron_runs_really_get_scheduled(service: Up) -> None:
+    """With SQLAlchemy 2.1 the server looks healthy and schedules nothing."""
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            wanted = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+            runs = client.read_flow_runs(deployment_filter=wanted)
+            scheduled = sorted(run.expected_start_time.timestamp() for run in runs if run.auto_scheduled)
+            assert len(scheduled) >= 3 or not deployment.schedules, deployment.name
+            if deployment.name == "household" and "retrain" in deployment.tags:
+                assert {later - earlier for earlier, later in pairwise(scheduled)} == {7 * 24 * 3600}
+                assert {dt.datetime.fromtimestamp(time, dt.UTC).hour for time in scheduled} == {2}, "03:00 at UTC+1"
+
+
+@pytest.mark.slow
+def test_down__ends_exactly_what_was_started(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    up = start(tmp_path, service_environment(tmp_path))
+    ours = processes(up)
+    bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    assert sorted(ours) == ["mlflow", "prefect", "worker"]
+    assert "it is down" in stop(up)
+    assert [line for pid in ours.values() for line in group_members(pid)] == []
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+@pytest.mark.slow
+def test_down__ends_what_a_killed_up_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    up = start(tmp_path, service_environment(tmp_path))
+    ours = processes(up)
+    os.kill(up.process.pid, signal.SIGKILL)
+    up.process.communicate()
+    assert all(started_at(pid) for pid in ours.values())
+    done = subprocess.run(command("down"), cwd=ROOT, env=up.environment, capture_output=True, text=True, check=False)
+    assert done.stdout.count("left behind by an earlier start") == 3
+    assert [line for pid in ours.values() for line in group_members(pid)] == []
