@@ -119,6 +119,15 @@ class QualityRules(Contract):
     complete_share: Share = Field(0.9, description="an hour with a smaller share of its readings is null")
 
 
+class Serving(Contract):
+    """What a forecast does where hours of its lookback are late or missing."""
+
+    missing_hours: Literal["season", "last", "refuse"] = Field(
+        "season", description="season: the same hour a day before (up to a week back); last: the hour before it"
+    )
+    at_most_hours: Annotated[int, Field(ge=0)] = Field(6, description="with more to fill, the series is refused")
+
+
 class Calendar(Contract):
     """What is known of any hour ahead of time: hour, weekday and public holidays on this clock, in this country."""
 
@@ -142,6 +151,7 @@ class DatasetSpec(Contract):
     columns: tuple[Column, ...] = Field(min_length=1)
     calendar: Calendar
     quality: QualityRules = QualityRules()
+    serving: Serving = Serving()
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSpec":

@@ -5,6 +5,7 @@ TutelageError
 ├── DataError        readings can't be used
 │   └── QualityError they break the spec's tolerances
 ├── LeakError        a forecast changes with what a student must not see
+├── RegistryError    a model's version is not there, or can't be what is asked of it
 └── BusyError        the same retrain is already running
 
 None of these is cured by trying again: the pipeline spends no retry on them.
@@ -29,6 +30,10 @@ class QualityError(DataError):
 
 class LeakError(TutelageError):
     """A forecast depends on something that its student must not see."""
+
+
+class RegistryError(TutelageError):
+    """A registered model has no such version, or the version can't be what is asked of it."""
 
 
 class BusyError(TutelageError):
