@@ -325,7 +325,11 @@ def _write(found: dict[str, object], results: Path) -> None:
     """Write the JSON, with the controls' figures where they were measured (`make bench-controls`)."""
     controls = RESULTS.with_name("controls.json")
     if controls.exists():
-        found["summary"] |= read_json(controls).get("summary", {})  # type: ignore[operator]
+        told = read_json(controls)
+        found["summary"] |= {  # type: ignore[operator]
+            "positive_control_win_rate": told["positive"]["win_rate"]["rate"],
+            "null_control_promotion_rate": told["null"]["promotion_rate"]["rate"],
+        }
     settings = {"seeds": SEEDS, "origins": ORIGINS, "quick": QUICK, "torch": torch.__version__, "device": "cpu"}
     write_json(results, {**found, "settings": settings})
 

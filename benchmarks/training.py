@@ -1,7 +1,7 @@
 """How fast students train, side by side and one by one: `make bench-training`.
 
 Windows a second (members × windows) of a 168→128→128→24 × 32 bins network at batch 128, on random data.
-The committed figures are in benchmarks/results/training.json, with the machine that gave them.
+Prints its table and writes benchmarks/results/training.json, with the machine that gave the figures.
 """
 
 import json
