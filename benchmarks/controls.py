@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from tutelage.comparison import gain_over
@@ -232,10 +233,8 @@ def run_trials(
 
 def _rate(hits: np.ndarray) -> dict[str, float]:
     """A share of trials with its 95 % interval (Wilson 1927): a rate of 0 in 200 trials is not a rate of 0."""
-    n, z = len(hits), 1.959964
-    share = float(np.mean(hits))
-    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return {"rate": share, "low": (middle - half) / (1 + z * z / n), "high": (middle + half) / (1 + z * z / n)}
+    low, high = proportion_confint(int(hits.sum()), len(hits), method="wilson")
+    return {"rate": float(np.mean(hits)), "low": float(low), "high": float(high)}
 
 
 def _means(found: dict[str, Float[np.ndarray, " trials"]]) -> dict[str, float]:

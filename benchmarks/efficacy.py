@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from statsmodels.stats.multitest import multipletests
 from torch import Tensor
 
 from tutelage.baselines import seasonal_naive
@@ -39,7 +40,7 @@ from tutelage.quality import clean
 from tutelage.readings import read_readings
 from tutelage.recipe import Recipe, StudentPlan, Views
 from tutelage.resample import hourly_table, minutes_of_hours
-from tutelage.windows import Panel, gather_future, make_panel, split, window_origins
+from tutelage.windows import Panel, make_panel, split, window_origins
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"
@@ -127,7 +128,7 @@ def measure(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime) ->
     """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
     recipe = Recipe(teachers=4 if QUICK else 8)
     task, test = make_task(panel, piece, first, end, recipe)
-    actual = gather_future(panel.observed[:, :1], test, piece.horizon).squeeze(-1).numpy().astype(np.float64)
+    actual = task.truth(test).numpy().astype(np.float64)
     losses, soft = {"hour": panel.hour[test].numpy()}, []
     for name, views in VIEWS.items():
         taught = recipe.model_copy(update={"views": views})
@@ -211,11 +212,7 @@ def pooled(cells: list[list[dict[str, np.ndarray]]]) -> Gain:
 
 def holm(p: dict[str, float]) -> dict[str, float]:
     """Holm's step-down correction (1979) of some p-values."""
-    ordered, worst, corrected = sorted(p, key=lambda name: p[name]), 0.0, {}
-    for place, name in enumerate(ordered):
-        worst = max(worst, min(1.0, p[name] * (len(p) - place)))
-        corrected[name] = worst
-    return corrected
+    return dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist(), strict=True))
 
 
 def history_saved(crps_of: dict[int, dict[str, float]], days: int) -> float | None:

@@ -1,15 +1,30 @@
-"""What the retrain flow takes: one model, which the Prefect page shows as a form."""
+"""What the flows take: one model a flow, which the Prefect page shows as a form."""
 
 import datetime as dt
-from typing import Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tutelage.recipe import Recipe
 
 
-class RetrainParameters(BaseModel):
-    """Which forecaster to retrain, on what history, how, and what happens to the result."""
+def _as_utc(time: dt.datetime | None) -> dt.datetime | None:
+    return time.replace(tzinfo=dt.UTC) if time is not None and time.tzinfo is None else time
+
+
+AsOf = Annotated[
+    dt.datetime | None,
+    AfterValidator(_as_utc),
+    Field(
+        title="As of",
+        description="Nothing after this time is read; without a zone it is UTC. Empty: the end of the data.",
+    ),
+]
+"""The clock of a flow."""
+
+
+class TaskParameters(BaseModel):
+    """Which forecasting task a flow is about."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +41,16 @@ class RetrainParameters(BaseModel):
         title="Horizon [h]",
         description="Hours to forecast. The model is called dataset-horizon.",
     )
+
+    @property
+    def task(self) -> str:
+        """The forecasting task, which is also the registered model's name: household-24h."""
+        return f"{self.dataset}-{self.horizon_hours}h"
+
+
+class RetrainParameters(TaskParameters):
+    """Which forecaster to retrain, on what history, how, and what happens to the result."""
+
     lookback_hours: int = Field(
         168, ge=1, le=1008, title="Lookback [h]", description="Past hours that the student sees."
     )
@@ -46,11 +71,7 @@ class RetrainParameters(BaseModel):
     test_days: int = Field(
         120, ge=7, le=2000, title="Test [days]", description="Last days of the data, for the verdict alone."
     )
-    as_of: dt.datetime | None = Field(
-        None,
-        title="As of",
-        description="Nothing after this time is read; without a zone it is UTC. Empty: the end of the data.",
-    )
+    as_of: AsOf = None
     recipe: Recipe = Field(Recipe(), title="Recipe", description="Teacher, student and the distillation between them.")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed, data and code: the same result.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -62,14 +83,3 @@ class RetrainParameters(BaseModel):
         description="automatic: a version that beats the present champion becomes the champion. "
         "never: it is registered as challenger only.",
     )
-
-    @model_validator(mode="after")
-    def _clock(self) -> Self:
-        if self.as_of is not None and self.as_of.tzinfo is None:
-            self.as_of = self.as_of.replace(tzinfo=dt.UTC)
-        return self
-
-    @property
-    def task(self) -> str:
-        """The forecasting task, which is also the registered model's name: household-24h."""
-        return f"{self.dataset}-{self.horizon_hours}h"

@@ -2,48 +2,16 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.manifests import Manifest
+from schemas.parameters import AsOf, TaskParameters
 from tutelage.dataset import DatasetSpec, Role
 
 
-class ForecastParameters(BaseModel):
+class ForecastParameters(TaskParameters):
     """Which forecaster speaks, and at what time."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    dataset: str = Field(
-        "household",
-        pattern=r"^[a-z][a-z0-9-]*$",
-        title="Dataset",
-        description="Name of a dataset spec in deployments/datasets.",
-    )
-    horizon_hours: int = Field(
-        24,
-        ge=1,
-        le=168,
-        title="Horizon [h]",
-        description="Hours to forecast. The model is called dataset-horizon.",
-    )
-    as_of: dt.datetime | None = Field(
-        None,
-        title="As of",
-        description="Nothing after this time is read; without a zone it is UTC. Empty: the end of the data.",
-    )
-
-    @model_validator(mode="after")
-    def _clock(self) -> Self:
-        if self.as_of is not None and self.as_of.tzinfo is None:
-            self.as_of = self.as_of.replace(tzinfo=dt.UTC)
-        return self
-
-    @property
-    def task(self) -> str:
-        """The forecasting task, which is also the registered model's name: household-24h."""
-        return f"{self.dataset}-{self.horizon_hours}h"
+    as_of: AsOf = None
 
 
 def model_columns(spec: DatasetSpec) -> list[str]:

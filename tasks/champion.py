@@ -1,7 +1,6 @@
 """Forecast, stage 1: which version is the champion, and its files."""
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
@@ -9,7 +8,7 @@ from prefect.tasks import exponential_backoff
 from schemas.serving import ChampionManifest
 from tasks.caching import is_transient
 from tasks.home import home
-from tasks.tracking import client
+from tasks.tracking import champion_version, client
 from tutelage.errors import RegistryError
 from tutelage.files import folder_written_whole, read_json
 
@@ -29,12 +28,9 @@ def find_champion(name: str) -> ChampionManifest:
 
     Raises RegistryError where there is none.
     """
-    try:
-        version = str(client().get_model_version_by_alias(name, "champion").version)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise RegistryError(f"{name} has no champion yet: retrain it first") from None
+    version = champion_version(name)
+    if version is None:
+        raise RegistryError(f"{name} has no champion yet: retrain it first")
     source = client().get_model_version(name, version).source
     folder = home() / "champions" / str(source).rsplit("/", maxsplit=1)[-1]
     if not folder.is_dir():

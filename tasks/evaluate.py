@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import torch
 from matplotlib.figure import Figure
-from mlflow.exceptions import MlflowException
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
@@ -25,7 +24,7 @@ from schemas.manifests import (
 from tasks.caching import is_transient
 from tasks.home import home
 from tasks.loading import load_task, run_folder
-from tasks.tracking import client, log_figures
+from tasks.tracking import champion_version, client, log_figures
 from tutelage.baselines import seasonal_naive
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec
@@ -130,8 +129,7 @@ def evaluate(
 
 
 def _actual(learning: Task, origins: Tensor) -> np.ndarray:
-    future = gather_future(learning.panel.observed[:, :1], origins, learning.horizon)
-    return future.squeeze(-1).numpy().astype(np.float64)
+    return learning.truth(origins).numpy().astype(np.float64)
 
 
 def _forecast(student: Student, learning: Task, origins: Tensor) -> Forecasts:
@@ -152,15 +150,12 @@ def _teacher_forecast(
 
 def _champion(name: str) -> tuple[str, Student] | None:
     """The present champion's version and its student, or None."""
-    try:
-        version = client().get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
+    version = champion_version(name)
+    if version is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}", dst_path=folder)
-        return str(version.version), load_student(Path(path) / "artifacts" / "export")
+        path = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=folder)
+        return version, load_student(Path(path) / "artifacts" / "export")
 
 
 def _against_champion(

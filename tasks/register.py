@@ -31,9 +31,10 @@ from schemas.manifests import (
     ValidatedManifest,
 )
 from schemas.parameters import RetrainParameters
+from schemas.serving import model_columns
 from tasks.caching import is_transient
 from tasks.tracking import client
-from tutelage.dataset import DatasetSpec, Role
+from tutelage.dataset import DatasetSpec
 from tutelage.files import read_json, value_digest
 
 logging.getLogger("mlflow.models.signature").setLevel(logging.WARNING)  # it tells how it guesses
@@ -139,7 +140,7 @@ def _model_card(
         recipe=parameters.recipe,
         seed=parameters.seed,
         run=run,
-        takes=spec.names(Role.OBSERVED, Role.KNOWN_FUTURE),
+        takes=model_columns(spec),
     )
 
 

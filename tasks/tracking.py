@@ -14,6 +14,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import get_run_context
@@ -33,6 +34,16 @@ KEY_TAG = "tutelage.key"
 def client() -> MlflowClient:
     """A client of the tracking server that MLFLOW_TRACKING_URI names."""
     return MlflowClient(mlflow.get_tracking_uri())
+
+
+def champion_version(name: str) -> str | None:
+    """The version of a registered model that is its champion, or None."""
+    try:
+        return str(client().get_model_version_by_alias(name, "champion").version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def work_key(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path]) -> str:

@@ -4,7 +4,7 @@ The teacher is an ensemble that learns f(x, x*) → y. Its soft labels, averaged
 computed once. Student and twin start from the same weights and see the same batches; they differ in α alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -173,6 +173,17 @@ def train_teacher(
     return teacher, progress
 
 
+def _drawn_inputs(
+    task: Task, origins: Tensor, recipe: Recipe, *, seed: int, chunk: int
+) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
+    """What a trained teacher sees of one part's windows, chunk by chunk, once for each draw of the future's noise."""
+    shown = task.privileged_origins(recipe, [origins], seed=seed)
+    generator = _generator(seed)
+    draws = recipe.draws if recipe.views.future_sigma is not None else 1
+    for some in origins.split(chunk):
+        yield [task.teacher_inputs(some, recipe, generator, shown=shown) for _ in range(draws)]
+
+
 @torch.no_grad()
 def soft_labels(
     teacher: Forecaster,
@@ -189,17 +200,9 @@ def soft_labels(
     with, and the training part's origins, it sees the same again.
     """
     teacher.eval()
-    shown = task.privileged_origins(recipe, [origins], seed=seed)
-    generator = _generator(seed)
-    draws = recipe.draws if recipe.views.future_sigma is not None else 1
     parts = []
-    for some in origins.split(chunk):
-        probability = torch.stack(
-            [
-                functional.softmax(task.teacher_logits(teacher, some, recipe, generator, shown=shown), dim=-1)
-                for _ in range(draws)
-            ]
-        )
+    for draws in _drawn_inputs(task, origins, recipe, seed=seed, chunk=chunk):
+        probability = torch.stack([functional.softmax(teacher(*inputs), dim=-1) for inputs in draws])
         parts.append(probability.mean(dim=(0, 1)).clamp(min=1e-12).log())
     return torch.cat(parts)
 
@@ -219,15 +222,9 @@ def hidden_states(
     Origins and seed are as for `soft_labels`.
     """
     teacher.eval()
-    shown = task.privileged_origins(recipe, [origins], seed=seed)
-    generator = _generator(seed)
-    draws = recipe.draws if recipe.views.future_sigma is not None else 1
     parts = []
-    for some in origins.split(chunk):
-        states = [
-            teacher.hidden(*task.teacher_inputs(some, recipe, generator, shown=shown)).transpose(0, 1).flatten(1)
-            for _ in range(draws)
-        ]
+    for draws in _drawn_inputs(task, origins, recipe, seed=seed, chunk=chunk):
+        states = [teacher.hidden(*inputs).transpose(0, 1).flatten(1) for inputs in draws]
         parts.append(torch.stack(states).mean(dim=0))
     return torch.cat(parts)
 
