@@ -62,6 +62,9 @@ class RetrainParameters(BaseModel):
         description="automatic: a version that beats the present champion becomes the champion. "
         "never: it is registered as challenger only.",
     )
+    reason: str | None = Field(
+        None, max_length=1000, title="Reason", description="Why this retrain was started; the monitor says it here."
+    )
 
     @model_validator(mode="after")
     def _clock(self) -> Self:
