@@ -77,9 +77,13 @@ class RetrainParameters(TaskParameters):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", title="Device", description="auto takes CUDA where there is one, then MPS, then the CPU."
     )
-    promotion: Literal["automatic", "never"] = Field(
+    promotion: Literal["automatic", "approval", "never"] = Field(
         "automatic",
         title="Promotion",
         description="automatic: a version that beats the present champion becomes the champion. "
+        "approval: it is registered as challenger, and the flow approve asks a person. "
         "never: it is registered as challenger only.",
+    )
+    reason: str | None = Field(
+        None, max_length=1000, title="Reason", description="Why this retrain was started; the monitor says it here."
     )

@@ -14,19 +14,26 @@ class ForecastParameters(TaskParameters):
     as_of: AsOf = None
 
 
+class MonitorParameters(TaskParameters):
+    """Whose stored forecasts are judged, and at what time."""
+
+    as_of: AsOf = None
+
+
 def model_columns(spec: DatasetSpec) -> list[str]:
     """The columns that a registered forecaster takes, in their order."""
     return ["series_id", "time_utc", *spec.names(Role.OBSERVED), *spec.names(Role.KNOWN_FUTURE)]
 
 
 class ChampionManifest(Manifest):
-    """A version of a registered model, downloaded, and how many hours it takes and gives."""
+    """A version of a registered model, downloaded, and how many hours it takes and gives, how far it has seen."""
 
     folder: Path
     name: str
     version: str
     lookback_hours: int
     horizon_hours: int
+    trained_until_utc: dt.datetime
 
 
 class HoursManifest(Manifest):
@@ -51,3 +58,17 @@ class ForecastManifest(Manifest):
     filled_hours: int
     refused: list[str]
     fresh: bool
+
+
+class HealthManifest(Manifest):
+    """How stored forecasts have met what came true: figures of the last days, and what of the spec they break."""
+
+    folder: Path
+    task: str
+    as_of_utc: dt.datetime
+    model_version: str
+    hours: int
+    skill: float
+    coverage_80: float
+    drift: dict[str, float]
+    broken: list[str]

@@ -43,4 +43,5 @@ def find_champion(name: str) -> ChampionManifest:
         version=version,
         lookback_hours=card["lookback_hours"],
         horizon_hours=card["horizon_hours"],
+        trained_until_utc=card["trained_until_utc"],
     )

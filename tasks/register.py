@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 from prefect.tasks import exponential_backoff
 
 from schemas.manifests import (
@@ -40,6 +41,8 @@ from tutelage.files import read_json, value_digest
 logging.getLogger("mlflow.models.signature").setLevel(logging.WARNING)  # it tells how it guesses
 
 RUN_TAG = "tutelage.run_id"
+AWAITS = "awaits a person's approval"
+ASKED = "tutelage.version.awaits-approval"
 SERVING = Path(__file__).parent / "serving" / "forecaster.py"
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, trim_blocks=True
@@ -79,10 +82,18 @@ def register(
     for alias in aliases:
         client().set_registered_model_alias(name, alias, version.version)
     client().set_model_version_tag(name, version.version, "promotion", reason)
+    if parameters.promotion == "approval":
+        _ask(name, str(version.version))
     get_run_logger().info("%s version %s, %s: %s", name, version.version, " and ".join(aliases), reason)
     return RegisteredManifest(
         name=name, version=str(version.version), aliases=aliases, source=evaluation.chosen, reason=reason
     )
+
+
+def _ask(name: str, version: str) -> None:
+    """Say that a version waits; where the service runs, its trigger starts the flow approve."""
+    resource = {"prefect.resource.id": f"tutelage.version.{name}.{version}", "prefect.resource.name": name}
+    emit_event(ASKED, resource, payload={"name": name, "version": int(version)})
 
 
 def _ensure_model(name: str, spec: DatasetSpec) -> None:
@@ -100,9 +111,16 @@ def _version_of(name: str, run: RunManifest) -> ModelVersion | None:
 
 def _earned(evaluation: EvaluationManifest, parameters: RetrainParameters) -> tuple[list[str], str]:
     """The aliases of the new version, and why, in a sentence."""
-    gain = evaluation.gain_vs_champion
     if parameters.promotion == "never":
         return ["challenger"], "promotion is set to never"
+    aliases, reason = _by_the_figures(evaluation)
+    if parameters.promotion == "approval":
+        return ["challenger"], f"{AWAITS}; by the figures: {reason}"
+    return aliases, reason
+
+
+def _by_the_figures(evaluation: EvaluationManifest) -> tuple[list[str], str]:
+    gain = evaluation.gain_vs_champion
     if evaluation.champion_version is None:
         return ["challenger", "champion"], "there was no champion"
     if gain is None:

@@ -128,6 +128,17 @@ class Serving(Contract):
     at_most_hours: Annotated[int, Field(ge=0)] = Field(6, description="with more to fill, the series is refused")
 
 
+class Monitoring(Contract):
+    """When stored forecasts count as degraded, judged over the last `window_days` of what came true."""
+
+    window_days: Annotated[int, Field(ge=1)] = 7
+    least_hours: Annotated[int, Field(ge=1)] = Field(48, description="with fewer judged hours nothing is degraded")
+    least_skill: float = Field(0.0, lt=1, description="CRPS skill over seasonal naive must not be below this")
+    coverage_80: tuple[Share, Share] = Field((0.6, 0.95), description="where the 80 % interval's coverage must lie")
+    reference_days: Annotated[int, Field(ge=7)] = Field(60, description="last days of training that inputs are held to")
+    most_drift: Share = Field(0.5, description="Kolmogorov-Smirnov distance of an input that must not be exceeded")
+
+
 class Calendar(Contract):
     """What is known of any hour ahead of time: hour, weekday and public holidays on this clock, in this country."""
 
@@ -152,6 +163,7 @@ class DatasetSpec(Contract):
     calendar: Calendar
     quality: QualityRules = QualityRules()
     serving: Serving = Serving()
+    monitoring: Monitoring = Monitoring()
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSpec":

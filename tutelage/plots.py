@@ -126,3 +126,33 @@ def plot_losses(histories: dict[str, list[dict[str, float]]]) -> Figure:
     axes.set(title=title, xlabel="epoch", ylabel="loss [nats an hour]")
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def plot_health(
+    days: list[dt.date],
+    skill: list[float],
+    coverage: list[float],
+    *,
+    least_skill: float,
+    coverage_range: tuple[float, float],
+    title: str,
+) -> Figure:
+    """Rolling skill over seasonal naive and rolling coverage by day, with what the spec asks of both."""
+    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    x: Any = days
+    upper.plot(x, skill, color=COLOURS["student"], marker="o", ms=3)
+    upper.axhline(least_skill, color="black", lw=0.8, ls="--", label="least")
+    upper.set(title=title, ylabel="CRPS skill over naive")
+    lower.plot(x, coverage, color=COLOURS["champion"], marker="o", ms=3)
+    lower.axhspan(*coverage_range, color="black", alpha=0.06, label="allowed")
+    lower.set(ylabel="inside 80 % interval", ylim=(0, 1), xlabel="day [UTC]")
+    locator = AutoDateLocator()
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.6)
+        axes.legend(frameon=False, fontsize=8)
+    return figure

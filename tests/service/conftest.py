@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.household import write_slice
@@ -84,9 +87,9 @@ def stop(up: Up) -> str:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """The service with the dataset `household` being 40 days of it; Prefect's and MLflow's clients speak to it."""
+    """The service with the dataset `household` being 230 days of it; Prefect's and MLflow's clients speak to it."""
     home = tmp_path_factory.mktemp("service")
-    write_slice(home / "datasets", name="household", days=40)
+    write_slice(home / "datasets", name="household", days=230)
     up = start(home, service_environment(home))
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(up.mlflow)
@@ -94,3 +97,33 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield up
     mlflow.set_tracking_uri(before)
     stop(up)
+
+
+SMALL: dict[str, Any] = {
+    "dataset": "household",
+    "horizon_hours": 24,
+    "lookback_hours": 24,
+    "history_days": 24,
+    "test_days": 14,
+    "device": "cpu",
+    "recipe": {
+        "teachers": 2,
+        "bins": 12,
+        "draws": 2,
+        "teacher_budget": {"epochs": 4, "patience": 4},
+        "student_budget": {"epochs": 4, "patience": 4},
+    },
+}
+
+
+def ran(deployment: str, parameters: dict[str, Any]) -> FlowRun:
+    """Start a deployment as the page does, wait for its end, and require that it went well."""
+    run = run_deployment(deployment, parameters={"parameters": parameters}, timeout=300, poll_interval=2)
+    assert run.state.name == "Completed", run.state.message
+    return run
+
+
+@pytest.fixture(scope="session")
+def retrained(service: Up) -> str:
+    """The id of a retrain that the worker ran; its version is the champion."""
+    return str(ran("retrain/household", SMALL).id)

@@ -1,45 +1,18 @@
-"""What the worker runs on the real servers: a retrain, then a forecast by the champion that came of it."""
+"""What the worker runs on the real servers: retrain, forecast, monitor, and the retrain that the monitor asks for."""
 
-from typing import Any
+import time
+from pathlib import Path
 
 import mlflow
 import polars as pl
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
-from prefect.deployments import run_deployment
 
-from tests.service.conftest import Up
+from tests.service.conftest import Up, ran
 
 pytestmark = pytest.mark.service
-
-SMALL: dict[str, Any] = {
-    "dataset": "household",
-    "horizon_hours": 24,
-    "lookback_hours": 24,
-    "history_days": 24,
-    "test_days": 14,
-    "device": "cpu",
-    "recipe": {
-        "teachers": 2,
-        "bins": 12,
-        "draws": 2,
-        "teacher_budget": {"epochs": 4, "patience": 4},
-        "student_budget": {"epochs": 4, "patience": 4},
-    },
-}
-
-
-def ran(deployment: str, parameters: dict[str, Any]) -> FlowRun:
-    """Start a deployment as the page does, wait for its end, and require that it went well."""
-    run = run_deployment(deployment, parameters={"parameters": parameters}, timeout=300, poll_interval=2)
-    assert run.state.name == "Completed", run.state.message
-    return run
-
-
-@pytest.fixture(scope="session")
-def retrained(service: Up) -> str:
-    """The id of a retrain that the worker ran; its version is the champion."""
-    return str(ran("retrain/household", SMALL).id)
 
 
 def test_retrain__the_worker_registers_a_champion(retrained: str, service: Up) -> None:
@@ -54,3 +27,40 @@ def test_forecast__the_worker_issues_one(retrained: str, service: Up) -> None:
     ran("forecast/household", {"dataset": "household", "as_of": "2010-07-28T12:00:00Z"})
     [path] = (service.home / "forecasts" / "household-24h").glob("issue=2010-07-28T1200Z/*.parquet")
     assert pl.read_parquet(path).height == 24
+
+
+def with_a_heater(path: Path, since: str) -> None:
+    """The household uses 8 kW more from a day on, within what its column may hold."""
+    table = pl.read_csv(path, infer_schema=False)
+    power = pl.col("Global_active_power")
+    more = (power.cast(pl.Float64) + 8).clip(upper_bound=14.5).cast(pl.String)
+    hot = pl.when(pl.col("date_time") >= since).then(more).otherwise(power)
+    table.with_columns(Global_active_power=hot).write_csv(path)
+
+
+def started_by_event() -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["household"])),
+        )
+    return [run for run in runs if run.created_by is not None and run.created_by.type == "AUTOMATION"]
+
+
+@pytest.mark.slow
+def test_monitor__degraded_forecasts_start_a_retrain_with_the_reason(retrained: str, service: Up) -> None:
+    for day in (25, 26, 27, 28):
+        ran("forecast/household", {"dataset": "household", "as_of": f"2010-07-{day}T00:00:00Z"})
+    with_a_heater(service.home / "datasets" / "household.csv", "2010-07-25")
+    ran("monitor/household", {"dataset": "household", "as_of": "2010-07-29T00:00:00Z"})
+    deadline = time.monotonic() + 300
+    while not (runs := started_by_event()) or not runs[0].state.is_final():
+        assert time.monotonic() < deadline, runs
+        time.sleep(3)
+    [run] = runs
+    assert run.state.name == "Completed", run.state.message
+    assert "the 80 % interval covers" in run.parameters["parameters"]["reason"]
+    assert run.parameters["parameters"]["as_of"] == "2010-07-29T00:00:00+00:00"
+    version = mlflow.MlflowClient().get_model_version_by_alias("household-24h", "challenger")
+    assert version.tags["prefect.flow_run_id"] == str(run.id)
+    assert int(version.version) >= 2

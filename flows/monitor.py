@@ -1,0 +1,29 @@
+"""Monitor: stored forecasts meet what then happened; where they have degraded, an event asks for a retrain."""
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from schemas.serving import HealthManifest, MonitorParameters
+from tasks.alarm import publish_health
+from tasks.champion import find_champion
+from tasks.home import datasets_folder
+from tasks.judge import judge_forecasts
+from tutelage.dataset import load_dataset_spec, source_files
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters["parameters"]
+    return (parameters if isinstance(parameters, MonitorParameters) else MonitorParameters(**parameters)).task
+
+
+@flow(name="monitor", flow_run_name=lambda: f"monitor {_run_name()}")
+def monitor(parameters: MonitorParameters) -> HealthManifest:
+    """Judge the forecasts that have come true by `as_of`, and ask for a retrain where the spec's limits break.
+
+    It asks by the event `tutelage.forecast.degraded`, which holds the reason.
+    """
+    spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
+    champion = find_champion(parameters.task)
+    health = judge_forecasts(source_files(spec.source), spec, champion, parameters.as_of)
+    publish_health(health)
+    return health

@@ -1,0 +1,94 @@
+"""Who becomes the champion, decided by people on the real servers."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import mlflow
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+
+from tests.service.conftest import SMALL, Up, ran
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+NAME = "household-24h"
+
+
+def champion() -> int:
+    return int(mlflow.MlflowClient().get_model_version_by_alias(NAME, "champion").version)
+
+
+def approvals() -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["approve"])))
+
+
+def until(found: Callable[[], Any], seconds: float = 180) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline
+        time.sleep(2)
+    return value
+
+
+def suspended(version: int) -> FlowRun | None:
+    for run in approvals():
+        if run.parameters["parameters"]["version"] == version and run.state.name == "Suspended":
+            return run
+    return None
+
+
+def state_of(run: FlowRun) -> str:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run.id).state.name
+
+
+@pytest.fixture(scope="module")
+def waiting(retrained: str, service: Up) -> int:
+    """A version whose retrain asks for approval."""
+    run = ran("retrain/household", SMALL | {"promotion": "approval", "seed": 1})
+    versions = mlflow.MlflowClient().search_model_versions(f"name = '{NAME}'")
+    [version] = [v for v in versions if v.tags["prefect.flow_run_id"] == str(run.id)]
+    assert "awaits a person's approval" in version.tags["promotion"]
+    assert champion() != int(version.version)
+    return int(version.version)
+
+
+def test_approve__a_time_out_promotes_nothing(waiting: int) -> None:
+    before = champion()
+    asked = {"name": NAME, "version": waiting, "wait_minutes": 1}
+    run = run_deployment("approve/any", parameters={"parameters": asked}, timeout=0)
+    until(lambda: state_of(run) == "Suspended")
+    until(lambda: state_of(run) == "Failed")
+    assert champion() == before
+
+
+def test_approve__a_form_without_a_name_is_refused(waiting: int) -> None:
+    run = until(lambda: suspended(waiting))
+    with get_client(sync_client=True) as client:
+        answer = client.resume_flow_run(run.id, run_input={"promote": True})
+    assert answer.status.value == "REJECT"
+    assert "by" in answer.details.reason
+
+
+def test_approve__a_person_s_yes_promotes(waiting: int) -> None:
+    before = champion()
+    run = until(lambda: suspended(waiting))
+    with get_client(sync_client=True) as client:
+        client.resume_flow_run(run.id, run_input={"promote": True, "by": "ada", "why": "looks right"})
+    until(lambda: state_of(run) == "Completed")
+    assert champion() == waiting
+    tags = mlflow.MlflowClient().get_model_version(NAME, str(waiting)).tags
+    assert (tags["approval.by"], tags["approval.why"]) == ("ada", "looks right")
+    assert tags["approval.from"] == str(before)
+
+
+def test_rollback__sets_an_earlier_version_and_says_who_and_why(waiting: int) -> None:
+    ran("rollback/any", {"name": NAME, "version": 1, "by": "grace", "why": "the new one drifts"})
+    assert champion() == 1
+    tags = mlflow.MlflowClient().get_model_version(NAME, "1").tags
+    assert (tags["rollback.by"], tags["rollback.why"]) == ("grace", "the new one drifts")
