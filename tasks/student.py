@@ -11,10 +11,11 @@ from tasks.home import home
 from tasks.loading import load_task, run_folder
 from tasks.progress import reporter, rows_of
 from tutelage.dataset import DatasetSpec
-from tutelage.distillation import hidden_states, soft_labels, train_pair
+from tutelage.distillation import hidden_states, soft_labels
 from tutelage.export import export_student, student_card
 from tutelage.files import file_digest, folder_written_whole, value_digest, write_json
 from tutelage.recipe import Recipe
+from tutelage.students import train_pair
 from tutelage.weights import load_network, save_network
 
 MEMBERS = ("student", "twin")

@@ -7,18 +7,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
-from tutelage.distillation import (
-    Task,
-    describe,
-    pair_plans,
-    soft_labels,
-    train_pair,
-    train_students,
-    train_teacher,
-)
+from tutelage.distillation import Task, soft_labels, train_teacher
 from tutelage.losses import hard_label_loss
 from tutelage.networks import Forecaster, select_members
 from tutelage.recipe import Budget, Head, StudentPlan, Views
+from tutelage.students import pair_plans, train_pair, train_students
+from tutelage.weights import describe
 
 NOTHING = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
 BUDGET = Budget(epochs=15, patience=15, batch_size=32, learning_rate=0.01, dropout=0.0)

@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
-from tutelage.distillation import Task, hidden_states, soft_labels, train_students, train_teacher
+from tutelage.distillation import Task, hidden_states, soft_labels, train_teacher
 from tutelage.fit import Progress
 from tutelage.lessons import make_measure, path_of, taught_loss, truth_loss
 from tutelage.losses import distillation_loss
 from tutelage.networks import Forecaster
 from tutelage.recipe import Budget, Head, StudentPlan, Terms, Views
+from tutelage.students import train_students
 
 EDGES, SCALE = torch.tensor([0.0, 1.0, 2.0, 4.0]), torch.tensor([2.0, 0.5])
 NAMES = list(Terms.model_fields)
