@@ -7,16 +7,18 @@ computed once. Those who learn from them are in `tutelage.students`.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from tutelage.bodies import Shape, States
 from tutelage.fit import Progress, fit, seeded
 from tutelage.heads import Bins, bin_index
 from tutelage.losses import hard_label_loss
-from tutelage.networks import Forecaster, Scalers, Shape
+from tutelage.networks import Forecaster, Scalers
 from tutelage.recipe import Recipe
 from tutelage.views import privileged_values, privileged_width, shuffle_windows
 from tutelage.windows import Panel, gather_future, gather_past
@@ -206,7 +208,7 @@ def soft_labels(
 
 
 @torch.no_grad()
-def hidden_states(
+def teacher_states(
     teacher: Forecaster,
     task: Task,
     origins: Int64[Tensor, " windows"],
@@ -214,14 +216,32 @@ def hidden_states(
     *,
     seed: int,
     chunk: int = 1024,
-) -> Float[Tensor, "windows features"]:
-    """The last hidden states of the teacher's members, side by side, averaged over noise draws.
+) -> States:
+    """What the teacher holds inside, averaged over noise draws, the ensemble as one member.
 
+    Hidden states and tokens of its members stand side by side, attention maps are averaged over members and heads.
     Origins and seed are as for `soft_labels`.
     """
     teacher.eval()
     parts = []
     for draws in _drawn_inputs(task, origins, recipe, seed=seed, chunk=chunk):
-        states = [teacher.hidden(*inputs).transpose(0, 1).flatten(1) for inputs in draws]
-        parts.append(torch.stack(states).mean(dim=0))
-    return torch.cat(parts)
+        drawn = [_as_one(teacher.states(*inputs)) for inputs in draws]
+        parts.append(_joined(drawn, lambda values: torch.stack(values).mean(dim=0)))
+    return _joined(parts, lambda values: torch.cat(values, dim=1))
+
+
+def _as_one(states: States) -> States:
+    """An ensemble's states as those of one member."""
+    tokens, maps = states.tokens, states.maps
+    return States(
+        hidden=states.hidden.transpose(0, 1).flatten(1)[None],
+        tokens=None if tokens is None else tokens.permute(1, 2, 0, 3).flatten(2)[None],
+        maps=None if maps is None else maps.mean(dim=(0, 2))[None, :, None],
+    )
+
+
+def _joined(states: Sequence[States], join: Callable[[list[Tensor]], Tensor]) -> States:
+    """Several states as one, each kind by itself."""
+    kinds = {name: [getattr(one, name) for one in states] for name in vars(states[0])}
+    joined: dict[str, Any] = {name: None if kind[0] is None else join(kind) for name, kind in kinds.items()}
+    return States(**joined)

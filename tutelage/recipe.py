@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tutelage.dataset import Contract
 
@@ -51,6 +51,10 @@ class Budget(Contract):
     dropout: float = Field(0.2, ge=0, lt=1, description="Share of hidden units dropped while training.")
 
 
+INSIDE = {"windows": "hidden", "features": "hidden", "distances": "hidden", "variables": "tokens", "attention": "maps"}
+"""The terms that need more of a teacher than its forecast, and what of its states."""
+
+
 class Terms(Contract):
     """Weights of what a student is taught beside its head's losses. 0: not at all."""
 
@@ -58,6 +62,14 @@ class Terms(Contract):
     period: float = Field(0.0, ge=0, le=100, description="The mean path's periods (TimeDistill); horizons from 4 h.")
     windows: float = Field(0.0, ge=0, le=100, description="Similarities between a batch's windows (SPKD).")
     features: float = Field(0.0, ge=0, le=100, description="The teacher's hidden state, through a projection.")
+    distances: float = Field(0.0, ge=0, le=100, description="Relative distances between a batch's windows (RKD).")
+    times: float = Field(0.0, ge=0, le=100, description="Similarities between the forecast's hours; no point head.")
+    variables: float = Field(
+        0.0, ge=0, le=100, description="Similarities between variables; teacher and student: inverted."
+    )
+    attention: float = Field(
+        0.0, ge=0, le=100, description="Attention maps (TimeKD); teacher and student: both inverted, or both patch."
+    )
 
     @property
     def any(self) -> bool:
@@ -65,9 +77,9 @@ class Terms(Contract):
         return any(vars(self).values())
 
     @property
-    def hidden(self) -> bool:
-        """Whether any of them needs the teacher's hidden states."""
-        return self.windows > 0 or self.features > 0
+    def inside(self) -> bool:
+        """Whether any of them needs what the teacher holds inside."""
+        return any(getattr(self, name) for name in INSIDE)
 
 
 class Recipe(Contract):
@@ -98,6 +110,18 @@ class Recipe(Contract):
     draws: int = Field(4, ge=1, le=64, description="Noise draws that a soft label is averaged over.")
     teacher_budget: Budget = Field(Budget(), description="The teacher's training.")
     student_budget: Budget = Field(Budget(), description="The student's and the twin's training.")
+
+    @model_validator(mode="after")
+    def _can_be_taught(self) -> "Recipe":
+        kinds = f"the teacher's kind is {self.teacher}, the student's {self.student}"
+        both = {self.teacher, self.student}
+        if self.terms.attention and both not in ({"patch"}, {"inverted"}):
+            raise ValueError(f"terms.attention: it needs two transformers of one kind, patch or inverted; {kinds}")
+        if self.terms.variables and both != {"inverted"}:
+            raise ValueError(f"terms.variables: only inverted transformers have a token for each variable; {kinds}")
+        if self.terms.times and self.head == "point":
+            raise ValueError("terms.times: it needs a head with more than one value an hour, and a point is one")
+        return self
 
 
 class StudentPlan(Contract):

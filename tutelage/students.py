@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tutelage.bodies import States
 from tutelage.distillation import Task
 from tutelage.fit import Progress, fit, seeded
 from tutelage.heads import head_labels
@@ -61,7 +62,7 @@ def train_students(
     *,
     seed: int,
     gate: Float[Tensor, "#sets #train #horizon"] | None = None,
-    hidden: Float[Tensor, "sets train features"] | None = None,
+    states: States | None = None,
     chunk: int = 1024,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
@@ -71,11 +72,11 @@ def train_students(
     `soft` are one or more sets of soft labels of `task.train`, in its order. The recipe gives the network's shape, its
     head and the budget; alpha, temperature (of a categorical head) and dropout are the plans' own. `seed` is that of
     the batches, which are the same for all. `gate` says how far each set is trusted, from 0 to 1, window by window and
-    hour by hour: see `tutelage.gating`. `hidden` are the teacher's hidden states (`hidden_states`), which some terms
-    need. Each member ends as it would alone, within float tolerance, and stops early on
+    hour by hour: see `tutelage.gating`. `states` are those of the sets' teachers (`teacher_states`), one member a set,
+    which some terms need. Each member ends as it would alone, within float tolerance, and stops early on
     the truth of the validation part, which is read in chunks of `chunk` windows.
 
-    Raises ValueError where there is no plan, or one asks for soft labels or hidden states that are not there.
+    Raises ValueError where there is no plan, or one asks for soft labels or states that are not there.
     """
     if not plans or max(plan.soft for plan in plans) >= len(soft):
         raise ValueError(f"{len(plans)} plans can't be taught from {len(soft)} sets of soft labels")
@@ -83,8 +84,8 @@ def train_students(
     # Before the sets are chosen from: one gate for all of them is a gate for each.
     gate = None if gate is None else gate.expand(soft.shape[:-1])
     needed = {name for plan in plans for name, weight in vars(plan.terms).items() if weight}
-    if hidden is None and any(plan.terms.hidden for plan in plans):
-        raise ValueError("a plan is taught by the teacher's hidden states, and none are given")
+    if states is None and any(plan.terms.inside for plan in plans):
+        raise ValueError("a plan is taught by the teacher's states, and none are given")
     students = _start_students(task, recipe, plans)
     terms = {n: torch.tensor([getattr(p.terms, n) for p in plans], device=device) for n in sorted(needed)}
     alpha = torch.tensor([plan.alpha for plan in plans], device=device)
@@ -102,24 +103,24 @@ def train_students(
     taught = head_labels(soft, recipe.head, edges=edges, scale=scale)
     paths = head_labels(soft, "point", edges=edges, scale=scale).squeeze(-1)
     trust = None if gate is None else gate[taught_by]
-    states_of_teacher = None if hidden is None else hidden[taught_by]
+    states = None if states is None else states.at(taught_by)
     row_of = torch.full((len(task.panel.hour),), -1, dtype=torch.int64, device=device)
     row_of[task.train] = torch.arange(len(task.train), device=device)
     projection = None
-    if hidden is not None and "features" in needed:
-        projection = _start_projection(students, plans, hidden.shape[-1])
+    if states is not None and "features" in needed:
+        projection = _start_projection(students, plans, states.hidden.shape[-1])
         # A part of the network while it trains: optimised, checkpointed and chosen with it.
         students.add_module("projection", projection)
 
     def loss(network: Forecaster, batch: Tensor) -> Tensor:
         rows, inputs = row_of[batch], task.student_inputs(batch)
         chosen = (slice(None), rows) if len(taught) == 1 else (which[:, None], rows)
-        states = network.hidden(*inputs)
-        outputs = network.read(states)
+        own = network.states(*inputs)
+        outputs, labels = network.read(own.hidden), taught[chosen]
         total = taught_loss(
             measure,
             outputs,
-            taught[chosen],
+            labels,
             task.truth(batch),
             alpha=alpha,
             temperature=temperature,
@@ -131,9 +132,10 @@ def train_students(
             measure,
             terms,
             outputs=outputs,
+            labels=labels,
             path=paths[chosen],
-            hidden=states,
-            teacher_hidden=None if states_of_teacher is None else states_of_teacher[chosen],
+            states=own,
+            teacher=None if states is None else states.at(chosen),
             projection=projection,
         )
 
@@ -164,7 +166,7 @@ def train_pair(
     recipe: Recipe,
     *,
     seed: int,
-    hidden: Float[Tensor, "train features"] | None = None,
+    states: States | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Forecaster, Forecaster, Progress]:
@@ -185,7 +187,7 @@ def train_pair(
         [plan, plan.twin],
         recipe,
         seed=seed,
-        hidden=None if hidden is None else hidden[None],
+        states=states,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
     )
