@@ -5,7 +5,7 @@ computed once. Those who learn from them are in `tutelage.students`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Task:
     """What is learned: windows of a panel, cut in parts, with all that was fitted on the training part.
 
     lookback, horizon: hours; train, validation: origins of windows
+    unlabelled: origins of further windows of the training part, whose target is missing for one hour or more; only
+    soft labels teach these hours
     """
 
     panel: Panel
@@ -38,6 +40,11 @@ class Task:
     validation: Int64[Tensor, " validation"]
     scalers: Scalers
     bins: Bins
+    unlabelled: Int64[Tensor, " unlabelled"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    def taught(self) -> Int64[Tensor, " taught"]:
+        """Origins of the windows that students learn from: the training part's, then those without a target."""
+        return torch.cat([self.train, self.unlabelled.to(self.train.device)])
 
     def edges(self) -> Float[Tensor, " edges"]:
         """The bins' edges, on the panel's device."""
@@ -64,7 +71,13 @@ class Task:
         return torch.tensor([target.mean[0], target.std[0]], device=self.panel.observed.device)
 
     def shape(self, recipe: Recipe, *, teacher: bool) -> Shape:
-        """The shape of the teacher's or the student's network."""
+        """The shape of the teacher's or the student's network.
+
+        Raises ValueError where the recipe's teacher is no network.
+        """
+        kind = recipe.teacher if teacher else recipe.student
+        if kind == "boosted":
+            raise ValueError("boosted trees are no network: they are trained by tutelage.teachers")
         views = privileged_width(self.panel, recipe.views, lookback=self.lookback, horizon=self.horizon)
         return Shape(
             lookback=self.lookback,
@@ -75,7 +88,7 @@ class Task:
             bins=len(self.bins),
             width=recipe.teacher_width if teacher else recipe.student_width,
             dropout=(recipe.teacher_budget if teacher else recipe.student_budget).dropout,
-            architecture=recipe.teacher if teacher else recipe.student,
+            architecture=kind,
             head="categorical" if teacher else recipe.head,
         )
 
@@ -134,6 +147,12 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def _annealed(recipe: Recipe, epoch: int) -> Recipe:
+    """The recipe with the noise of one epoch of the teacher's training, counted from 0."""
+    share = epoch / max(recipe.teacher_budget.epochs - 1, 1)
+    return recipe.model_copy(update={"views": recipe.views.after(share)})
+
+
 def train_teacher(
     task: Task,
     recipe: Recipe,
@@ -144,7 +163,8 @@ def train_teacher(
 ) -> tuple[Forecaster, Progress]:
     """Train the ensemble on (x, x*) with cross-entropy; early stopping by member on the validation part.
 
-    The validation loss uses one fixed draw of the future's noise, so that epochs can be compared.
+    The validation loss uses one fixed draw of the future's noise, of the size that it has in the end, so that epochs
+    can be compared.
     """
     device = task.panel.observed.device
     with seeded(seed, device):
@@ -153,8 +173,15 @@ def train_teacher(
         held_out, labels = task.validation, task.labels(task.validation)
         shown = task.privileged_origins(recipe, [task.train, held_out], seed=seed)
 
+        now = _annealed(recipe, 0)
+
+        def noted(progress: Progress) -> None:
+            nonlocal now
+            now = _annealed(recipe, progress.epoch)
+            on_epoch(progress)
+
         def loss(network: Forecaster, batch: Tensor) -> Tensor:
-            logits = task.teacher_logits(network, batch, recipe, torch.default_generator, shown=shown)
+            logits = task.teacher_logits(network, batch, now, torch.default_generator, shown=shown)
             return hard_label_loss(logits, task.labels(batch))
 
         def validation_loss(network: Forecaster) -> Tensor:
@@ -168,7 +195,7 @@ def train_teacher(
             validation_loss,
             recipe.teacher_budget,
             checkpoint=checkpoint,
-            on_epoch=on_epoch,
+            on_epoch=noted,
         )
     return teacher, progress
 

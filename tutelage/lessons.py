@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tutelage.bodies import States
@@ -25,7 +25,7 @@ from tutelage.losses import (
     window_distance_loss,
     window_relation_loss,
 )
-from tutelage.recipe import INSIDE, Head
+from tutelage.recipe import INSIDE, Head, PointLoss
 
 Outputs = Float[Tensor, "members batch horizon values"]
 Truth = Float[Tensor, "batch horizon"]
@@ -45,6 +45,7 @@ class Measure:
     scale: Float[Tensor, " 2"]
     levels: Float[Tensor, " levels"]
     weights: Float[Tensor, " horizon"] | None
+    points: PointLoss = "squared"
 
     def standardised(self, truth: Truth) -> Truth:
         """The truth in standard deviations around the mean."""
@@ -52,7 +53,13 @@ class Measure:
 
 
 def make_measure(
-    head: Head, edges: Float[Tensor, " edges"], scale: Float[Tensor, " 2"], *, horizon: int, decay: float
+    head: Head,
+    edges: Float[Tensor, " edges"],
+    scale: Float[Tensor, " 2"],
+    *,
+    horizon: int,
+    decay: float,
+    points: PointLoss = "squared",
 ) -> Measure:
     """The measure of a head; each hour of the horizon weighs `decay` times the hour before."""
     hours = torch.arange(horizon, device=scale.device, dtype=scale.dtype)
@@ -62,6 +69,7 @@ def make_measure(
         scale=scale,
         levels=torch.tensor(HEAD_LEVELS, device=scale.device),
         weights=None if decay == 1 else decay**hours,
+        points=points,
     )
 
 
@@ -70,7 +78,7 @@ def truth_loss(measure: Measure, outputs: Outputs, truth: Truth) -> PerMember:
     if measure.head == "categorical":
         return hard_label_loss(outputs, bin_index(truth, measure.edges))
     if measure.head == "point":
-        return point_loss(outputs.squeeze(-1), measure.standardised(truth).unsqueeze(0))
+        return point_loss(outputs.squeeze(-1), measure.standardised(truth).unsqueeze(0), kind=measure.points)
     return pinball_loss(ordered_quantiles(outputs), measure.standardised(truth), measure.levels)
 
 
@@ -83,21 +91,34 @@ def taught_loss(
     alpha: PerMember,
     temperature: float | PerMember,
     gate: Float[Tensor, "#members batch horizon"] | None,
+    labelled: Bool[Tensor, "batch horizon"] | None = None,
 ) -> PerMember:
-    """α times the loss to the teacher (as of `heads.head_labels`), plus 1 − α times that to the truth."""
+    """α times the loss to the teacher (as of `heads.head_labels`), plus 1 − α times that to the truth, where labelled.
+
+    Where it is not, any finite value stands in the truth's place.
+    """
     weights = measure.weights
     if measure.head == "categorical":
         labels = bin_index(truth, measure.edges)
         return distillation_loss(
-            outputs, teacher, labels, alpha=alpha, temperature=temperature, weights=weights, gate=gate
+            outputs,
+            teacher,
+            labels,
+            alpha=alpha,
+            temperature=temperature,
+            weights=weights,
+            gate=gate,
+            labelled=labelled,
         )
     actual = measure.standardised(truth)
     if measure.head == "point":
         points, wanted = outputs.squeeze(-1), teacher.squeeze(-1)
-        return point_distillation_loss(points, wanted, actual, alpha=alpha, weights=weights, gate=gate)
+        return point_distillation_loss(
+            points, wanted, actual, alpha=alpha, kind=measure.points, weights=weights, gate=gate, labelled=labelled
+        )
     quantiles = ordered_quantiles(outputs)
     return quantile_distillation_loss(
-        quantiles, teacher, actual, measure.levels, alpha=alpha, weights=weights, gate=gate
+        quantiles, teacher, actual, measure.levels, alpha=alpha, weights=weights, gate=gate, labelled=labelled
     )
 
 

@@ -56,12 +56,12 @@ def _start_projection(students: Forecaster, plans: Sequence[StudentPlan], featur
 
 def train_students(
     task: Task,
-    soft: Float[Tensor, "sets train horizon bins"],
+    soft: Float[Tensor, "sets taught horizon bins"],
     plans: Sequence[StudentPlan],
     recipe: Recipe,
     *,
     seed: int,
-    gate: Float[Tensor, "#sets #train #horizon"] | None = None,
+    gate: Float[Tensor, "#sets #taught #horizon"] | None = None,
     states: States | None = None,
     chunk: int = 1024,
     checkpoint: Path | None = None,
@@ -69,12 +69,12 @@ def train_students(
 ) -> tuple[Forecaster, Progress]:
     """Train one student a plan, all side by side; the members of the network and of the progress are the plans.
 
-    `soft` are one or more sets of soft labels of `task.train`, in its order. The recipe gives the network's shape, its
-    head and the budget; alpha, temperature (of a categorical head) and dropout are the plans' own. `seed` is that of
-    the batches, which are the same for all. `gate` says how far each set is trusted, from 0 to 1, window by window and
-    hour by hour: see `tutelage.gating`. `states` are those of the sets' teachers (`teacher_states`), one member a set,
-    which some terms need. Each member ends as it would alone, within float tolerance, and stops early on
-    the truth of the validation part, which is read in chunks of `chunk` windows.
+    `soft` are one or more sets of soft labels of `task.taught()`, in its order. The recipe gives the network's shape,
+    its head and the budget; alpha, temperature (of a categorical head) and dropout are the plans' own. `seed` is that
+    of the batches, which are the same for all. `gate` says how far each set is trusted, from 0 to 1, window by window
+    and hour by hour: see `tutelage.gating`. `states` are those of the sets' teachers (`teacher_states`), one member a
+    set, which some terms need. Each member ends as it would alone, within float tolerance, and stops early on the truth
+    of the validation part, which is read in chunks of `chunk` windows.
 
     Raises ValueError where there is no plan, or one asks for soft labels or states that are not there.
     """
@@ -98,14 +98,17 @@ def train_students(
     taught_by = sorted({plan.soft for plan in learners}) or [0]
     which = torch.tensor([taught_by.index(plan.soft) if plan.taught else 0 for plan in plans], device=device)
     edges, scale = task.edges(), task.scale()
-    measure = make_measure(recipe.head, edges, scale, horizon=task.horizon, decay=recipe.horizon_decay)
+    measure = make_measure(
+        recipe.head, edges, scale, horizon=task.horizon, decay=recipe.horizon_decay, points=recipe.point_loss
+    )
     soft = soft[taught_by]
     taught = head_labels(soft, recipe.head, edges=edges, scale=scale)
     paths = head_labels(soft, "point", edges=edges, scale=scale).squeeze(-1)
     trust = None if gate is None else gate[taught_by]
     states = None if states is None else states.at(taught_by)
+    origins = task.taught()
     row_of = torch.full((len(task.panel.hour),), -1, dtype=torch.int64, device=device)
-    row_of[task.train] = torch.arange(len(task.train), device=device)
+    row_of[origins] = torch.arange(len(origins), device=device)
     projection = None
     if states is not None and "features" in needed:
         projection = _start_projection(students, plans, states.hidden.shape[-1])
@@ -116,15 +119,17 @@ def train_students(
         rows, inputs = row_of[batch], task.student_inputs(batch)
         chosen = (slice(None), rows) if len(taught) == 1 else (which[:, None], rows)
         own = network.states(*inputs)
-        outputs, labels = network.read(own.hidden), taught[chosen]
+        outputs, labels, truth = network.read(own.hidden), taught[chosen], task.truth(batch)
+        labelled = truth.isfinite() if len(task.unlabelled) else None
         total = taught_loss(
             measure,
             outputs,
             labels,
-            task.truth(batch),
+            truth if labelled is None else truth.nan_to_num(),
             alpha=alpha,
             temperature=temperature,
             gate=None if trust is None else trust[chosen],
+            labelled=labelled,
         )
         if not terms:
             return total
@@ -149,7 +154,7 @@ def train_students(
         progress = fit(
             students,
             loss,
-            task.train,
+            origins,
             validation_loss,
             recipe.student_budget,
             checkpoint=checkpoint,
@@ -162,10 +167,11 @@ def train_students(
 
 def train_pair(
     task: Task,
-    soft: Float[Tensor, "train horizon bins"],
+    soft: Float[Tensor, "taught horizon bins"],
     recipe: Recipe,
     *,
     seed: int,
+    gate: Float[Tensor, "#taught #horizon"] | None = None,
     states: States | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
@@ -187,6 +193,7 @@ def train_pair(
         [plan, plan.twin],
         recipe,
         seed=seed,
+        gate=None if gate is None else gate[None],
         states=states,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
