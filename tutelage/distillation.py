@@ -253,8 +253,8 @@ def teacher_states(
     parts = []
     for draws in _drawn_inputs(task, origins, recipe, seed=seed, chunk=chunk):
         drawn = [_as_one(teacher.states(*inputs)) for inputs in draws]
-        parts.append(_joined(drawn, lambda values: torch.stack(values).mean(dim=0)))
-    return _joined(parts, lambda values: torch.cat(values, dim=1))
+        parts.append(join_states(drawn, lambda values: torch.stack(values).mean(dim=0)))
+    return join_states(parts, lambda values: torch.cat(values, dim=1))
 
 
 def _as_one(states: States) -> States:
@@ -267,7 +267,7 @@ def _as_one(states: States) -> States:
     )
 
 
-def _joined(states: Sequence[States], join: Callable[[list[Tensor]], Tensor]) -> States:
+def join_states(states: Sequence[States], join: Callable[[list[Tensor]], Tensor]) -> States:
     """Several states as one, each kind by itself."""
     kinds = {name: [getattr(one, name) for one in states] for name in vars(states[0])}
     joined: dict[str, Any] = {name: None if kind[0] is None else join(kind) for name, kind in kinds.items()}

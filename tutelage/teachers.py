@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tutelage.bodies import States
 from tutelage.boosted import BoostedTeacher, boosted_soft_labels, train_boosted
-from tutelage.distillation import Task, soft_labels, train_teacher
+from tutelage.distillation import Task, join_states, soft_labels, teacher_states, train_teacher
 from tutelage.fit import Progress
 from tutelage.gating import cell_losses
 from tutelage.heads import QUANTILE_LEVELS, probabilities_of
@@ -119,5 +120,14 @@ def teach_taught(
 
     A placebo teacher sees each part shuffled in itself, so the training part comes by itself, as it was trained on.
     """
-    parts = [part for part in (task.train, task.unlabelled) if len(part)]
-    return torch.cat([teach(teachers, task, part, recipe, seed=seed) for part in parts])
+    return torch.cat([teach(teachers, task, part, recipe, seed=seed) for part in _parts(task)])
+
+
+def states_taught(teacher: Forecaster, task: Task, recipe: Recipe, *, seed: int) -> States:
+    """The states of a network that teaches, in the order of `task.taught()`; the parts by themselves, as above."""
+    told = [teacher_states(teacher, task, part, recipe, seed=seed) for part in _parts(task)]
+    return join_states(told, lambda values: torch.cat(values, dim=1))
+
+
+def _parts(task: Task) -> list[Tensor]:
+    return [part for part in (task.train, task.unlabelled) if len(part)]

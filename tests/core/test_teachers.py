@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
 from tutelage.boosted import BoostedTeacher, boosted_soft_labels, train_boosted
-from tutelage.distillation import Task, soft_labels, train_teacher
+from tutelage.distillation import Task, soft_labels, teacher_states, train_teacher
 from tutelage.fit import Progress
 from tutelage.heads import QUANTILE_LEVELS
 from tutelage.metrics import Forecasts
@@ -19,6 +19,7 @@ from tutelage.teachers import (
     labels_of,
     quantile_soft_labels,
     splice,
+    states_taught,
     teach,
     teach_taught,
     train_any,
@@ -114,3 +115,5 @@ def test_teach_taught__has_the_training_part_as_it_was_trained_on(task: Task, pl
     found = teach_taught({task.horizon: teacher}, further, recipe, seed=0)
     for part, rows in ((further.train, slice(None, -9)), (further.unlabelled, slice(-9, None))):
         assert torch.equal(found[rows], soft_labels(teacher, task, part, recipe, seed=0))
+        held = teacher_states(teacher, task, part, recipe, seed=0).hidden
+        assert torch.equal(states_taught(teacher, further, recipe, seed=0).hidden[:, rows], held)
