@@ -31,7 +31,7 @@ from torch import Tensor
 from tutelage.baselines import seasonal_naive
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
-from tutelage.distillation import Task, soft_labels, train_students, train_teacher
+from tutelage.distillation import Task
 from tutelage.files import file_digest, read_json, value_digest, write_json, written_whole
 from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
 from tutelage.metrics import Forecasts, crps
@@ -40,6 +40,7 @@ from tutelage.quality import clean
 from tutelage.readings import read_readings
 from tutelage.recipe import Recipe, StudentPlan, Views
 from tutelage.resample import hourly_table, minutes_of_hours
+from tutelage.students import train_students
 from tutelage.windows import Panel, make_panel, split, window_origins
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ import importlib.metadata
 import zoneinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -211,8 +211,8 @@ class DatasetSpec(Contract):
         return sorted(chosen, key=lambda name: name != self.target)
 
 
-def _sentence(error: ValidationError, path: Path) -> str:
-    """Every fault of a spec as `key: rule`, in one sentence that names the file."""
+def _sentence(error: ValidationError, name: str) -> str:
+    """Every fault of a contract as `key: rule`, in one sentence that begins with its name."""
     faults = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])
@@ -220,7 +220,31 @@ def _sentence(error: ValidationError, path: Path) -> str:
         if fault["type"] == "extra_forbidden":
             said = "unknown key"
         faults.append(f"{key}: {said}" if key else said)
-    return f"dataset spec {path.name}: " + "; ".join(faults)
+    return f"{name}: " + "; ".join(faults)
+
+
+AnyContract = TypeVar("AnyContract", bound=Contract)
+
+
+def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str) -> AnyContract:
+    """Read a contract from YAML; `called` and `many` are what sentences call one of its kind, and all of them.
+
+    Raises SpecError with a sentence that names the file and the key.
+    """
+    name = f"{called} {path.name}"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise SpecError(f"there is no {name}; known {many}: {known}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name} is no YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{name}: expected keys and values, found {type(content).__name__}")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(_sentence(error, name)) from error
 
 
 def load_dataset_spec(path: Path) -> DatasetSpec:
@@ -228,19 +252,7 @@ def load_dataset_spec(path: Path) -> DatasetSpec:
 
     Raises SpecError with a sentence that names the file and the key.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise SpecError(f"there is no dataset spec {path.name}; known datasets: {known}") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"dataset spec {path.name} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise SpecError(f"dataset spec {path.name}: expected keys and values, found {type(content).__name__}")
-    try:
-        spec = DatasetSpec.model_validate(content)
-    except ValidationError as error:
-        raise SpecError(_sentence(error, path)) from error
+    spec = load_contract(path, DatasetSpec, called="dataset spec", many="datasets")
     if spec.name != path.stem:
         raise SpecError(f"dataset spec {path.name}: name: {spec.name!r} is not the file's name, {path.stem!r}")
     return spec
