@@ -4,6 +4,7 @@ The teacher is an ensemble that learns f(x, x*) → y. Its soft labels, averaged
 computed once. Those who learn from them are in `tutelage.students`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,6 +233,11 @@ def soft_labels(
         probability = torch.stack([functional.softmax(teacher(*inputs), dim=-1) for inputs in draws])
         parts.append(probability.mean(dim=(0, 1)).clamp(min=1e-12).log())
     return torch.cat(parts)
+
+
+def mean_labels(labels: Sequence[Float[Tensor, "windows horizon bins"]]) -> Float[Tensor, "windows horizon bins"]:
+    """Soft labels of several teachers as one: the logarithm of their mean probability."""
+    return torch.stack(list(labels)).logsumexp(dim=0) - math.log(len(labels))
 
 
 @torch.no_grad()

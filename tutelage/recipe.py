@@ -65,11 +65,15 @@ class Views(Contract):
         return self.model_copy(update={"future_sigma": sigma, "future_sigma_end": None})
 
 
+BLIND = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
+"""No view at all: such a teacher sees what the student does."""
+
+
 class Budget(Contract):
     """How long and how a network is trained. Student and twin share one budget."""
 
     epochs: int = Field(150, ge=1, le=2000, description="At most so many passes over the training windows.")
-    patience: int = Field(15, ge=1, le=200, description="Passes without a better validation loss before stopping.")
+    patience: int = Field(10, ge=1, le=200, description="Passes without a better validation loss before stopping.")
     batch_size: int = Field(128, ge=8, le=8192, description="Windows a step.")
     learning_rate: float = Field(1e-3, gt=0, le=0.1, description="AdamW's step size.")
     weight_decay: float = Field(1e-4, ge=0, le=1, description="AdamW's weight decay.")
@@ -108,17 +112,22 @@ class Terms(Contract):
 
 
 class Recipe(Contract):
-    """Teacher, student and the distillation between them. The defaults are the lead of docs/method.md."""
+    """Teacher, student and the distillation between them. Where the defaults come from: docs/method.md."""
 
     views: Views = Field(Views(), description="What only the teacher sees.")
+    more_views: tuple[Views, ...] = Field(
+        (Views(future_sigma=1.0, auxiliary=False), BLIND),
+        description="Further ensembles that teach beside it, each by its own views; the soft labels are the mean of "
+        "all. One that sees too much, or overfits what it sees, is held by the others.",
+    )
     alpha: float = Field(0.9, ge=0, le=1, description="Weight of the teacher's soft labels; the truth has 1 - alpha.")
     temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
     terms: Terms = Field(Terms(), description="What the student is taught beside its head's losses.")
     horizon_decay: float = Field(
         1.0, gt=0, le=1, description="Training weight of each further hour of the horizon, relative to the one before."
     )
-    bins: int = Field(32, ge=4, le=256, description="Quantile bins of the target: the classes of the forecast.")
-    teachers: int = Field(8, ge=1, le=64, description="Networks in the teacher's ensemble.")
+    bins: int = Field(16, ge=4, le=256, description="Quantile bins of the target: the classes of the forecast.")
+    teachers: int = Field(4, ge=1, le=64, description="Networks in the ensemble of each of the views.")
     teacher: Kind = Field(
         "mlp", description="The teacher's kind: a network as the student's, or boosted, gradient-boosted trees."
     )
@@ -158,12 +167,13 @@ class Recipe(Contract):
     teacher_width: Width = Field(128, description="Hidden units a layer, teacher.")
     student_width: Width = Field(128, description="Hidden units a layer, student and twin.")
     draws: int = Field(4, ge=1, le=64, description="Noise draws that a soft label is averaged over.")
-    teacher_budget: Budget = Field(Budget(), description="The teacher's training.")
+    teacher_budget: Budget = Field(Budget(dropout=0.5), description="The teacher's training.")
     student_budget: Budget = Field(Budget(), description="The student's and the twin's training.")
 
     @model_validator(mode="after")
     def _can_be_taught(self) -> "Recipe":
-        if self.teacher == "boosted" and self.views.future_sigma_end is not None:
+        views = (self.views, *self.more_views)
+        if self.teacher == "boosted" and any(some.future_sigma_end is not None for some in views):
             raise ValueError("views.future_sigma_end: boosted trees have no epochs over which noise could change")
         if self.terms.inside and (self.teacher == "boosted" or self.teacher_model is not None):
             inside = ", ".join(name for name in INSIDE if getattr(self.terms, name))
@@ -172,9 +182,10 @@ class Recipe(Contract):
             raise ValueError("teacher_horizons: they must ascend, none twice")
         if self.teacher_horizons and self.teacher_model is not None:
             raise ValueError("teacher_horizons: a registered model teaches its whole horizon; no others are trained")
-        if self.unlabelled and self.views.future_sigma is not None and self.teacher_model is None:
+        if self.unlabelled and any(v.future_sigma is not None for v in views) and self.teacher_model is None:
             raise ValueError(
-                "unlabelled: where the target is missing there is no future to show; leave views.future_sigma empty"
+                "unlabelled: where the target is missing there is no future to show; leave future_sigma empty in views "
+                "and more_views"
             )
         kinds = f"the teacher's kind is {self.teacher}, the student's {self.student}"
         both = {self.teacher, self.student}
@@ -185,6 +196,10 @@ class Recipe(Contract):
         if self.terms.times and self.head == "point":
             raise ValueError("terms.times: it needs a head with more than one value an hour, and a point is one")
         return self
+
+    def by_view(self) -> "list[Recipe]":
+        """A recipe for each of the ensembles, with the views that are its own; the first one's are `views`."""
+        return [self.model_copy(update={"views": v, "more_views": ()}) for v in (self.views, *self.more_views)]
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -55,7 +55,7 @@ def test_load_recipe__names_those_that_are_there(tmp_path: Path) -> None:
         ({"teacher_horizons": [6, 2]}, "they must ascend, none twice"),
         ({"teacher_horizons": [6, 6]}, "they must ascend, none twice"),
         ({"teacher_horizons": [0]}, "greater than or equal to 1"),
-        ({"unlabelled": True}, "leave views.future_sigma empty"),
+        ({"unlabelled": True}, "leave future_sigma empty in views"),
     ],
 )
 def test_recipe__refuses_what_does_not_go_together(changes: dict[str, object], sentence: str) -> None:
@@ -66,7 +66,7 @@ def test_recipe__refuses_what_does_not_go_together(changes: dict[str, object], s
 @pytest.mark.parametrize(
     "changes",
     [
-        {"unlabelled": True, "views": BLIND},
+        {"unlabelled": True, "views": BLIND, "more_views": []},
         {"unlabelled": True, "teacher_model": "home-24h/3"},
         {"teacher": "boosted", "terms": {"times": 1}, "teacher_horizons": [1, 6]},
         {"teacher": "inverted", "student": "inverted", "terms": {"variables": 1, "attention": 1}},
