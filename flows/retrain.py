@@ -1,11 +1,9 @@
 """Retrain one forecaster: from raw readings to a registered model and a verdict."""
 
-import subprocess
-from pathlib import Path
-
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.commit import git_commit
 from schemas.parameters import RetrainParameters
 from schemas.verdict import Verdict
 from tasks.evaluate import evaluate
@@ -27,19 +25,6 @@ def _run_name() -> str:
     return parameters.task if isinstance(parameters, RetrainParameters) else RetrainParameters(**parameters).task
 
 
-def _commit() -> str:
-    """The checkout's git commit, or `unknown` where there is no checkout."""
-    here = Path(__file__).parent
-    asked = subprocess.run(
-        ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or "unknown"
-
-
 @flow(name="retrain", flow_run_name=lambda: f"retrain {_run_name()}")
 def retrain(parameters: RetrainParameters) -> Verdict:
     """Retrain a forecaster with a privileged teacher, and say whether that was worth it.
@@ -50,7 +35,7 @@ def retrain(parameters: RetrainParameters) -> Verdict:
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     recipe, seed, device = parameters.recipe, parameters.seed, parameters.device
     files = source_files(spec.source)
-    with tracked(parameters, spec, files, _commit()) as run:
+    with tracked(parameters, spec, files, git_commit()) as run:
         readings = ingest(files, spec, parameters.as_of)
         validated = validate(readings, spec)
         publish_quality(validated, spec, run)
