@@ -4,47 +4,31 @@ The files are not in the repository (CC BY-ND 4.0): name the folder with ETTh1.c
 are checked by their SHA-256. `python -m benchmarks.ett`, or as a part of `make bench-efficacy`; QUICK=1: minutes.
 
 1. `benchmarks.ett_protocol`: ETTh1 and ETTm1, 96 steps in, five horizons, MSE and MAE over all test windows.
-2. The pipeline's default recipe on the oil's temperature (OT, chosen before looking: the field's own target), hourly
-   means of ETTm1; the teacher sees the 15-minute readings, the six loads and the noised future. The last three times
-   60 days of the file are the test parts.
+2. `benchmarks.ett_cells`: the pipeline's default recipe on hourly means of the oil temperature, short histories, CRPS.
 
 Gains are over the twin, mean of the seeds' losses, with the paired block bootstrap of `tutelage.comparison` in blocks
 of a week; p is one-sided and Holm-corrected over the cells of each table. The bootstrap holds the networks fixed.
 Finished pieces are kept under TUTELAGE_HOME and not computed again.
 """
 
-import datetime as dt
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from statsmodels.stats.multitest import multipletests
-from torch import Tensor
 
+from benchmarks import ett_cells
 from benchmarks import ett_protocol as protocol
-from tutelage.baselines import seasonal_naive
+from benchmarks.ett_cells import KINDS, ORIGINS, QUICK, SEEDS, VIEWS, Cell, cells, measure_cell
 from tutelage.comparison import Gain, gain_over
-from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
-from tutelage.distillation import Task, soft_labels, train_students, train_teacher
 from tutelage.files import file_digest, source_digest, value_digest, write_json, written_whole
-from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
-from tutelage.metrics import Forecasts, crps
-from tutelage.networks import fit_scalers
-from tutelage.quality import clean
-from tutelage.readings import read_readings
-from tutelage.recipe import Recipe, StudentPlan, Views
-from tutelage.resample import hourly_table, minutes_of_hours
-from tutelage.windows import Panel, make_panel, split, window_origins
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "ett.json"
-QUICK = os.environ.get("QUICK") == "1"
 TIMEKD = {
     24: (0.202, 0.258),
     36: (0.259, 0.302),
@@ -53,32 +37,7 @@ TIMEKD = {
     192: (0.355, 0.367),
 }
 """TimeKD's published MSE and MAE on ETTm1, arXiv:2505.02138. Those on ETTh1 were not at hand."""
-LOOKBACK_HOURS = {1: 24, 24: 168}
-HISTORIES = (50,) if QUICK else (50, 100, 200)
-ORIGINS = 1 if QUICK else 3
-SEEDS = 2 if QUICK else 5
-TEST_DAYS = 60
-VIEWS = {
-    "privileged": Views(),
-    "no_privilege": Views(future_sigma=None, minutes_hours=0, auxiliary=False),
-    "placebo": Views(placebo=True),
-}
-
 Losses = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Hours ahead, days of history, which of the last test parts (0 the last)."""
-
-    horizon: int
-    history: int
-    origin: int
-
-    @property
-    def name(self) -> str:
-        """The cell's name: 24h-100d."""
-        return f"{self.horizon}h-{self.history}d"
 
 
 Piece = str | Cell
@@ -87,73 +46,7 @@ Piece = str | Cell
 
 def pieces() -> list[Piece]:
     """All that is measured, the protocol first."""
-    cells = [Cell(h, days, o) for days in HISTORIES for h in LOOKBACK_HOURS for o in range(ORIGINS)]
-    return ["ETTh1", *cells] if QUICK else [*protocol.STEPS_A_DAY, *cells]
-
-
-@cache
-def load_transformer() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
-    """The transformer's hourly panel, its spec, its first hour and the end of its last, frozen days masked."""
-    spec = load_dataset_spec(ROOT / "deployments" / "datasets" / "ett.yaml")
-    grid = clean(read_readings(source_files(spec.source), spec), spec)
-    hours = hourly_table(grid, spec)
-    first, last = hours["time_utc"][0], hours["time_utc"][-1]
-    return make_panel(hours, minutes_of_hours(grid, hours, spec), spec), spec, first, last + dt.timedelta(hours=1)
-
-
-def make_task(panel: Panel, cell: Cell, first: dt.datetime, end: dt.datetime, recipe: Recipe) -> tuple[Task, Tensor]:
-    """The learning task of a cell and the origins of its test windows."""
-    lookback = LOOKBACK_HOURS[cell.horizon]
-    parts = split(
-        end - dt.timedelta(days=cell.origin * TEST_DAYS),
-        start=first,
-        history_days=cell.history,
-        validation_share=0.2,
-        test_days=TEST_DAYS,
-    )
-    train, validation, test = (
-        window_origins(panel, span, lookback=lookback, horizon=cell.horizon)
-        for span in (parts.train, parts.validation, parts.test)
-    )
-    inside = (panel.hour >= parts.train.hours.start) & (panel.hour < parts.train.hours.stop)
-    bins = fit_bins(panel.observed[inside, 0].numpy(), recipe.bins)
-    scalers = fit_scalers(panel, parts.train)
-    return Task(panel, lookback, cell.horizon, train, validation, scalers, bins), test
-
-
-def _crps(probabilities: Tensor, task: Task, actual: np.ndarray) -> np.ndarray:
-    edges = task.edges()
-    quantiles = quantiles_of(probabilities, edges, edges.new_tensor(QUANTILE_LEVELS)).double().numpy()
-    return crps(Forecasts(quantiles.mean(axis=-1), quantiles), actual).mean(axis=1)
-
-
-def measure_cell(cell: Cell) -> Losses:
-    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
-    panel, _, first, end = load_transformer()
-    recipe = Recipe(teachers=2) if QUICK else Recipe()
-    task, test = make_task(panel, cell, first, end, recipe)
-    actual = task.truth(test).numpy().astype(np.float64)
-    losses, soft = {"hour": panel.hour[test].numpy()}, []
-    for name, views in VIEWS.items():
-        taught = recipe.model_copy(update={"views": views})
-        teacher, _ = train_teacher(task, taught, seed=cell.origin)
-        soft.append(soft_labels(teacher, task, task.train, taught, seed=cell.origin))
-        if name == "privileged":
-            losses["teacher"] = _crps(soft_labels(teacher, task, test, taught, seed=cell.origin).exp(), task, actual)
-    plan = StudentPlan(alpha=recipe.alpha, temperature=recipe.temperature, dropout=recipe.student_budget.dropout)
-    plans = [plan.model_copy(update={"seed": seed}).twin for seed in range(SEEDS)]
-    plans += [plan.model_copy(update={"seed": s, "soft": place}) for place in range(len(VIEWS)) for s in range(SEEDS)]
-    students, _ = train_students(task, torch.stack(soft), plans, recipe, seed=cell.origin)
-    with torch.no_grad():
-        outputs = torch.cat([students(*task.student_inputs(some)).softmax(-1) for some in test.split(1024)], dim=1)
-    by_kind = np.array([_crps(member, task, actual) for member in outputs]).reshape(len(protocol.KINDS), SEEDS, -1)
-    for kind, of_seeds in zip(protocol.KINDS, by_kind, strict=True):
-        losses[kind] = of_seeds.mean(axis=0)
-        losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)
-    naive = seasonal_naive(panel, task.train, test, horizon=cell.horizon, season=24)
-    losses["seasonal_naive_24h"] = crps(naive, actual).mean(axis=1)
-    losses["n_train"] = np.array(len(task.train))
-    return losses
+    return [*(["ETTh1"] if QUICK else protocol.STEPS_A_DAY), *cells()]
 
 
 def measure(piece: Piece) -> Losses:
@@ -161,13 +54,14 @@ def measure(piece: Piece) -> Losses:
     if isinstance(piece, Cell):
         return measure_cell(piece)
     series = protocol.make_series(protocol.read_values(piece), protocol.STEPS_A_DAY[piece])
-    return protocol.measure(series, protocol.QUICK if QUICK else protocol.Settings())
+    settings = protocol.SETTINGS[piece]
+    return protocol.measure(series, protocol.quick(settings) if QUICK else settings)
 
 
 def path_of(piece: Piece) -> Path:
     """Where a piece's figures are kept: under what they were computed by, so that old ones are never taken."""
     if isinstance(piece, Cell):
-        code = [source_digest(ROOT / "tutelage"), file_digest(Path(__file__))]
+        code = [source_digest(ROOT / "tutelage"), file_digest(Path(ett_cells.__file__)), file_digest(ett_cells.SPEC)]
         name = f"{piece.name}-{piece.origin}"
     else:
         code = [file_digest(ROOT / "tutelage" / "layers.py"), file_digest(Path(protocol.__file__))]
@@ -212,7 +106,7 @@ def summarise_horizon(name: str, found: Losses, horizon: int) -> dict[str, objec
     steps_an_hour = protocol.STEPS_A_DAY[name] // 24
     hour = found[f"origin_{horizon}"] // steps_an_hour
     row: dict[str, object] = {
-        metric: {kind: float(found[f"{kind}_{metric}_{horizon}"].mean()) for kind in (*protocol.KINDS, "teacher")}
+        metric: {kind: float(found[f"{kind}_{metric}_{horizon}"].mean()) for kind in (*KINDS, "teacher")}
         for metric in ("mse", "mae")
     }
     row["gain"] = _gains(lambda kind: found[f"{kind}_mse_{horizon}"], hour)
@@ -232,7 +126,7 @@ def summarise_cell(origins: list[Losses]) -> dict[str, object]:
 
     return {
         "n_train_windows": [int(losses["n_train"]) for losses in origins],
-        "crps": {kind: float(joined(kind).mean()) for kind in (*protocol.KINDS, "teacher", "seasonal_naive_24h")},
+        "crps": {kind: float(joined(kind).mean()) for kind in (*KINDS, "teacher", "seasonal_naive_24h")},
         "gain": _gains(joined, joined("hour")),
         "gain_by_origin": [float(1 - losses["privileged"].mean() / losses["twin"].mean()) for losses in origins],
         "gain_by_seed": _by_seed(
@@ -246,12 +140,12 @@ def summarise(found: dict[Piece, Losses]) -> dict[str, object]:
     """Both tables, with Holm-corrected p over each, of a gain (p_holm) and of harm (p_worse_holm)."""
     published: dict[str, dict[str, object]] = {}
     by_cell: dict[str, list[Losses]] = {}
-    parameters = 0
+    parameters: dict[str, int] = {}
     for piece, losses in found.items():
         if isinstance(piece, Cell):
             by_cell.setdefault(piece.name, []).append(losses)
             continue
-        parameters = int(losses["parameters"])
+        parameters[piece] = int(losses["parameters"])
         published |= {f"{piece}-{h}": summarise_horizon(piece, losses, h) for h in protocol.HORIZONS}
     cells = {name: summarise_cell(origins) for name, origins in by_cell.items()}
     for rows in (published, cells):
@@ -276,8 +170,9 @@ def table(found: dict[str, object]) -> str:
     gain = f"{'gain':>8}{'95 % interval':>16}{'p Holm':>8}{'no priv.':>9}{'placebo':>9}"
     lines = []
     if found["protocol"]:
+        counted = ", ".join(f"{count:,} ({name})" for name, count in found["student_parameters"].items())  # type: ignore[attr-defined]
         lines += [
-            f"Published protocol, MSE/MAE of a student of {found['student_parameters']:,} parameters, gain in MSE.",
+            f"Published protocol, MSE/MAE and gain in MSE. Parameters of a student: {counted}.",
             "TimeKD chose its checkpoint by test error, ours is chosen on validation.",
             f"{'':<12}{'twin':>13}{'student':>13}{'teacher':>13}{'TimeKD':>13}{gain}",
         ]
@@ -306,7 +201,7 @@ def write(found: dict[str, object]) -> Path:
     """Write the JSON, in the repository where it is the whole run."""
     results = path_of("ETTm1").with_name("ett.json") if QUICK else RESULTS
     settings = {
-        "protocol": vars(protocol.QUICK if QUICK else protocol.Settings()),
+        "protocol": {name: vars(settings) for name, settings in protocol.SETTINGS.items()},
         "seeds": SEEDS,
         "origins": ORIGINS,
         "quick": QUICK,

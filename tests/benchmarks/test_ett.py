@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from benchmarks import ett
+from benchmarks import ett, ett_cells
 from benchmarks import ett_protocol as protocol
-from benchmarks.ett import Cell
+from benchmarks.ett_cells import Cell
 from benchmarks.ett_protocol import (
     HORIZONS,
     KINDS,
@@ -36,7 +37,14 @@ from tutelage.recipe import Budget, Recipe
 from tutelage.windows import make_panel
 
 TINY = Settings(
-    width=8, teacher_width=8, epochs=1, windows_an_epoch=64, teachers=1, draws=1, seeds=2, validation_stride=500
+    mixes=True,
+    batch_windows=32,
+    epochs=1,
+    width=8,
+    windows_an_epoch=64,
+    teachers=1,
+    seeds=2,
+    validation_stride=500,
 )
 
 
@@ -107,7 +115,7 @@ def test_read_values__says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_network__forecasts_in_the_window_s_own_scale(series: Series) -> None:
-    network = Network(2, 8, 0.0).eval()
+    network = Network(2, 8, 0.0, mixes=True).eval()
     torch.nn.init.normal_(network.mixture)
     torch.nn.init.normal_(network.day_outside)
     past, clock = past_of(series, torch.tensor([500, 900]))
@@ -117,7 +125,7 @@ def test_network__forecasts_in_the_window_s_own_scale(series: Series) -> None:
 
 
 def test_network__a_window_is_read_by_itself(series: Series) -> None:
-    network = Network(1, 8, 0.0).eval()
+    network = Network(1, 8, 0.0, mixes=True).eval()
     torch.nn.init.normal_(network.mixture)
     origins = torch.tensor([500, 900, 1300])
     together, alone = network(*past_of(series, origins)), network(*past_of(series, origins[1:2]))
@@ -125,7 +133,7 @@ def test_network__a_window_is_read_by_itself(series: Series) -> None:
 
 
 def test_privilege__by_kind_of_teacher(series: Series) -> None:
-    settings = Settings(teachers=2, sigma=0.5)
+    settings = replace(TINY, teachers=2, sigma=0.5)
     privilege = Privilege(series, settings)
     origins = origins_of(series.rows["train"], LONGEST)[:50]
     own = future_of(series, origins)
@@ -173,8 +181,9 @@ def test_measure__all_test_windows_of_all_kinds() -> None:
 
 
 def test_settings__the_student_has_fewer_parameters_than_allowed() -> None:
-    students = start_students(Settings(seeds=1), seed=0, kinds=1)
-    assert sum(value.numel() for value in students.parameters()) < 300_000
+    for settings in protocol.SETTINGS.values():
+        students = start_students(replace(settings, seeds=1), seed=0, kinds=1)
+        assert sum(value.numel() for value in students.parameters()) < 300_000
 
 
 def _losses(gain: float, *, hours: int = 2000) -> dict[str, np.ndarray]:
@@ -237,7 +246,7 @@ def test_run__keeps_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def transformer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A made-up transformer of 250 days, and a recipe of seconds."""
-    spec = load_dataset_spec(ett.ROOT / "deployments" / "datasets" / "ett.yaml")
+    spec = load_dataset_spec(ett_cells.SPEC)
     hours, start = 250 * 24, dt.datetime(2017, 1, 1, tzinfo=dt.UTC)
     random = np.random.default_rng(0)
     table = pl.DataFrame(
@@ -248,17 +257,17 @@ def transformer(monkeypatch: pytest.MonkeyPatch) -> None:
         }
     )
     panel = make_panel(table, random.normal(size=(hours, 4)).astype(np.float32), spec)
-    monkeypatch.setattr(ett, "load_transformer", lambda: (panel, spec, start, start + dt.timedelta(hours=hours)))
+    monkeypatch.setattr(ett_cells, "load_transformer", lambda: (panel, spec, start, start + dt.timedelta(hours=hours)))
     budget = Budget(epochs=1)
     tiny = Recipe(teachers=1, teacher_width=8, student_width=8, teacher_budget=budget, student_budget=budget)
-    monkeypatch.setattr(ett, "Recipe", lambda: tiny)
-    monkeypatch.setattr(ett, "QUICK", False)
+    monkeypatch.setattr(ett_cells, "Recipe", lambda: tiny)
+    monkeypatch.setattr(ett_cells, "QUICK", False)
 
 
 def test_measure_cell__tests_on_the_last_days(transformer: None) -> None:
-    panel, _, _, _ = ett.load_transformer()
+    panel, _, _, _ = ett_cells.load_transformer()
     for origin in (0, 1):
-        found = ett.measure_cell(Cell(1, 50, origin))
+        found = ett_cells.measure_cell(Cell(1, 50, origin))
         last = int(panel.hour[-1]) - origin * 60 * 24
         assert found["hour"][[0, -1]].tolist() == [last + 1 - 60 * 24 + 24, last]
         assert found["n_train"] == 40 * 24 - 24
