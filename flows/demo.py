@@ -11,9 +11,10 @@ from schemas.verdict import Verdict
 from tasks.home import home
 from tutelage.errors import TutelageError
 
+# No refit: after the campaign there are no minutes and sub-meters to learn from, which a refit would see.
 CAMPAIGN = (
-    RetrainParameters(dataset="household", horizon_hours=24, lookback_hours=168),
-    RetrainParameters(dataset="household", horizon_hours=1, lookback_hours=24),
+    RetrainParameters(dataset="household", horizon_hours=24, lookback_hours=168, refit=False),
+    RetrainParameters(dataset="household", horizon_hours=1, lookback_hours=24, refit=False),
 )
 
 

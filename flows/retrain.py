@@ -11,6 +11,7 @@ from tasks.features import build_features
 from tasks.home import datasets_folder
 from tasks.ingest import ingest
 from tasks.publish import publish_quality
+from tasks.refit import refit
 from tasks.register import register
 from tasks.report import report
 from tasks.student import distil_student
@@ -52,5 +53,10 @@ def retrain(parameters: RetrainParameters) -> Verdict:
         teacher = train_teacher(features, spec, recipe, run, seed=seed, device=device)
         students = distil_student(features, spec, teacher, recipe, run, seed=seed, device=device)
         evaluation = evaluate(readings, features, spec, teacher, students, recipe, run, seed=seed)
-        registered = register(readings, validated, features, spec, students, evaluation, parameters, run)
-        return report(readings, validated, features, evaluation, registered, run, seed=seed)
+        refitted = None
+        if parameters.refit:
+            refitted = refit(
+                readings, features, spec, teacher, students, evaluation, recipe, run, seed=seed, device=device
+            )
+        registered = register(readings, validated, features, spec, students, evaluation, refitted, parameters, run)
+        return report(readings, validated, features, evaluation, refitted, registered, run, seed=seed)

@@ -78,7 +78,10 @@ class RunManifest(Manifest):
 
 
 class TrainedManifest(Manifest):
-    """Trained networks: the folder with their weights, and how their training went, by name."""
+    """Trained networks: the folder with their weights, and how their training went, by name.
+
+    best_epoch: an ensemble's is the mean of its members'
+    """
 
     folder: Path
     digest: str
@@ -92,6 +95,8 @@ class EvaluationManifest(Manifest):
 
     chosen: student or twin, by the validation part
     beats_champion: None where there is no champion, or nothing to compare on
+    champion_as: which of the champion's students was compared with: the registered one, or the one that was judged
+        before its refit
     """
 
     folder: Path
@@ -102,8 +107,21 @@ class EvaluationManifest(Manifest):
     gain_vs_champion: dict[str, float] | None
     champion_version: str | None
     beats_champion: bool | None
+    champion_as: Literal["registered", "judged"] | None
     chosen: Literal["student", "twin"]
     leak_guard: dict[str, Any]
+
+
+class RefitManifest(Manifest):
+    """The winner trained once more, on all the history from start up to end, and for how many epochs, by network."""
+
+    folder: Path
+    digest: str
+    start_utc: dt.datetime
+    end_utc: dt.datetime
+    windows: int
+    epochs: dict[str, int]
+    leak_checks: int
 
 
 class RegisteredManifest(Manifest):

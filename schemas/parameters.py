@@ -71,6 +71,12 @@ class RetrainParameters(TaskParameters):
     test_days: int = Field(
         120, ge=7, le=2000, title="Test [days]", description="Last days of the data, for the verdict alone."
     )
+    refit: bool = Field(
+        True,
+        title="Refit",
+        description="After the verdict, train the winner once more on all parts, for the epochs that were chosen, and "
+        "register that. Without it the version that was judged is registered, which has not seen the test part.",
+    )
     as_of: AsOf = None
     recipe: Recipe = Field(Recipe(), title="Recipe", description="Teacher, student and the distillation between them.")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed, data and code: the same result.")

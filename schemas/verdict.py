@@ -15,6 +15,14 @@ class Registered(BaseModel):
     model: str
 
 
+class Refit(BaseModel):
+    """How the registered version was trained after the verdict: on all before `until_utc`, so many epochs a network."""
+
+    until_utc: dt.datetime
+    windows: int
+    epochs: dict[str, int]
+
+
 class Verdict(BaseModel):
     """Was the privileged data worth it? Figures are in the target's unit, gains are shares, times are UTC."""
 
@@ -33,6 +41,7 @@ class Verdict(BaseModel):
     quality: dict[str, int]
     leak_guard: dict[str, Any]
     registered: Registered
+    refit: Refit | None
     parts_utc: dict[str, list[dt.datetime]]
     data_digest: str
     mlflow_run_id: str

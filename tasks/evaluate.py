@@ -2,11 +2,11 @@
 
 import datetime as dt
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import polars as pl
 import torch
 from matplotlib.figure import Figure
 from prefect import get_run_logger, task
@@ -22,29 +22,27 @@ from schemas.manifests import (
     TrainedManifest,
 )
 from tasks.caching import is_transient
+from tasks.guard import guard
 from tasks.home import home
-from tasks.loading import load_task, run_folder
+from tasks.loading import JUDGED, load_task, run_folder
 from tasks.tracking import champion_version, client, log_figures
 from tutelage.baselines import seasonal_naive
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec
 from tutelage.distillation import Task, soft_labels
-from tutelage.errors import LeakError
-from tutelage.export import Student, forecast_readings, forecast_windows, load_student
+from tutelage.export import Student, forecast_windows, load_student
 from tutelage.files import file_digest, folder_written_whole, read_json, write_json
 from tutelage.heads import QUANTILE_LEVELS, mean_of, quantiles_of
-from tutelage.leaks import LeakReport, check_leaks
 from tutelage.metrics import Forecasts, crps, reliability, score, score_by_lead
 from tutelage.plots import plot_fan, plot_losses, plot_reliability, plot_skill
-from tutelage.quality import clean
-from tutelage.readings import KEY
 from tutelage.recipe import Recipe
 from tutelage.weights import load_network
 from tutelage.windows import Span, gather_future, gather_past, window_origins
 
 SEASONS = (24, 168)
-LEAK_TIMES = 8
 FAN_HOURS = 7 * 24
+LEAST_ISSUES = 14 * 24
+"""Issue times, two weeks of them, on which a refit champion is compared itself."""
 
 
 @task(
@@ -89,20 +87,19 @@ def evaluate(
             )
     actual = _actual(learning, test)
     champion = _champion(features.task)
+    rival = _rival(champion, learning, test, features) if champion else None
     gain_vs_champion = None
-    if champion is not None:
-        gain_vs_champion = _against_champion(champion[1], forecasts[chosen], learning, test, features, forecasts, seed)
+    if rival is not None:
+        gain_vs_champion, theirs = _against(*rival, forecasts[chosen], learning, test, seed)
+        if rival[1].all():
+            forecasts["champion"] = theirs
     hours = learning.panel.hour[test].numpy()
-    losses = {
-        name: crps(forecast, actual).mean(axis=1)
-        for name, forecast in forecasts.items()
-        if len(forecast.mean) == len(actual)
-    }
+    losses = {name: crps(forecast, actual).mean(axis=1) for name, forecast in forecasts.items()}
     gain_vs_twin = gain_over(losses["student"], losses["twin"], hours, seed=seed)
-    metrics = {name: score(forecast, actual) for name, forecast in forecasts.items() if name in losses}
-    leaks = _guard(readings, spec, exported, features, seed)
+    metrics = {name: score(forecast, actual) for name, forecast in forecasts.items()}
+    leaks = guard(readings, spec, exported, features, seed)
     folder = run_folder(home(), run.run_id, "evaluation")
-    by_lead = {name: score_by_lead(forecasts[name], actual) for name in losses}
+    by_lead = {name: score_by_lead(forecast, actual) for name, forecast in forecasts.items()}
     with folder_written_whole(folder) as part:
         plots = _plots(learning, test, forecasts, by_lead, actual, features, chosen, teacher, students)
         for name, figure in plots.items():
@@ -121,8 +118,9 @@ def evaluate(
         validation_crps=validation_crps,
         gain_vs_twin=gain_vs_twin.as_dict(),
         gain_vs_champion=gain_vs_champion.as_dict() if gain_vs_champion else None,
-        champion_version=champion[0] if champion else None,
+        champion_version=champion.version if champion else None,
         beats_champion=gain_vs_champion.low > 0 if gain_vs_champion else None,
+        champion_as=("registered" if champion and rival[0] is champion.registered else "judged") if rival else None,
         chosen=chosen,
         leak_guard={"passed": leaks.passed, "checked": leaks.checked},
     )
@@ -148,103 +146,61 @@ def _teacher_forecast(
     return Forecasts(mean_of(probabilities, edges).numpy().astype(np.float64), quantiles.numpy().astype(np.float64))
 
 
-def _champion(name: str) -> tuple[str, Student] | None:
-    """The present champion's version and its student, or None."""
+@dataclass(frozen=True)
+class _Champion:
+    """The present champion: the student that is registered, and the one that was judged before its refit.
+
+    They are one and the same where it wasn't refit.
+    """
+
+    version: str
+    registered: Student
+    judged: Student
+
+
+def _champion(name: str) -> _Champion | None:
     version = champion_version(name)
     if version is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=folder)
-        return version, load_student(Path(path) / "artifacts" / "export")
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=folder))
+        registered = load_student(path / "artifacts" / "export")
+        judged = load_student(path / JUDGED) if (path / JUDGED).is_dir() else registered
+    return _Champion(version, registered, judged)
 
 
-def _against_champion(
-    champion: Student,
-    candidate: Forecasts,
-    learning: Task,
-    test: Tensor,
-    features: FeaturesManifest,
-    forecasts: dict[str, Forecasts],
-    seed: int,
-) -> Gain | None:
-    """The candidate's gain on the test windows after the end of all that either has seen; None without any.
+def _rival(
+    champion: _Champion, learning: Task, test: Tensor, features: FeaturesManifest
+) -> tuple[Student, Tensor] | None:
+    """Which of the champion's students a candidate meets, and on which of the test windows; None without any.
 
-    The champion's forecasts are put beside the others where it can forecast all windows.
+    They meet on windows after the end of all that either has seen. A refit champion has seen nearly all there is:
+    with fewer than two weeks of such windows the one that wasn't refit stands for it, as it does for the candidate.
     """
-    lookback = champion.card["lookback_hours"]
-    seen = max(champion.trained_until, features.validation.end_utc)
-    after = learning.panel.hour[test] >= int(seen.timestamp() // 3600)
     everything = Span(dt.datetime(1970, 1, 1, tzinfo=dt.UTC), features.test.end_utc)
-    possible = window_origins(learning.panel, everything, lookback=lookback, horizon=learning.horizon)
-    usable = after & torch.isin(test, possible)
-    if champion.card["horizon_hours"] != learning.horizon or not usable.any():
-        return None
-    theirs = _forecast(champion, learning, test[usable])
-    if usable.all():
-        forecasts["champion"] = theirs
+    for student in (champion.registered, champion.judged):
+        seen = max(student.trained_until, features.validation.end_utc)
+        lookback = student.card["lookback_hours"]
+        possible = window_origins(learning.panel, everything, lookback=lookback, horizon=learning.horizon)
+        usable = (learning.panel.hour[test] >= int(seen.timestamp() // 3600)) & torch.isin(test, possible)
+        issued = learning.panel.hour[test[usable]].unique()
+        if student.card["horizon_hours"] != learning.horizon or not usable.any():
+            continue
+        if len(issued) >= LEAST_ISSUES or student is champion.judged:
+            return student, usable
+    return None
+
+
+def _against(
+    rival: Student, usable: Tensor, candidate: Forecasts, learning: Task, test: Tensor, seed: int
+) -> tuple[Gain, Forecasts]:
+    """The candidate's gain on the usable test windows, and what the rival says of them."""
+    theirs = _forecast(rival, learning, test[usable])
     actual = _actual(learning, test[usable])
     keep = usable.numpy()
     ours = Forecasts(candidate.mean[keep], candidate.quantiles[keep])
     our_loss, their_loss = (crps(forecast, actual).mean(axis=1) for forecast in (ours, theirs))
-    return gain_over(our_loss, their_loss, learning.panel.hour[test[usable]].numpy(), seed=seed)
-
-
-def _guard(
-    readings: ReadingsManifest,
-    spec: DatasetSpec,
-    exported: dict[str, Student],
-    features: FeaturesManifest,
-    seed: int,
-) -> LeakReport:
-    """Check both exported students from the raw readings on, at issue times spread over the test part."""
-    start, end = features.test.start_utc, features.test.end_utc
-    reach = dt.timedelta(hours=features.lookback_hours) + dt.timedelta(days=2)
-    raw = pl.scan_parquet(readings.path).filter(pl.col("time_utc").is_between(start - reach, end)).collect()
-    name = raw["series_id"].unique(maintain_order=True)[0]
-    one = raw.filter(pl.col("series_id") == name)
-    times = _clean_issue_times(one, spec, features)
-    checked, faults = 0, []
-    for label, student in exported.items():
-
-        def forecast(table: pl.DataFrame, issued: list[dt.datetime], student: Student = student) -> np.ndarray:
-            return forecast_readings(student, table, spec, issued).quantiles
-
-        report = check_leaks(forecast, one, spec, times, seed=seed)
-        checked += report.checked
-        faults += [f"{label}: {fault}" for fault in report.faults]
-    found = LeakReport(checked, tuple(faults))
-    found.require()
-    return found
-
-
-def _clean_issue_times(one: pl.DataFrame, spec: DatasetSpec, features: FeaturesManifest) -> list[dt.datetime]:
-    """Issue times whose lookback (and the day before it) holds no masked reading, spread over the test part.
-
-    Where readings were masked, a changed neighbour may unmask them: there a difference would be no leak.
-
-    Raises LeakError where there is no such time: what can't be guarded is not registered.
-    """
-    table = clean(one.sort(KEY), spec)
-    full = spec.readings_per_hour
-    hours = (
-        table.group_by(pl.col("time_utc").dt.truncate("1h"))
-        .agg(good=pl.all_horizontal(pl.col(spec.names()).is_not_null()).sum() == full)
-        .sort("time_utc")
-    )
-    needed = features.lookback_hours + 24
-    run = hours.with_columns(good=pl.col("good").cast(pl.Int64).rolling_sum(needed).shift(1) == needed)
-    inside = pl.col("time_utc").is_between(
-        features.test.start_utc + dt.timedelta(hours=features.lookback_hours),
-        features.test.end_utc - dt.timedelta(hours=features.horizon_hours),
-    )
-    times = run.filter(pl.col("good") & inside)["time_utc"].to_list()
-    if not times:
-        raise LeakError(
-            f"the student can't be guarded against leaks: nowhere in the test part are the {needed} hours before an "
-            "issue time free of missing and masked readings; take more test days, or a shorter lookback"
-        )
-    step = max(1, len(times) // LEAK_TIMES)
-    return times[step // 2 :: step][:LEAK_TIMES]
+    return gain_over(our_loss, their_loss, learning.panel.hour[test[usable]].numpy(), seed=seed), theirs
 
 
 def _plots(
@@ -278,9 +234,7 @@ def _plots(
             unit=features.unit,
             title=f"{features.task}: the {chosen}'s forecasts, issued {issued}",
         ),
-        "reliability": plot_reliability(
-            {name: reliability(f, actual) for name, f in forecasts.items() if name in by_lead}
-        ),
+        "reliability": plot_reliability({name: reliability(forecast, actual) for name, forecast in forecasts.items()}),
         "skill": plot_skill(
             by_lead,
             reference=next((name for name in by_lead if name.startswith("seasonal_naive")), "twin"),

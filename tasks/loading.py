@@ -17,6 +17,9 @@ from tutelage.heads import Bins
 from tutelage.weights import read_scalers
 from tutelage.windows import Panel, Span, make_panel, window_origins
 
+JUDGED = "judged"
+"""Where in a registered version's folder the student lies that was judged, before its refit."""
+
 
 def load_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
     """The panel of a features manifest, on the CPU."""

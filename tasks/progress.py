@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Literal
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -30,11 +31,17 @@ def mean_rows(progress: Progress) -> list[dict[str, float]]:
 
 
 def reporter(
-    stage: str, task_name: str, epochs: int, runs: Mapping[str, Callable[[Progress], list[dict[str, float]]]]
+    stage: str,
+    task_name: str,
+    epochs: int,
+    runs: Mapping[str, Callable[[Progress], list[dict[str, float]]]],
+    *,
+    watched: Literal["train", "validation"] = "validation",
 ) -> Callable[[Progress], None]:
     """A function that `fit` calls after each epoch; it speaks every few epochs and at the end.
 
     runs: MLflow run id → the part of the history that belongs there
+    watched: the loss that is told; where nothing is held out, a validation loss would tell nothing
     """
     log = get_run_logger()
     key = re.sub(r"[^a-z0-9]+", "-", f"{stage}-{task_name}".lower())
@@ -45,8 +52,8 @@ def reporter(
         if not progress.done and progress.epoch % EVERY_EPOCHS:
             return
         share = 100.0 if progress.done else 100.0 * progress.epoch / epochs
-        last = progress.history[-1]["validation"]
-        text = f"epoch {progress.epoch} of at most {epochs}, validation loss {sum(last) / len(last):.4f}"
+        last = progress.history[-1][watched]
+        text = f"epoch {progress.epoch} of at most {epochs}, {watched} loss {sum(last) / len(last):.4f}"
         log.info("%s %s: %s", task_name, stage, text + (", done" if progress.done else ""))
         for run_id, rows in runs.items():
             log_history(run_id, rows(progress))

@@ -1,9 +1,10 @@
-"""Stage 7: the better of student and twin becomes one version of the registered model, with all that tells of it."""
+"""Stage 8: the better of student and twin becomes one version of the registered model, with all that tells of it."""
 
 import datetime as dt
 import importlib.metadata
 import json
 import logging
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -26,6 +27,7 @@ from schemas.manifests import (
     EvaluationManifest,
     FeaturesManifest,
     ReadingsManifest,
+    RefitManifest,
     RegisteredManifest,
     RunManifest,
     TrainedManifest,
@@ -34,6 +36,7 @@ from schemas.manifests import (
 from schemas.parameters import RetrainParameters
 from schemas.serving import model_columns
 from tasks.caching import is_transient
+from tasks.loading import JUDGED
 from tasks.tracking import client
 from tutelage.dataset import DatasetSpec
 from tutelage.files import read_json, value_digest
@@ -64,6 +67,7 @@ def register(
     spec: DatasetSpec,
     students: TrainedManifest,
     evaluation: EvaluationManifest,
+    refitted: RefitManifest | None,
     parameters: RetrainParameters,
     run: RunManifest,
 ) -> RegisteredManifest:
@@ -72,11 +76,11 @@ def register(
     _ensure_model(name, spec)
     version = _version_of(name, run)
     if version is None:
-        card = _model_card(features, spec, evaluation, parameters, run)
-        source, model_id = _log_model(features, students, evaluation, run, card)
+        card = _model_card(features, spec, evaluation, refitted, parameters, run)
+        source, model_id = _log_model(features, students, evaluation, refitted, run, card)
         _log_lineage(readings, validated, features, run)
         version = client().create_model_version(
-            name, source, run.run_id, _tags(run, spec, evaluation), description=card, model_id=model_id
+            name, source, run.run_id, _tags(run, spec, evaluation, refitted), description=card, model_id=model_id
         )
     aliases, reason = _earned(evaluation, parameters)
     for alias in aliases:
@@ -128,12 +132,16 @@ def _by_the_figures(evaluation: EvaluationManifest) -> tuple[list[str], str]:
         return ["challenger"], reason
     interval = f"{gain['low']:+.1%} to {gain['high']:+.1%}"
     figures = f"{gain['estimate']:+.1%} CRPS ({interval}) on {gain['windows']:.0f} windows"
+    if evaluation.champion_as == "judged":
+        figures += ", both as they were before a refit"
     if evaluation.beats_champion:
         return ["challenger", "champion"], f"better than champion {evaluation.champion_version}: {figures}"
     return ["challenger"], f"not surely better than champion {evaluation.champion_version}: {figures}"
 
 
-def _tags(run: RunManifest, spec: DatasetSpec, evaluation: EvaluationManifest) -> dict[str, str]:
+def _tags(
+    run: RunManifest, spec: DatasetSpec, evaluation: EvaluationManifest, refitted: RefitManifest | None
+) -> dict[str, str]:
     tags = client().get_run(run.run_id).data.tags
     return {
         RUN_TAG: run.run_id,
@@ -141,6 +149,7 @@ def _tags(run: RunManifest, spec: DatasetSpec, evaluation: EvaluationManifest) -
         "spec_digest": value_digest(spec.model_dump(mode="json")),
         "prefect.flow_run_id": tags.get("prefect.flow_run_id", ""),
         "model": evaluation.chosen,
+        "refit": f"on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC" if refitted else "no",
     }
 
 
@@ -148,6 +157,7 @@ def _model_card(
     features: FeaturesManifest,
     spec: DatasetSpec,
     evaluation: EvaluationManifest,
+    refitted: RefitManifest | None,
     parameters: RetrainParameters,
     run: RunManifest,
 ) -> str:
@@ -155,6 +165,7 @@ def _model_card(
         features=features,
         spec=spec,
         evaluation=evaluation,
+        refitted=refitted,
         recipe=parameters.recipe,
         seed=parameters.seed,
         run=run,
@@ -181,14 +192,18 @@ def _log_model(
     features: FeaturesManifest,
     students: TrainedManifest,
     evaluation: EvaluationManifest,
+    refitted: RefitManifest | None,
     run: RunManifest,
     card: str,
 ) -> tuple[str, str]:
     """Log the chosen student as a model of the run, with everything that a loader needs; return its URI and id.
 
+    Where it was refit, the one that was judged lies beside it: the next retrain may have to compare with that.
+
     By ids alone: MLflow's own `log_model` asks which experiment and run are active in this thread.
     """
-    export = students.folder / evaluation.chosen / "export"
+    judged = students.folder / evaluation.chosen / "export"
+    export = refitted.folder / "export" if refitted else judged
     meta = read_json(export / "student.json")
     model = client().create_logged_model(
         run.experiment_id, name=f"{features.task}-{evaluation.chosen}", source_run_id=run.run_id
@@ -203,6 +218,8 @@ def _log_model(
             metadata={"task": features.task, "data_digest": features.digest},
         )
         (path / "model_card.md").write_text(card, encoding="utf-8")
+        if refitted:
+            shutil.copytree(judged, path / JUDGED)
         client().log_model_artifacts(model.model_id, str(path))
     client().finalize_logged_model(model.model_id, "READY")
     client().log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])

@@ -1,4 +1,4 @@
-"""Stage 8: the verdict, as JSON, as a page and as a Prefect artifact."""
+"""Stage 9: the verdict, as JSON, as a page and as a Prefect artifact."""
 
 import base64
 import os
@@ -14,11 +14,12 @@ from schemas.manifests import (
     EvaluationManifest,
     FeaturesManifest,
     ReadingsManifest,
+    RefitManifest,
     RegisteredManifest,
     RunManifest,
     ValidatedManifest,
 )
-from schemas.verdict import Registered, Verdict
+from schemas.verdict import Refit, Registered, Verdict
 from tasks.caching import is_transient
 from tasks.home import home
 from tasks.tracking import client
@@ -51,13 +52,14 @@ def report(
     validated: ValidatedManifest,
     features: FeaturesManifest,
     evaluation: EvaluationManifest,
+    refitted: RefitManifest | None,
     registered: RegisteredManifest,
     run: RunManifest,
     *,
     seed: int,
 ) -> Verdict:
     """Write the report's folder, point `latest` at it, and publish the same to Prefect and MLflow."""
-    verdict = _verdict(readings, validated, features, evaluation, registered, run, seed)
+    verdict = _verdict(readings, validated, features, evaluation, refitted, registered, run, seed)
     images = {
         name: "data:image/png;base64," + base64.b64encode((evaluation.folder / f"{name}.png").read_bytes()).decode()
         for name in PLOTS
@@ -91,13 +93,14 @@ def _verdict(
     validated: ValidatedManifest,
     features: FeaturesManifest,
     evaluation: EvaluationManifest,
+    refitted: RefitManifest | None,
     registered: RegisteredManifest,
     run: RunManifest,
     seed: int,
 ) -> Verdict:
     return Verdict(
         task=features.task,
-        sentence=_sentence(features, evaluation, registered),
+        sentence=_sentence(features, evaluation, refitted, registered),
         unit=features.unit,
         n_train_windows=features.train.windows,
         n_validation_windows=features.validation.windows,
@@ -126,6 +129,7 @@ def _verdict(
             alias="champion" if "champion" in registered.aliases else "challenger",
             model=registered.source,
         ),
+        refit=Refit(until_utc=refitted.end_utc, windows=refitted.windows, epochs=refitted.epochs) if refitted else None,
         parts_utc={
             name: [part.start_utc, part.end_utc]
             for name, part in (
@@ -140,7 +144,12 @@ def _verdict(
     )
 
 
-def _sentence(features: FeaturesManifest, evaluation: EvaluationManifest, registered: RegisteredManifest) -> str:
+def _sentence(
+    features: FeaturesManifest,
+    evaluation: EvaluationManifest,
+    refitted: RefitManifest | None,
+    registered: RegisteredManifest,
+) -> str:
     """Was the teacher worth it? In one sentence, with the interval.
 
     How much of a gain is privilege, and not plain distillation, one twin can't tell (docs/log.md, 2026-11-24).
@@ -153,7 +162,8 @@ def _sentence(features: FeaturesManifest, evaluation: EvaluationManifest, regist
         worth = f"the teacher did harm: the student has {figures}"
     else:
         worth = f"whether the teacher was worth it is not settled: the student has {figures}"
+    again = f"refit on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC and " if refitted else ""
     return (
-        f"{features.task}: {worth}; by the validation part the {registered.source} was registered, "
+        f"{features.task}: {worth}; by the validation part the {registered.source} was {again}registered, "
         f"version {registered.version}, as {' and '.join(registered.aliases)}."
     )

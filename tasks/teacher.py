@@ -41,7 +41,7 @@ def train_teacher(
     return TrainedManifest(
         folder=folder,
         digest=digest,
-        best_epoch={"teacher": max(progress.best_epoch)},
+        best_epoch={"teacher": round(sum(progress.best_epoch) / len(progress.best_epoch))},
         best_validation_loss={"teacher": sum(progress.best_loss) / len(progress.best_loss)},
         epochs=progress.epoch,
     )

@@ -31,7 +31,14 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
     patient = Budget(epochs=120, patience=120)
     recipe = Recipe(teachers=8, bins=12, teacher_budget=patient, student_budget=Budget(epochs=5, patience=5))
     parameters = RetrainParameters(
-        dataset=name, horizon_hours=1, lookback_hours=24, history_days=24, test_days=14, recipe=recipe, device="cpu"
+        dataset=name,
+        horizon_hours=1,
+        lookback_hours=24,
+        history_days=24,
+        test_days=14,
+        recipe=recipe,
+        device="cpu",
+        refit=False,
     )
     environment = os.environ | {"TUTELAGE_HOME": str(tmp_path), "TUTELAGE_DATASETS": str(tmp_path / "datasets")}
     for set_by_us in ("PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):

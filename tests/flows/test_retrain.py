@@ -1,11 +1,13 @@
 import datetime as dt
 import json
 import re
+from pathlib import Path
 
 import mlflow
 import polars as pl
 import pytest
 import yaml
+from mlflow.entities.model_registry import ModelVersion
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
@@ -15,6 +17,7 @@ from schemas.verdict import Verdict
 from tasks.home import datasets_folder, home
 from tests.household import write_slice
 from tutelage.errors import DataError, QualityError
+from tutelage.export import load_student
 from tutelage.recipe import Budget, Recipe
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -38,6 +41,7 @@ def small(dataset: str, **changes: object) -> RetrainParameters:
         "test_days": 14,
         "recipe": SMALL,
         "device": "cpu",
+        "refit": False,
     }
     return RetrainParameters(dataset=dataset, **(values | changes))
 
@@ -148,6 +152,53 @@ def test_retrain__reads_nothing_after_as_of(household_slice: str, second: Verdic
     assert verdict.parts_utc["test"][1] == as_of
     validated = [pl.read_parquet(file)["time_utc"].max() for file in (home() / "data" / "readings").iterdir()]
     assert dt.datetime(2010, 7, 23, 23, 59, tzinfo=dt.UTC) in validated
+
+
+@pytest.fixture(scope="module")
+def refit(prefect_server: None) -> list[Verdict]:
+    """Two retrains with refit: one early, one at the end of the data."""
+    name = write_slice(datasets_folder(), name="refit-slice", days=40)
+    early = {"history_days": 12, "test_days": 7, "as_of": dt.datetime(2010, 7, 15, tzinfo=dt.UTC)}
+    late = {"history_days": 18, "test_days": 18}
+    return [retrain(small(name, refit=True, seed=seed, **times)) for seed, times in enumerate([early, late])]
+
+
+def version_of(verdict: Verdict) -> ModelVersion:
+    return mlflow.MlflowClient().get_model_version(verdict.registered.name, verdict.registered.version)
+
+
+def test_retrain__refit_registers_a_student_of_all_the_history(refit: list[Verdict]) -> None:
+    first = refit[0]
+    end = dt.datetime(2010, 7, 15, tzinfo=dt.UTC)
+    assert first.parts_utc["test"][1] == end
+    assert first.refit is not None
+    assert first.refit.until_utc == end
+    assert first.refit.windows > first.n_train_windows + first.n_validation_windows + first.n_test_windows
+    assert first.refit.epochs["student"] <= SMALL.student_budget.epochs
+    assert "refit on all until 2010-07-15 00:00 UTC and registered" in first.sentence
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{first.registered.name}/1"))
+    registered, judged = load_student(path / "artifacts" / "export"), load_student(path / "judged")
+    assert (registered.trained_until, judged.trained_until) == (end, first.parts_utc["validation"][1])
+    version = version_of(first)
+    assert version.tags["refit"] == "on all until 2010-07-15 00:00 UTC"
+    assert "It has no held-out figures of its own" in version.description
+
+
+def test_retrain__a_refit_champion_is_met_after_all_that_it_has_seen(refit: list[Verdict]) -> None:
+    gain = refit[1].gain_vs_champion_crps
+    assert gain is not None
+    assert 14 * 24 <= gain["windows"] < refit[1].n_test_windows
+    assert "before a refit" not in version_of(refit[1]).tags["promotion"]
+
+
+def test_retrain__with_less_than_two_weeks_the_pair_before_the_refit_decides(refit: list[Verdict]) -> None:
+    client = mlflow.MlflowClient()
+    client.set_registered_model_alias(refit[1].task, "champion", refit[1].registered.version)
+    again = retrain(small("refit-slice", refit=True, seed=1, history_days=18, test_days=18))
+    assert again.gain_vs_champion_crps is not None
+    assert again.gain_vs_champion_crps["windows"] == again.n_test_windows
+    assert again.gain_vs_champion_crps["estimate"] == pytest.approx(0, abs=1e-9)
+    assert "both as they were before a refit" in version_of(again).tags["promotion"]
 
 
 def test_retrain__too_bad_data_stop_it_with_a_table_and_no_retry(prefect_server: None) -> None:

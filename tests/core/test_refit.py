@@ -1,0 +1,96 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.core.builders import hours_span, small_recipe, synthetic_panel, task_of
+from tutelage.distillation import Task
+from tutelage.fit import Progress
+from tutelage.networks import Forecaster
+from tutelage.recipe import Recipe
+from tutelage.refit import refit_student, whole_task
+
+HISTORY = hours_span(0, 300)
+
+
+@pytest.fixture(scope="module")
+def judged() -> Task:
+    return task_of(synthetic_panel([400]), train_hours=200)
+
+
+def refit(
+    task: Task, folder: Path, recipe: Recipe | None = None, *, taught: bool = True, epochs: int = 3
+) -> Forecaster:
+    return refit_student(
+        task,
+        recipe or small_recipe(),
+        taught=taught,
+        teacher_epochs=2,
+        student_epochs=epochs,
+        seed=5,
+        checkpoints=(folder / "teacher.safetensors", folder / "student.safetensors"),
+    )
+
+
+def weights(network: Forecaster) -> Tensor:
+    return torch.cat([value.flatten() for value in network.parameters()])
+
+
+def test_whole_task__learns_from_every_window_of_the_history(judged: Task) -> None:
+    whole = whole_task(judged, HISTORY, bins=8)
+    assert len(whole.train) == 300 - 4 - 2 + 1
+    assert set(judged.train.tolist()) < set(whole.train.tolist())
+    target = judged.panel.observed[:300, 0]
+    assert whole.scalers.observed.mean[0] == pytest.approx(float(target.mean()), abs=1e-5)
+    assert whole.bins.edges[-1] == pytest.approx(float(target.max()))
+
+
+def test_refit_student__nothing_is_chosen_by_the_validation_part(judged: Task, tmp_path: Path) -> None:
+    """It learns noise by heart: on hours that it hasn't seen, some earlier epoch is the best."""
+    whole = whole_task(judged, HISTORY, bins=8)
+    seen, unseen = whole.train[:20], whole.validation[whole.validation >= 304]
+    recipe = small_recipe(student_budget={"batch_size": 32, "learning_rate": 0.02, "dropout": 0.0})
+    first = refit(replace(whole, validation=seen), tmp_path / "a", recipe, epochs=12)
+    other = refit(replace(whole, validation=unseen), tmp_path / "b", recipe, epochs=12)
+    assert torch.equal(weights(first), weights(other))
+
+
+def test_refit_student__trains_for_exactly_the_epochs_that_were_chosen(judged: Task, tmp_path: Path) -> None:
+    """More than its budget has, and without patience: the count is the judged training's own."""
+    counts: list[int] = []
+
+    def count(progress: Progress) -> None:
+        counts.append(progress.epoch)
+
+    impatient = {"epochs": 4, "patience": 1, "batch_size": 32, "learning_rate": 0.1, "dropout": 0.0}
+    refit_student(
+        whole_task(judged, HISTORY, bins=8),
+        small_recipe(student_budget=impatient),
+        taught=False,
+        teacher_epochs=0,
+        student_epochs=7,
+        seed=5,
+        checkpoints=(tmp_path / "teacher", tmp_path / "student"),
+        on_student=count,
+    )
+    assert counts == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_refit_student__the_twin_has_no_teacher(judged: Task, tmp_path: Path) -> None:
+    whole = whole_task(judged, HISTORY, bins=8)
+    twin = refit(whole, tmp_path / "twin", taught=False)
+    assert not (tmp_path / "twin" / "teacher.safetensors").exists()
+    by_truth_alone = refit(whole, tmp_path / "alone", small_recipe(alpha=0.0))
+    torch.testing.assert_close(weights(twin), weights(by_truth_alone))
+    assert not torch.allclose(weights(twin), weights(refit(whole, tmp_path / "student")))
+
+
+def test_refit_student__goes_on_from_its_checkpoint(judged: Task, tmp_path: Path) -> None:
+    whole = whole_task(judged, HISTORY, bins=8)
+    first = refit(whole, tmp_path)
+    before = (tmp_path / "teacher.safetensors").stat().st_mtime_ns
+    again = refit(whole, tmp_path)
+    assert torch.equal(weights(first), weights(again))
+    assert (tmp_path / "teacher.safetensors").stat().st_mtime_ns == before
