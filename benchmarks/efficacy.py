@@ -52,6 +52,9 @@ HISTORIES: tuple[int | None, ...] = (50, 100) if QUICK else (50, 100, 200, 400, 
 ORIGINS = 1 if QUICK else 3
 SEEDS = 2 if QUICK else 5
 TEST_DAYS = 120
+MOST_WINDOWS = 10_000
+THINNED_HOURS = 5
+"""Of more training windows those of every fifth hour are taken: 5 and 24 share no divisor, so all hours of the day."""
 SHORT_DAYS = 100
 SIGNIFICANT = 0.05
 RECIPE = Recipe(teachers=2) if QUICK else Recipe()
@@ -111,6 +114,8 @@ def make_task(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime, 
         window_origins(panel, span, lookback=lookback, horizon=piece.horizon)
         for span in (parts.train, parts.validation, parts.test)
     )
+    if len(train) > MOST_WINDOWS:
+        train = train[panel.hour[train] % THINNED_HOURS == 0]
     inside = (panel.hour >= parts.train.hours.start) & (panel.hour < parts.train.hours.stop)
     task = Task(
         panel=panel,

@@ -198,8 +198,12 @@ class Recipe(Contract):
         return self
 
     def by_view(self) -> "list[Recipe]":
-        """A recipe for each of the ensembles, with the views that are its own; the first one's are `views`."""
-        return [self.model_copy(update={"views": v, "more_views": ()}) for v in (self.views, *self.more_views)]
+        """A recipe for each of the teachers, with the views that are its own; the first one's are `views`.
+
+        A registered model is one teacher, whatever the views.
+        """
+        views = dict.fromkeys((self.views, *(() if self.teacher_model else self.more_views)))
+        return [self.model_copy(update={"views": own, "more_views": ()}) for own in views]
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -1,11 +1,11 @@
-"""Who teaches: an ensemble of networks, boosted trees, or a model that is there already; all by their soft labels.
+"""Who teaches: ensembles of networks, boosted trees, or a model that is there already; all by their soft labels.
 
-A recipe may have further teachers for shorter horizons: of each window, every hour is told by the teacher with the
-shortest horizon that reaches it.
+A recipe has a teacher for each of its views, and the mean of what they say is taught. It may have further ones for
+shorter horizons: of each window, every hour is told by the teacher with the shortest horizon that reaches it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tutelage.bodies import States
 from tutelage.boosted import BoostedTeacher, boosted_soft_labels, train_boosted
-from tutelage.distillation import Task, join_states, soft_labels, teacher_states, train_teacher
+from tutelage.distillation import Task, join_states, mean_labels, soft_labels, teacher_states, train_teacher
 from tutelage.fit import Progress
 from tutelage.gating import cell_losses
 from tutelage.heads import QUANTILE_LEVELS, probabilities_of
@@ -81,14 +81,28 @@ def judged(teacher: Teacher, task: Task, recipe: Recipe, *, seed: int) -> Progre
     return Progress(epoch=1, best_loss=[validation], best_epoch=[1], history=history, done=True)
 
 
-def horizons_of(task: Task, recipe: Recipe) -> list[int]:
-    """The horizons of the recipe's teachers, ascending; the last one is the task's.
+@dataclass(frozen=True)
+class Chair:
+    """One of a recipe's teachers: what it is called in files and runs, the recipe with its own views, its horizon."""
 
-    Raises ValueError where one of a shorter teacher is not shorter.
+    name: str
+    recipe: Recipe
+    horizon: int
+
+
+def chairs_of(recipe: Recipe, horizon: int) -> list[Chair]:
+    """All teachers of a recipe: view by view, each by ascending horizon; the first view's last is called "teacher".
+
+    Raises ValueError where the horizon of a shorter teacher is not shorter.
     """
-    if any(horizon >= task.horizon for horizon in recipe.teacher_horizons):
-        raise ValueError(f"teacher_horizons {recipe.teacher_horizons} are not all below the horizon, {task.horizon} h")
-    return [*recipe.teacher_horizons, task.horizon]
+    if any(shorter >= horizon for shorter in recipe.teacher_horizons):
+        raise ValueError(f"teacher_horizons {recipe.teacher_horizons} are not all below the horizon, {horizon} h")
+    found = []
+    for place, own in enumerate(recipe.by_view(), start=1):
+        name = "teacher" if place == 1 else f"teacher-{place}"
+        found += [Chair(f"{name}-{shorter}h", own, shorter) for shorter in recipe.teacher_horizons]
+        found.append(Chair(name, own, horizon))
+    return found
 
 
 def shortened(task: Task, horizon: int) -> Task:
@@ -106,21 +120,22 @@ def splice(labels: Sequence[Float[Tensor, "windows _ bins"]]) -> Float[Tensor, "
 
 
 def teach(
-    teachers: Mapping[int, Teacher], task: Task, origins: Int64[Tensor, " windows"], recipe: Recipe, *, seed: int
+    teachers: Mapping[Chair, Teacher], task: Task, origins: Int64[Tensor, " windows"], *, seed: int
 ) -> Float[Tensor, "windows horizon bins"]:
-    """The soft labels of all teachers, by horizon, as one; the windows are one part."""
-    ascending = sorted(teachers)
-    return splice([labels_of(teachers[h], shortened(task, h), origins, recipe, seed=seed) for h in ascending])
+    """The soft labels of all teachers as one; the windows are one part."""
+    by_view: dict[Recipe, list[Tensor]] = {}
+    for chair, teacher in sorted(teachers.items(), key=lambda item: item[0].horizon):
+        labels = labels_of(teacher, shortened(task, chair.horizon), origins, chair.recipe, seed=seed)
+        by_view.setdefault(chair.recipe, []).append(labels)
+    return mean_labels([splice(labels) for labels in by_view.values()])
 
 
-def teach_taught(
-    teachers: Mapping[int, Teacher], task: Task, recipe: Recipe, *, seed: int
-) -> Float[Tensor, "taught horizon bins"]:
+def teach_taught(teachers: Mapping[Chair, Teacher], task: Task, *, seed: int) -> Float[Tensor, "taught horizon bins"]:
     """The soft labels that students learn from, in the order of `task.taught()`.
 
     A placebo teacher sees each part shuffled in itself, so the training part comes by itself, as it was trained on.
     """
-    return torch.cat([teach(teachers, task, part, recipe, seed=seed) for part in _parts(task)])
+    return torch.cat([teach(teachers, task, part, seed=seed) for part in _parts(task)])
 
 
 def states_taught(teacher: Forecaster, task: Task, recipe: Recipe, *, seed: int) -> States:

@@ -1,10 +1,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from tests.core.builders import synthetic_panel, task_of
+from tutelage.distillation import soft_labels, train_teacher
 from tutelage.errors import SpecError
-from tutelage.recipe import Recipe, StudentPlan, Terms, load_recipe
+from tutelage.recipe import Budget, Recipe, StudentPlan, Terms, load_recipe
+from tutelage.students import train_pair
+from tutelage.teachers import states_taught
 
 BLIND = {"future_sigma": None}
 
@@ -85,3 +90,34 @@ def test_student_plan__a_twin_has_no_teacher() -> None:
     assert taught.taught
     assert not taught.twin.taught
     assert (taught.twin.seed, taught.twin.dropout) == (3, 0.4)
+
+
+TIMEKD = Path(__file__).parents[2] / "deployments" / "recipes" / "timekd.yaml"
+
+
+def test_timekd__trains_on_a_small_series() -> None:
+    task = task_of(synthetic_panel([160]), train_hours=100)
+    budget = Budget(epochs=1, patience=1, batch_size=1024, learning_rate=1e-9, dropout=0.0)
+    small = {"teacher_width": 16, "student_width": 16, "teacher_budget": budget, "student_budget": budget}
+    recipe = load_recipe(TIMEKD).model_copy(update=small)
+    teacher, _ = train_teacher(task, recipe, seed=0)
+    soft, states = soft_labels(teacher, task, task.train, recipe, seed=0), states_taught(teacher, task, recipe, seed=0)
+
+    def beyond_the_twin(**weights: float) -> float:
+        """What a student's loss has more than its twin's, before either has learnt anything."""
+        taught = recipe.model_copy(update={"terms": Terms(**weights)}) if weights else recipe
+        student, _, progress = train_pair(task, soft, taught, seed=0, states=states)
+        assert student.shape.head == "point"
+        first, twin = progress.history[0]["train"]
+        return first - twin
+
+    # SmoothL1 of the twin: half the square of misses below one standard deviation, what is beyond them straight.
+    _, twin, progress = train_pair(task, soft, recipe, seed=0, states=states)
+    mean, std = task.scale()
+    with torch.no_grad():
+        missed = (twin(*task.student_inputs(task.train)).squeeze() - (task.truth(task.train) - mean) / std).abs()
+    smooth = torch.where(missed < 1, missed**2 / 2, missed - 0.5).mean().item()
+    assert progress.history[0]["train"][1] == pytest.approx(smooth, rel=1e-4)
+    feature, attention = beyond_the_twin(features=1.0), beyond_the_twin(attention=1.0)
+    assert min(feature, attention) > 0
+    assert beyond_the_twin() == pytest.approx(0.1 * feature + 0.01 * attention, rel=1e-2)

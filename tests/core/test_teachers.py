@@ -12,12 +12,15 @@ from tutelage.fit import Progress
 from tutelage.heads import QUANTILE_LEVELS
 from tutelage.metrics import Forecasts
 from tutelage.networks import Forecaster
-from tutelage.recipe import Kind, Views
+from tutelage.recipe import BLIND, Kind, Recipe, Views
 from tutelage.teachers import (
-    horizons_of,
+    Chair,
+    Teacher,
+    chairs_of,
     judged,
     labels_of,
     quantile_soft_labels,
+    shortened,
     splice,
     states_taught,
     teach,
@@ -84,35 +87,66 @@ def test_splice__the_shorter_teacher_speaks_for_its_hours() -> None:
     assert splice(labels[2:]).equal(labels[2])
 
 
+def trained(task: Task, recipe: Recipe) -> dict[Chair, Teacher]:
+    chairs = chairs_of(recipe, task.horizon)
+    return {chair: train_any(shortened(task, chair.horizon), chair.recipe, seed=0)[0] for chair in chairs}
+
+
 @pytest.mark.parametrize("kind", ["mlp", "boosted"])
 def test_teach__each_hour_is_told_by_the_shortest_teacher_that_reaches_it(task: Task, kind: Kind) -> None:
     recipe = small_recipe(teacher=kind, teacher_horizons=(1, 3))
-    assert horizons_of(task, recipe) == [1, 3, 4]
-    teachers = {h: train_any(replace(task, horizon=h), recipe, seed=0)[0] for h in (4, 1, 3)}
-    found = teach(teachers, task, task.validation, recipe, seed=0)
-    for horizon, hours in ((1, slice(0, 1)), (3, slice(1, 3)), (4, slice(3, 4))):
-        own = labels_of(teachers[horizon], replace(task, horizon=horizon), task.validation, recipe, seed=0)
+    teachers = trained(task, recipe)
+    assert [(chair.name, chair.horizon) for chair in teachers] == [("teacher-1h", 1), ("teacher-3h", 3), ("teacher", 4)]
+    found = teach(teachers, task, task.validation, seed=0)
+    for (chair, teacher), hours in zip(teachers.items(), (slice(0, 1), slice(1, 3), slice(3, 4)), strict=True):
+        own = labels_of(teacher, shortened(task, chair.horizon), task.validation, recipe, seed=0)
         assert torch.equal(found[:, hours], own[:, hours])
 
 
 def test_teach__one_teacher_alone_says_what_it_says(task: Task) -> None:
     recipe = small_recipe()
-    teacher, _ = train_teacher(task, recipe, seed=0)
-    found = teach({task.horizon: teacher}, task, task.train, recipe, seed=0)
-    assert torch.equal(found, soft_labels(teacher, task, task.train, recipe, seed=0))
+    teachers = trained(task, recipe)
+    (teacher,) = teachers.values()
+    found = teach(teachers, task, task.train, seed=0)
+    assert torch.equal(found, labels_of(teacher, task, task.train, recipe, seed=0))
 
 
-def test_horizons_of__refuses_a_teacher_that_is_not_shorter(task: Task) -> None:
+def test_teach__teachers_of_several_views_are_averaged_as_probabilities(task: Task) -> None:
+    recipe = small_recipe(more_views=(PAST, BLIND), teacher_horizons=(2,))
+    teachers = trained(task, recipe)
+    assert [chair.name for chair in teachers] == [
+        *("teacher-2h", "teacher"),
+        *("teacher-2-2h", "teacher-2"),
+        *("teacher-3-2h", "teacher-3"),
+    ]
+    found = teach(teachers, task, task.validation, seed=0).exp()
+    for hours, horizon in ((slice(0, 2), 2), (slice(2, 4), 4)):
+        own = [
+            soft_labels(teacher, shortened(task, horizon), task.validation, chair.recipe, seed=0).exp()[:, hours]
+            for chair, teacher in teachers.items()
+            if chair.horizon == horizon and isinstance(teacher, Forecaster)
+        ]
+        assert [chair.recipe.views for chair in teachers if chair.horizon == horizon] == [Views(), PAST, BLIND]
+        torch.testing.assert_close(found[:, hours], (own[0] + own[1] + own[2]) / 3)
+
+
+def test_chairs_of__a_registered_model_is_one_teacher_and_equal_views_are_one() -> None:
+    assert len(chairs_of(small_recipe(teacher_model="home-24h/3", more_views=(PAST, BLIND)), 24)) == 1
+    assert len(chairs_of(small_recipe(more_views=(Views(), BLIND, BLIND)), 24)) == 2
+
+
+def test_chairs_of__refuses_a_teacher_that_is_not_shorter() -> None:
     with pytest.raises(ValueError, match=r"teacher_horizons \(2, 4\) are not all below the horizon, 4 h"):
-        horizons_of(task, small_recipe(teacher_horizons=(2, 4)))
+        chairs_of(small_recipe(teacher_horizons=(2, 4)), 4)
 
 
 @pytest.mark.parametrize("placebo", [False, True])
 def test_teach_taught__has_the_training_part_as_it_was_trained_on(task: Task, placebo: bool) -> None:
     recipe = small_recipe(views=PAST.model_copy(update={"placebo": placebo}))
     teacher, _ = train_teacher(task, recipe, seed=0)
+    (chair,) = chairs_of(recipe, task.horizon)
     further = replace(task, train=task.train[:-9], unlabelled=task.train[-9:])
-    found = teach_taught({task.horizon: teacher}, further, recipe, seed=0)
+    found = teach_taught({chair: teacher}, further, seed=0)
     for part, rows in ((further.train, slice(None, -9)), (further.unlabelled, slice(-9, None))):
         assert torch.equal(found[rows], soft_labels(teacher, task, part, recipe, seed=0))
         held = teacher_states(teacher, task, part, recipe, seed=0).hidden
