@@ -3,9 +3,7 @@
 Real minute data of one household, fills masked; horizons 1 h and 24 h; histories of 50 days up to all there is, the
 validation part (the last 20 %) within them. The test parts are the last three times 120 days of the file, back to
 back. The recipe is the pipeline's default. It was chosen on the four times 120 days before them (docs/log.md), and on
-the test parts nothing was chosen; on validation the epoch alone. For each cell and origin the recipe's teachers, as
-many networks without privilege and the recipe's with shuffled privileged values (placebo) teach students of several
-seeds; students of one seed, and their twin, share first weights, batches and dropout.
+the test parts nothing was chosen; on validation the epoch alone. `benchmarks.pairs` says who teaches whom.
 
 Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.comparison` over the test
 windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces are kept under
@@ -29,52 +27,28 @@ import torch
 from statsmodels.stats.multitest import multipletests
 from torch import Tensor
 
-from tutelage.baselines import seasonal_naive
+from benchmarks.pairs import KINDS, LOOKBACK_HOURS, ORIGINS, QUICK, RECIPE, SEEDS, TAUGHT_BY, code_digest, measure_pairs
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
-from tutelage.distillation import Task, mean_labels, soft_labels, train_teacher
-from tutelage.files import file_digest, read_json, value_digest, write_json, written_whole
-from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
-from tutelage.metrics import Forecasts, crps
-from tutelage.networks import Forecaster, fit_scalers
+from tutelage.distillation import Task
+from tutelage.files import read_json, value_digest, write_json, written_whole
+from tutelage.heads import fit_bins
+from tutelage.networks import fit_scalers
 from tutelage.quality import clean
 from tutelage.readings import read_readings
-from tutelage.recipe import BLIND, Recipe, StudentPlan, Views
+from tutelage.recipe import Recipe
 from tutelage.resample import hourly_table, minutes_of_hours
-from tutelage.students import train_students
 from tutelage.windows import Panel, make_panel, split, window_origins
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"
-QUICK = os.environ.get("QUICK") == "1"
-LOOKBACK_HOURS = {1: 24, 24: 168}
 HISTORIES: tuple[int | None, ...] = (50, 100) if QUICK else (50, 100, 200, 400, None)
-ORIGINS = 1 if QUICK else 3
-SEEDS = 2 if QUICK else 5
 TEST_DAYS = 120
 MOST_WINDOWS = 10_000
 THINNED_HOURS = 5
 """Of more training windows those of every fifth hour are taken: 5 and 24 share no divisor, so all hours of the day."""
 SHORT_DAYS = 100
 SIGNIFICANT = 0.05
-RECIPE = Recipe(teachers=2) if QUICK else Recipe()
-
-
-def _placebo(views: Views) -> Views:
-    return views.model_copy(update={"placebo": views.any})
-
-
-TAUGHT_BY = {
-    "privileged": RECIPE,
-    "no_privilege": RECIPE.model_copy(
-        update={"views": BLIND, "more_views": (), "teachers": RECIPE.teachers * len(RECIPE.by_view())}
-    ),
-    "placebo": RECIPE.model_copy(
-        update={"views": _placebo(RECIPE.views), "more_views": tuple(map(_placebo, RECIPE.more_views))}
-    ),
-}
-"""The recipe, and its controls: as many networks that see nothing more, or other windows' privileged values."""
-KINDS = ("twin", *TAUGHT_BY)
 
 
 @dataclass(frozen=True)
@@ -129,53 +103,10 @@ def make_task(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime, 
     return task, test
 
 
-def _crps(probabilities: Tensor, task: Task, actual: np.ndarray) -> np.ndarray:
-    """CRPS of each window (its mean over the horizon) of a forecast as probabilities of bins."""
-    edges = task.edges()
-    quantiles = quantiles_of(probabilities, edges, edges.new_tensor(QUANTILE_LEVELS)).double().numpy()
-    return crps(Forecasts(quantiles.mean(axis=-1), quantiles), actual).mean(axis=1)
-
-
-@torch.no_grad()
-def _student_losses(students: Forecaster, task: Task, test: Tensor, actual: np.ndarray) -> list[np.ndarray]:
-    students.eval()
-    parts = [students(*task.student_inputs(some)).softmax(dim=-1) for some in test.split(1024)]
-    return [_crps(member, task, actual) for member in torch.cat(parts, dim=1)]
-
-
 def measure(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime) -> dict[str, np.ndarray]:
-    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
-    recipe = RECIPE
-    task, test = make_task(panel, piece, first, end, recipe)
-    actual = task.truth(test).numpy().astype(np.float64)
-    losses, soft = {"hour": panel.hour[test].numpy()}, []
-    for name, taught in TAUGHT_BY.items():
-        told, judged = [], []
-        for own in taught.by_view():
-            teacher, _ = train_teacher(task, own, seed=piece.origin)
-            told.append(soft_labels(teacher, task, task.train, own, seed=piece.origin))
-            if name == "privileged":
-                judged.append(soft_labels(teacher, task, test, own, seed=piece.origin))
-        soft.append(mean_labels(told))
-        if judged:
-            losses["teacher"] = _crps(mean_labels(judged).exp(), task, actual)
-    dropout = recipe.student_budget.dropout
-    plans = [StudentPlan(seed=seed, alpha=0.0, dropout=dropout) for seed in range(SEEDS)]
-    plans += [
-        StudentPlan(seed=seed, alpha=recipe.alpha, temperature=recipe.temperature, dropout=dropout, soft=place)
-        for place in range(len(TAUGHT_BY))
-        for seed in range(SEEDS)
-    ]
-    students, _ = train_students(task, torch.stack(soft), plans, recipe, seed=piece.origin)
-    by_plan = np.array(_student_losses(students, task, test, actual)).reshape(len(KINDS), SEEDS, -1)
-    for kind, of_seeds in zip(KINDS, by_plan, strict=True):
-        losses[kind] = of_seeds.mean(axis=0)
-        losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)
-    for season in (24, 168):
-        naive = seasonal_naive(panel, task.train, test, horizon=piece.horizon, season=season)
-        losses[f"seasonal_naive_{season}h"] = crps(naive, actual).mean(axis=1)
-    losses["n_train"] = np.array(len(task.train))
-    return losses
+    """All losses of a piece: `pairs.measure_pairs` on its task."""
+    task, test = make_task(panel, piece, first, end, RECIPE)
+    return measure_pairs(task, test, seed=piece.origin)
 
 
 @cache
@@ -312,15 +243,9 @@ def table(found: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def imported_digest() -> str:
-    """Digest of the core's modules that this benchmark imports: a piece measured by other code is measured again."""
-    files = {name: Path(str(module.__file__)) for name, module in sys.modules.items() if name.startswith("tutelage.")}
-    return value_digest({name: file_digest(path) for name, path in files.items()})
-
-
 def main() -> None:
     """Measure what is missing, the short histories first; print the table and write the JSON after each piece."""
-    settings = {"code": imported_digest(), "this": file_digest(Path(__file__)), "quick": QUICK}
+    settings = {"code": code_digest(), "quick": QUICK}
     home = Path(os.environ.get("TUTELAGE_HOME", "var"))
     folder = home / "benchmarks" / f"efficacy-{value_digest(settings)[:12]}"
     results = folder / "efficacy.json" if QUICK else RESULTS

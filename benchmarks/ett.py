@@ -23,9 +23,10 @@ from statsmodels.stats.multitest import multipletests
 
 from benchmarks import ett_cells
 from benchmarks import ett_protocol as protocol
-from benchmarks.ett_cells import KINDS, ORIGINS, QUICK, SEEDS, VIEWS, Cell, cells, measure_cell
+from benchmarks.ett_cells import Cell, cells, measure_cell
+from benchmarks.pairs import KINDS, ORIGINS, QUICK, SEEDS, TAUGHT_BY, code_digest
 from tutelage.comparison import Gain, gain_over
-from tutelage.files import file_digest, source_digest, value_digest, write_json, written_whole
+from tutelage.files import file_digest, value_digest, write_json, written_whole
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "ett.json"
@@ -61,7 +62,7 @@ def measure(piece: Piece) -> Losses:
 def path_of(piece: Piece) -> Path:
     """Where a piece's figures are kept: under what they were computed by, so that old ones are never taken."""
     if isinstance(piece, Cell):
-        code = [source_digest(ROOT / "tutelage"), file_digest(Path(ett_cells.__file__)), file_digest(ett_cells.SPEC)]
+        code = [code_digest(), file_digest(Path(ett_cells.__file__)), file_digest(ett_cells.SPEC)]
         name = f"{piece.name}-{piece.origin}"
     else:
         code = [file_digest(ROOT / "tutelage" / "layers.py"), file_digest(Path(protocol.__file__))]
@@ -93,7 +94,7 @@ def _gains(of: Callable[[str], np.ndarray], hour: np.ndarray) -> dict[str, dict[
     def over(kind: str, reference: str) -> Gain:
         return gain_over(of(kind), of(reference), hour, seed=0)
 
-    gains = {kind: over(kind, "twin").as_dict() for kind in VIEWS}
+    gains = {kind: over(kind, "twin").as_dict() for kind in TAUGHT_BY}
     return {**gains, "of_privilege": over("privileged", "no_privilege").as_dict()}
 
 

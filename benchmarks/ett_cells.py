@@ -7,41 +7,27 @@ is chosen but the epoch, on validation.
 """
 
 import datetime as dt
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from tutelage.baselines import seasonal_naive
+from benchmarks.pairs import LOOKBACK_HOURS, ORIGINS, QUICK, RECIPE, measure_pairs
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
-from tutelage.distillation import Task, soft_labels, train_students, train_teacher
-from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
-from tutelage.metrics import Forecasts, crps
+from tutelage.distillation import Task
+from tutelage.heads import fit_bins
 from tutelage.networks import fit_scalers
 from tutelage.quality import clean
 from tutelage.readings import read_readings
-from tutelage.recipe import Recipe, StudentPlan, Views
+from tutelage.recipe import Recipe
 from tutelage.resample import hourly_table, minutes_of_hours
 from tutelage.windows import Panel, make_panel, split, window_origins
 
 SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "ett.yaml"
-QUICK = os.environ.get("QUICK") == "1"
-LOOKBACK_HOURS = {1: 24, 24: 168}
 HISTORIES = (50,) if QUICK else (50, 100, 200)
-ORIGINS = 1 if QUICK else 3
-SEEDS = 2 if QUICK else 5
 TEST_DAYS = 60
-VIEWS = {
-    "privileged": Views(),
-    "no_privilege": Views(future_sigma=None, minutes_hours=0, auxiliary=False),
-    "placebo": Views(placebo=True),
-}
-
-KINDS = ("twin", *VIEWS)
 
 
 @dataclass(frozen=True)
@@ -93,36 +79,8 @@ def make_task(panel: Panel, cell: Cell, first: dt.datetime, end: dt.datetime, re
     return Task(panel, lookback, cell.horizon, train, validation, scalers, bins), test
 
 
-def _crps(probabilities: Tensor, task: Task, actual: np.ndarray) -> np.ndarray:
-    edges = task.edges()
-    quantiles = quantiles_of(probabilities, edges, edges.new_tensor(QUANTILE_LEVELS)).double().numpy()
-    return crps(Forecasts(quantiles.mean(axis=-1), quantiles), actual).mean(axis=1)
-
-
 def measure_cell(cell: Cell) -> dict[str, np.ndarray]:
-    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
+    """All losses of a cell: `pairs.measure_pairs` on its task."""
     panel, _, first, end = load_transformer()
-    recipe = Recipe(teachers=2) if QUICK else Recipe()
-    task, test = make_task(panel, cell, first, end, recipe)
-    actual = task.truth(test).numpy().astype(np.float64)
-    losses, soft = {"hour": panel.hour[test].numpy()}, []
-    for name, views in VIEWS.items():
-        taught = recipe.model_copy(update={"views": views})
-        teacher, _ = train_teacher(task, taught, seed=cell.origin)
-        soft.append(soft_labels(teacher, task, task.train, taught, seed=cell.origin))
-        if name == "privileged":
-            losses["teacher"] = _crps(soft_labels(teacher, task, test, taught, seed=cell.origin).exp(), task, actual)
-    plan = StudentPlan(alpha=recipe.alpha, temperature=recipe.temperature, dropout=recipe.student_budget.dropout)
-    plans = [plan.model_copy(update={"seed": seed}).twin for seed in range(SEEDS)]
-    plans += [plan.model_copy(update={"seed": s, "soft": place}) for place in range(len(VIEWS)) for s in range(SEEDS)]
-    students, _ = train_students(task, torch.stack(soft), plans, recipe, seed=cell.origin)
-    with torch.no_grad():
-        outputs = torch.cat([students(*task.student_inputs(some)).softmax(-1) for some in test.split(1024)], dim=1)
-    by_kind = np.array([_crps(member, task, actual) for member in outputs]).reshape(len(KINDS), SEEDS, -1)
-    for kind, of_seeds in zip(KINDS, by_kind, strict=True):
-        losses[kind] = of_seeds.mean(axis=0)
-        losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)
-    naive = seasonal_naive(panel, task.train, test, horizon=cell.horizon, season=24)
-    losses["seasonal_naive_24h"] = crps(naive, actual).mean(axis=1)
-    losses["n_train"] = np.array(len(task.train))
-    return losses
+    task, test = make_task(panel, cell, first, end, RECIPE)
+    return measure_pairs(task, test, seed=cell.origin)

@@ -69,8 +69,8 @@ def score_fold(
         end=fold.end_utc,
     )
     teachers = dict.fromkeys(teacher for trial in trials for teacher in trial.teachers)
-    hidden = parameters.recipe.terms.hidden
-    labels = {t: label_windows(features, spec, t, hidden=hidden, seed=seed, device=device) for t in teachers}
+    inside = parameters.recipe.terms.inside
+    labels = {t: label_windows(features, spec, t, inside=inside, seed=seed, device=device) for t in teachers}
     crps: dict[str, list[float]] = {}
     for lesson in list_lessons(trials):
         scored = score_students(

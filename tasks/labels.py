@@ -1,4 +1,4 @@
-"""Study, stage 5: a fold's teacher, and what it tells the students of all recipes that share it."""
+"""Study, stage 5: a fold's teachers, and what it tells the students of all recipes that share it."""
 
 from prefect import get_run_logger, task
 from prefect.tasks import exponential_backoff
@@ -10,10 +10,11 @@ from tasks.caching import content_key, is_transient
 from tasks.home import home
 from tasks.loading import load_task, piece_checkpoint
 from tutelage.dataset import DatasetSpec
-from tutelage.distillation import hidden_states, soft_labels, train_teacher
 from tutelage.files import file_digest, folder_written_whole
+from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe
 from tutelage.study import labels_crps
+from tutelage.teachers import chairs_of, shortened, states_taught, teach, teach_taught, train_any
 
 
 @task(
@@ -27,24 +28,31 @@ from tutelage.study import labels_crps
     result_serializer="json",
 )
 def label_windows(
-    features: FeaturesManifest, spec: DatasetSpec, recipe: Recipe, *, hidden: bool, seed: int, device: str
+    features: FeaturesManifest, spec: DatasetSpec, recipe: Recipe, *, inside: bool, seed: int, device: str
 ) -> LabelsManifest:
-    """Train a teacher and keep its soft labels (and, where asked for, hidden states) of the training windows.
+    """Train a recipe's teachers and keep their soft labels (and, where asked for, states) of the training windows.
 
-    No MLflow run is among the inputs: every study with this fold and this teacher takes the same labels.
+    No MLflow run is among the inputs: every study with this fold and these teachers takes the same labels.
     """
     learning, scored = load_task(features, spec, device)
     content = [features.digest, recipe.model_dump(mode="json"), seed, device]
-    checkpoint = piece_checkpoint(home(), "teacher", *content)
-    teacher, progress = train_teacher(learning, recipe, seed=seed, checkpoint=checkpoint)
-    tensors = {"soft": soft_labels(teacher, learning, learning.train, recipe, seed=seed)}
-    if hidden:
-        tensors["hidden"] = hidden_states(teacher, learning, learning.train, recipe, seed=seed)
-    own = labels_crps(soft_labels(teacher, learning, scored, recipe, seed=seed), learning, scored)
-    folder = home() / "data" / "labels" / checkpoint.stem
+    key, teachers, checkpoints = piece_checkpoint(home(), "teacher", *content), {}, []
+    for chair in chairs_of(recipe, learning.horizon):
+        checkpoints.append(key.with_name(f"{key.stem}-{chair.name}.safetensors"))
+        own = shortened(learning, chair.horizon)
+        teachers[chair], _ = train_any(own, chair.recipe, seed=seed, checkpoint=checkpoints[-1])
+    tensors = {"soft": teach_taught(teachers, learning, seed=seed)}
+    if inside:
+        first = next(teacher for chair, teacher in teachers.items() if chair.name == "teacher")
+        assert isinstance(first, Forecaster), "a recipe whose terms need states has a network for its teacher"
+        states = states_taught(first, learning, recipe, seed=seed)
+        tensors |= {f"states.{name}": value for name, value in vars(states).items() if value is not None}
+    crps = labels_crps(teach(teachers, learning, scored, seed=seed), learning, scored)
+    folder = home() / "data" / "labels" / key.stem
     with folder_written_whole(folder) as part:
         save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, part / "labels.safetensors")
         digest = file_digest(part / "labels.safetensors")
-    checkpoint.unlink(missing_ok=True)
-    get_run_logger().info("teacher of %s: %d epochs, CRPS %.4f", features.task, progress.epoch, own)
-    return LabelsManifest(folder=folder, digest=digest, teacher_crps=own)
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
+    get_run_logger().info("teachers of %s: CRPS %.4f", features.task, crps)
+    return LabelsManifest(folder=folder, digest=digest, teacher_crps=crps)

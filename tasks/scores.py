@@ -1,18 +1,20 @@
 """Study, stage 6: the students of recipes that share a teacher, trained side by side and scored."""
 
-import torch
 from prefect import get_run_logger, task
 from prefect.tasks import exponential_backoff
 from safetensors.torch import load_file
+from torch import Tensor
 
 from schemas.manifests import FeaturesManifest
 from schemas.study import LabelsManifest, ScoresManifest
 from tasks.caching import content_key, is_transient
 from tasks.home import home
 from tasks.loading import load_task, piece_checkpoint
+from tutelage.bodies import States
 from tutelage.dataset import DatasetSpec
+from tutelage.distillation import mean_labels
 from tutelage.recipe import Recipe
-from tutelage.study import average_labels, score_lesson
+from tutelage.study import score_lesson, side_by_side_states
 
 
 @task(
@@ -39,15 +41,15 @@ def score_students(
     learning, scored = load_task(features, spec, device)
     place = learning.panel.observed.device
     taught = [load_file(each.folder / "labels.safetensors", device=str(place)) for each in labels]
+    states = [_states(each) for each in taught if "states.hidden" in each]
     content = [features.digest, [each.digest for each in labels], [r.model_dump(mode="json") for r in recipes]]
     checkpoint = piece_checkpoint(home(), "students", *content, seeds, seed, device)
     found = score_lesson(
         learning,
         scored,
         recipes,
-        soft=average_labels([each["soft"] for each in taught]) if taught else None,
-        # Of several teachers the states stand side by side: their units have nothing to do with each other.
-        hidden=torch.cat([each["hidden"] for each in taught], dim=-1) if taught and "hidden" in taught[0] else None,
+        soft=mean_labels([each["soft"] for each in taught]) if taught else None,
+        states=side_by_side_states(states) if states else None,
         seeds=seeds,
         seed=seed,
         checkpoint=checkpoint,
@@ -55,3 +57,9 @@ def score_students(
     checkpoint.unlink(missing_ok=True)
     get_run_logger().info("%s: %d students, CRPS %.4f", features.task, found.size, found.mean())
     return ScoresManifest(crps=found.tolist())
+
+
+def _states(tensors: dict[str, Tensor]) -> States:
+    """The states among what was kept of a teacher."""
+    kept = {name.removeprefix("states."): value for name, value in tensors.items() if name.startswith("states.")}
+    return States(**kept)

@@ -16,14 +16,16 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
 
+from tutelage.bodies import States
 from tutelage.choice import Kind
 from tutelage.dataset import Contract
-from tutelage.distillation import Task, train_students
+from tutelage.distillation import Task
 from tutelage.errors import SpecError
 from tutelage.heads import QUANTILE_LEVELS, forecast_of, quantiles_of
 from tutelage.metrics import Forecasts, crps
 from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe, StudentPlan, Terms
+from tutelage.students import train_students
 
 AXES = {
     "alpha": "alpha",
@@ -47,10 +49,21 @@ STUDENT_FIELDS = (
     "horizon_decay",
     "student",
     "head",
+    "point_loss",
     "student_width",
     "student_budget",
 )
-TEACHER_FIELDS = ("views", "bins", "teachers", "teacher", "teacher_width", "draws", "teacher_budget")
+TEACHER_FIELDS = (
+    "views",
+    "more_views",
+    "bins",
+    "teachers",
+    "teacher",
+    "teacher_horizons",
+    "teacher_width",
+    "draws",
+    "teacher_budget",
+)
 """All fields of a recipe, by who changes where they do."""
 
 
@@ -233,9 +246,15 @@ def list_lessons(trials: Sequence[Trial]) -> list[Lesson]:
     return [Lesson(teachers, tuple(group)) for (teachers, _), group in groups.items()]
 
 
-def average_labels(labels: Sequence[Float[Tensor, "windows horizon bins"]]) -> Float[Tensor, "windows horizon bins"]:
-    """The mean of several teachers' soft labels, all logarithms; the mean is of the probabilities."""
-    return torch.stack(list(labels)).logsumexp(dim=0) - float(np.log(len(labels)))
+def side_by_side_states(states: Sequence[States]) -> States:
+    """Several teachers' states as one's: hidden states and tokens side by side, attention maps averaged."""
+    maps = [one.maps for one in states if one.maps is not None]
+    tokens = [one.tokens for one in states if one.tokens is not None]
+    return States(
+        hidden=torch.cat([one.hidden for one in states], dim=-1),
+        tokens=torch.cat(tokens, dim=-1) if tokens else None,
+        maps=torch.stack(maps).mean(dim=0) if maps else None,
+    )
 
 
 def labels_crps(soft: Float[Tensor, "windows horizon bins"], task: Task, origins: Int64[Tensor, " windows"]) -> float:
@@ -271,7 +290,7 @@ def score_lesson(
     recipes: Sequence[Recipe],
     *,
     soft: Float[Tensor, "train horizon bins"] | None,
-    hidden: Float[Tensor, "train features"] | None = None,
+    states: States | None = None,
     seeds: Sequence[int],
     seed: int,
     checkpoint: Path | None = None,
@@ -300,7 +319,7 @@ def score_lesson(
         plans,
         recipes[0],
         seed=seed,
-        hidden=None if hidden is None else hidden[None],
+        states=states,
         checkpoint=checkpoint,
     )
     return np.array(students_crps(students, task, scored, recipes[0])).reshape(len(recipes), len(seeds))

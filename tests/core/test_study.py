@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
-from tutelage.distillation import Task, soft_labels, train_students, train_teacher
+from tutelage.distillation import Task, mean_labels, soft_labels, train_teacher
 from tutelage.errors import SpecError
 from tutelage.heads import forecast_of
 from tutelage.metrics import Forecasts, crps
@@ -14,7 +14,6 @@ from tutelage.study import (
     STUDENT_FIELDS,
     TEACHER_FIELDS,
     Space,
-    average_labels,
     labels_crps,
     list_lessons,
     list_trials,
@@ -119,9 +118,9 @@ def test_list_lessons__share_a_teacher_and_a_budget() -> None:
         assert len({side_by_side(t.recipe) for t in lesson.trials}) == 1
 
 
-def test_average_labels__are_the_mean_of_probabilities() -> None:
+def test_mean_labels__are_the_mean_of_probabilities() -> None:
     first, second = (functional.log_softmax(torch.randn(5, 2, 7), dim=-1) for _ in range(2))
-    torch.testing.assert_close(average_labels([first, second]).exp(), (first.exp() + second.exp()) / 2)
+    torch.testing.assert_close(mean_labels([first, second]).exp(), (first.exp() + second.exp()) / 2)
 
 
 def test_score_lesson__is_the_crps_of_the_same_student_trained_alone(task: Task) -> None:
