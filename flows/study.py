@@ -48,7 +48,7 @@ def study(parameters: StudyParameters) -> StudyResult:
         scores = []
         for fold in laid.folds:
             scores.append(score_fold(fold, validated, spec, trials, parameters))
-            log_fold(scores[-1], trials, run)
+            log_fold(scores, trials, run)
         return publish_study(parameters.task, spec.target_column.unit, scores, trials, run, rule=parameters.rule)
 
 

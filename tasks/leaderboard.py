@@ -13,11 +13,13 @@ from schemas.study import FoldScores, LeaderboardRow, StudyResult
 from tasks.caching import is_transient
 from tasks.home import home
 from tasks.tracking import client, log_figures
+from tasks.trials import result_of
 from tutelage.choice import Choice, Result, Rule, choose_recipe
 from tutelage.files import folder_written_whole, write_json
 from tutelage.study import Trial
 
-FIGURES = ("crps_student", "crps_twin", "crps_teacher", "gain_vs_twin", "gain_vs_twin_se", "gain_vs_twin_worst")
+FIGURES = ("crps_teacher", "gain_vs_twin_se", "gain_vs_twin_worst", "gain_vs_best_twin")
+"""What is logged at the end; the means over folds are there already (`tasks.trials.log_fold`)."""
 
 
 @task(
@@ -32,7 +34,7 @@ def publish_study(
     task_name: str, unit: str, scores: list[FoldScores], trials: list[Trial], run: RunManifest, *, rule: Rule
 ) -> StudyResult:
     """Choose a recipe by the rule; log each trial's figures, and the leaderboard as table, CSV, markdown and JSON."""
-    results = {trial.name: _result(trial, scores) for trial in trials}
+    results = {trial.name: result_of(trial, scores) for trial in trials}
     choice = choose_recipe(list(results.values()), rule)
     rows = _rows(trials, results, scores, choice)
     chosen = next(trial for trial in trials if trial.name == choice.chosen.name)
@@ -52,22 +54,15 @@ def publish_study(
     )
     for row in rows:
         child = run.children[row.trial]
-        figures = {name: getattr(row, name) for name in (*FIGURES, "gain_vs_best_twin")}
+        figures = {name: getattr(row, name) for name in FIGURES}
         log_figures(child, {name: value for name, value in figures.items() if value is not None})
         client().set_tag(child, "choice", row.choice)
     client().set_tag(run.run_id, "chosen", chosen.name)
     client().set_tag(run.run_id, "mlflow.note.content", result.sentence)
     _write(result, home() / "studies" / run.run_id)
     client().log_artifacts(run.run_id, str(home() / "studies" / run.run_id))
-    create_table_artifact(_shown(rows), key=f"study-{task_name}", description=result.sentence)
+    create_table_artifact(_shown(rows, unit), key=f"study-{task_name}", description=result.sentence)
     return result
-
-
-def _result(trial: Trial, scores: list[FoldScores]) -> Result:
-    def by_fold(name: str) -> tuple[float, ...]:
-        return tuple(sum(fold.crps[name]) / len(fold.crps[name]) for fold in scores)
-
-    return Result(trial.name, trial.kind, trial.recipe.alpha, by_fold(trial.name), by_fold(trial.twin))
 
 
 def _rows(
@@ -84,7 +79,7 @@ def _rows(
             kind=result.kind,
             choice=_choice(result, choice),
             crps_student=result.mean_crps,
-            crps_twin=results[by_name[result.name].twin].mean_crps,
+            crps_twin=result.mean_twin_crps,
             crps_teacher=_teacher_crps(result.name, scores),
             gain_vs_twin=result.gain,
             gain_vs_twin_se=result.gain_standard_error,
@@ -126,7 +121,7 @@ def _sentence(task_name: str, unit: str, choice: Choice, folds: int, trials: int
 
 def _write(result: StudyResult, folder: Path) -> None:
     """The leaderboard as CSV and markdown, and all of the result as JSON."""
-    shown = _shown(result.leaderboard)
+    shown = _shown(result.leaderboard, result.unit)
     heads = list(shown[0])
     lines = [" | ".join(heads), " | ".join("---" for _ in heads), *(" | ".join(map(str, r.values())) for r in shown)]
     with folder_written_whole(folder) as part:
@@ -139,19 +134,19 @@ def _write(result: StudyResult, folder: Path) -> None:
             writer.writerows(row.model_dump() for row in result.leaderboard)
 
 
-def _shown(rows: list[LeaderboardRow]) -> list[dict[str, object]]:
+def _shown(rows: list[LeaderboardRow], unit: str) -> list[dict[str, object]]:
     """The leaderboard as a person reads it."""
     return [
         {
             "place": row.place,
             "trial": row.trial,
             "choice": row.choice,
-            "CRPS": f"{row.crps_student:.4f}",
-            "CRPS of its twin": f"{row.crps_twin:.4f}",
-            "CRPS of its teacher": "" if row.crps_teacher is None else f"{row.crps_teacher:.4f}",
-            "gain": "" if row.kind == "twin" else f"{row.gain_vs_twin:+.1%} ± {row.gain_vs_twin_se:.1%}",
+            f"CRPS [{unit}]": f"{row.crps_student:.4f}",
+            "twin's CRPS": f"{row.crps_twin:.4f}",
+            "teacher's CRPS": "" if row.crps_teacher is None else f"{row.crps_teacher:.4f}",
+            "gain over its twin": "" if row.kind == "twin" else f"{row.gain_vs_twin:+.1%} ± {row.gain_vs_twin_se:.1%}",
             "worst fold": "" if row.kind == "twin" else f"{row.gain_vs_twin_worst:+.1%}",
-            "gain over the best twin": f"{row.gain_vs_best_twin:+.1%}",
+            "over the best twin": f"{row.gain_vs_best_twin:+.1%}",
         }
         for row in rows
     ]

@@ -6,7 +6,7 @@ was finished is left alone and a new run is made. A lock that dies with its proc
 
 import fcntl
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,13 +131,13 @@ def _tags(key: str, commit: str) -> dict[str, str]:
     return {KEY_TAG: key, "tutelage.host": socket.gethostname(), "git_commit": commit}
 
 
-def describe_run(run_id: str, parameters: BaseModel, spec: DatasetSpec) -> None:
-    """Log what the work was asked, and tag which flow run does it."""
+def describe_run(run_id: str, parameters: BaseModel, spec: DatasetSpec, *, leave_out: Collection[str] = ()) -> None:
+    """Log what the work was asked, some parameters left out, and tag which flow run does it."""
     context = get_run_context()
     flow_run_id = str(getattr(getattr(context, "task_run", None), "flow_run_id", None) or "")
     client().set_tag(run_id, "prefect.flow_run_id", flow_run_id)
     client().set_tag(run_id, "spec_digest", value_digest(spec.model_dump(mode="json")))
-    for name, value in flat(parameters.model_dump(mode="json")).items():
+    for name, value in flat(parameters.model_dump(mode="json", exclude=set(leave_out))).items():
         client().log_param(run_id, name, value)
 
 

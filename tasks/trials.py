@@ -19,8 +19,9 @@ from tasks.tracking import (
     opened_alone,
     work_key,
 )
+from tutelage.choice import Result
 from tutelage.dataset import DatasetSpec
-from tutelage.study import Trial
+from tutelage.study import Trial, varied_axes
 
 TRIAL_TAG = "tutelage.trial"
 
@@ -33,17 +34,21 @@ def open_study(
 ) -> RunManifest:
     """Continue this study's unfinished MLflow run, or start one, with a child a trial.
 
-    Studies have an experiment of their own: the columns of its table are what trials have in common.
+    Studies have an experiment of their own, and a trial only the parameters that tell it from the others: what is the
+    same for all is in the parent's `parameters.json`. So the table and parallel coordinates show what was varied.
     """
     experiment_id, name = experiment(f"{parameters.task}-study"), f"study seed {parameters.seed}"
     run_id = continued_run(experiment_id, key, stage="study", name=name, commit=commit)
-    describe_run(run_id, parameters, spec)
+    describe_run(run_id, parameters, spec, leave_out=("recipe", "space"))
+    client().log_dict(run_id, parameters.model_dump(mode="json"), "parameters.json")
     names = {trial.name: trial.name for trial in trials}
     children = child_runs(experiment_id, run_id, key, names, commit=commit, tag=TRIAL_TAG)
     for trial in trials:
         client().set_tag(children[trial.name], "kind", trial.kind)
-        for setting, value in trial.settings.items():
-            client().log_param(children[trial.name], setting, "none" if value is None else value)
+        for axis in varied_axes(trials):
+            if axis in trial.settings:
+                value = trial.settings[axis]
+                client().log_param(children[trial.name], axis, "none" if value is None else value)
     return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children=children)
 
 
@@ -57,15 +62,31 @@ def tracked_study(
         yield run
 
 
-@task(name="log fold", task_run_name="log fold {scores.fold.number}", cache_policy=NO_CACHE, retries=2)
-def log_fold(scores: FoldScores, trials: list[Trial], run: RunManifest) -> None:
-    """Log what a fold said of each trial as one step of its by-fold metrics; a fold that is there is left alone."""
+@task(name="log fold", cache_policy=NO_CACHE, retries=2)
+def log_fold(scores: list[FoldScores], trials: list[Trial], run: RunManifest) -> None:
+    """Log the last fold of some as a step of each trial's metrics: its own figures, and the means over folds so far.
+
+    Whoever watches a study sees the table that it would end with now. A step that is there is left alone.
+    """
+    number = scores[-1].fold.number
     for trial in trials:
-        student, twin = (sum(seeds) / len(seeds) for seeds in (scores.crps[trial.name], scores.crps[trial.twin]))
+        result = result_of(trial, scores)
         row = {
-            "fold": scores.fold.number,
-            "fold_crps_student": student,
-            "fold_crps_twin": twin,
-            "fold_gain_vs_twin": 1 - student / twin,
+            "fold": number,
+            "crps_student": result.mean_crps,
+            "crps_twin": result.mean_twin_crps,
+            "gain_vs_twin": result.gain,
+            "fold_crps_student": result.crps[-1],
+            "fold_crps_twin": result.twin_crps[-1],
+            "fold_gain_vs_twin": result.gain_by_fold[-1],
         }
         log_history(run.children[trial.name], [row], step="fold")
+
+
+def result_of(trial: Trial, scores: list[FoldScores]) -> Result:
+    """What a trial scored on some folds."""
+
+    def by_fold(name: str) -> tuple[float, ...]:
+        return tuple(sum(fold.crps[name]) / len(fold.crps[name]) for fold in scores)
+
+    return Result(trial.name, trial.kind, trial.recipe.alpha, by_fold(trial.name), by_fold(trial.twin))

@@ -43,9 +43,14 @@ class Result:
         return float(np.mean(self.crps))
 
     @property
+    def mean_twin_crps(self) -> float:
+        """The twin's CRPS averaged over folds."""
+        return float(np.mean(self.twin_crps))
+
+    @property
     def gain(self) -> float:
         """The share of the twin's mean CRPS that this trial has less."""
-        return float(1 - np.mean(self.crps) / np.mean(self.twin_crps))
+        return 1 - self.mean_crps / self.mean_twin_crps
 
     @property
     def gain_by_fold(self) -> tuple[float, ...]:
@@ -55,7 +60,7 @@ class Result:
     @property
     def gain_standard_error(self) -> float:
         """Of the gain: that of the paired difference over folds, as a share of the twin's mean CRPS."""
-        return standard_error(np.subtract(self.twin_crps, self.crps)) / float(np.mean(self.twin_crps))
+        return standard_error(np.subtract(self.twin_crps, self.crps)) / self.mean_twin_crps
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ AXES = {
 }
 """What can be varied, and where it stands in a recipe."""
 
+SHORT = {"alpha": "α", "temperature": "T", "future_sigma": "σ", "minutes_hours": "hours", "learning_rate": "rate"}
+"""Short names of axes in a trial's name, which a table cuts off early."""
+
 STUDENT_AXES = ("dropout", "learning_rate", "weight_decay")
 """Those that a twin has too: it is tuned as its students are."""
 
@@ -153,8 +156,10 @@ def make_plan(recipe: Recipe, *, seed: int) -> StudentPlan:
 
 
 def _named(settings: dict[str, Setting], varied: Sequence[str], what: str = "") -> str:
-    """`alpha 0.9, future_sigma 2`: the settings that tell a trial from the others."""
-    shown = [f"{name} {_text(settings[name])}" for name in varied if name in settings]
+    """`α 0.9, σ 2`: the settings that tell a trial from the others."""
+    shown = [
+        f"{SHORT.get(name, name.replace('_', ' '))} {_text(settings[name])}" for name in varied if name in settings
+    ]
     return ", ".join([what, *shown] if what else shown)
 
 
@@ -204,6 +209,12 @@ def list_trials(recipe: Recipe, space: Space, *, draws: int | None, seed: int) -
     return [*twins.values(), *singles, *_averages(singles, list(twins.values()), varied)]
 
 
+def varied_axes(trials: Sequence[Trial]) -> list[str]:
+    """What tells the trials apart: α, and each setting that single recipes differ in."""
+    singles = [trial.settings for trial in trials if trial.kind == "single"]
+    return [axis for axis in AXES if axis == "alpha" or len({settings[axis] for settings in singles}) > 1]
+
+
 def _made(recipe: Recipe, settings: dict[str, Setting]) -> Recipe:
     for axis, value in settings.items():
         try:
@@ -224,7 +235,7 @@ def _averages(singles: list[Trial], twins: list[Trial], varied: list[str]) -> li
         }
         settings: dict[str, Setting] = {**mean, **{axis: twin.settings[axis] for axis in STUDENT_AXES}}
         teachers = tuple(dict.fromkeys(trial.teachers[0] for trial in mates))
-        name = _named(settings, varied, f"average of {len(mates)}")
+        name = _named(settings, varied, "average")
         recipe = mates[0].recipe.model_copy(update=mean)
         found.append(Trial(name, "average", recipe, settings, teachers, twin.name))
     return found

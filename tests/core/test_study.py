@@ -22,6 +22,7 @@ from tutelage.study import (
     side_by_side,
     students_crps,
     teacher_part,
+    varied_axes,
 )
 
 SEEN = Views(future_sigma=1.0, minutes_hours=0, auxiliary=False)
@@ -57,7 +58,7 @@ def test_list_trials__crosses_all_and_adds_a_twin_for_each_student() -> None:
     assert [trial.name for trial in trials if trial.kind == "twin"] == ["twin, dropout 0", "twin, dropout 0.3"]
     singles = [trial for trial in trials if trial.kind == "single"]
     assert len(singles) == 8
-    assert singles[0].name == "alpha 0.5, future_sigma 1, dropout 0"
+    assert singles[0].name == "α 0.5, σ 1, dropout 0"
     assert singles[-1].recipe.views.future_sigma == 3.0
     assert singles[-1].recipe.student_budget.dropout == 0.3
     assert singles[-1].twin == "twin, dropout 0.3"
@@ -85,6 +86,13 @@ def test_list_trials__alpha_0_in_the_space_is_the_twin_and_no_more() -> None:
     space = SPACE.model_copy(update={"alpha": (0.0, 0.5, 0.9)})
     named = [[t.name for t in list_trials(small_recipe(), s, draws=None, seed=0)] for s in (space, SPACE)]
     assert named[0] == named[1]
+
+
+def test_varied_axes__are_alpha_and_what_single_recipes_differ_in() -> None:
+    trials = list_trials(small_recipe(), SPACE, draws=None, seed=0)
+    assert varied_axes(trials) == ["alpha", "future_sigma", "dropout"]
+    one = list_trials(small_recipe(), Space(alpha=(0.5,), future_sigma=(1.0,)), draws=None, seed=0)
+    assert varied_axes(one) == ["alpha"]
 
 
 def test_list_trials__draws_without_putting_back_and_the_same_for_a_seed() -> None:
