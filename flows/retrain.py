@@ -66,6 +66,6 @@ def retrain(parameters: RetrainParameters) -> Verdict:
         )
         teacher = train_teacher(features, spec, recipe, run, seed=seed, device=device)
         students = distil_student(features, spec, teacher, recipe, run, seed=seed, device=device)
-        evaluation = evaluate(readings, features, spec, teacher, students, recipe, run, seed=seed)
+        evaluation = evaluate(readings, features, spec, teacher, students, run, seed=seed)
         registered = register(readings, validated, features, spec, students, evaluation, parameters, run)
         return report(readings, validated, features, evaluation, registered, run, seed=seed)

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tutelage.recipe import Recipe
 
@@ -87,3 +87,12 @@ class RetrainParameters(TaskParameters):
     reason: str | None = Field(
         None, max_length=1000, title="Reason", description="Why this retrain was started; the monitor says it here."
     )
+
+    @model_validator(mode="after")
+    def _teachers_are_shorter(self) -> "RetrainParameters":
+        longest = max(self.recipe.teacher_horizons, default=0)
+        if longest >= self.horizon_hours:
+            raise ValueError(
+                f"recipe.teacher_horizons: {longest} h is not shorter than the horizon, {self.horizon_hours} h"
+            )
+        return self
