@@ -52,7 +52,7 @@ def retrain(parameters: RetrainParameters) -> Verdict:
         )
         teacher = train_teacher(features, spec, recipe, run, seed=seed, device=device)
         students = distil_student(features, spec, teacher, recipe, run, seed=seed, device=device)
-        evaluation = evaluate(readings, features, spec, teacher, students, recipe, run, seed=seed)
+        evaluation = evaluate(readings, features, spec, teacher, students, run, seed=seed)
         refitted = None
         if parameters.refit:
             refitted = refit(

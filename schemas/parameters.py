@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tutelage.recipe import Recipe
 
@@ -93,3 +93,17 @@ class RetrainParameters(TaskParameters):
     reason: str | None = Field(
         None, max_length=1000, title="Reason", description="Why this retrain was started; the monitor says it here."
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RetrainParameters":
+        longest = max(self.recipe.teacher_horizons, default=0)
+        if longest >= self.horizon_hours:
+            raise ValueError(
+                f"recipe.teacher_horizons: {longest} h is not shorter than the horizon, {self.horizon_hours} h"
+            )
+        if self.refit and self.recipe.gate != "none":
+            raise ValueError(
+                f"refit: a gate by {self.recipe.gate} is judged on a part that is held out, and a refit holds none "
+                "out; set refit to false"
+            )
+        return self
