@@ -237,7 +237,8 @@ def _averages(singles: list[Trial], twins: list[Trial], varied: list[str]) -> li
         if len(mates) < 2:
             continue
         mean = {
-            axis: float(np.mean([getattr(trial.recipe, axis) for trial in mates])) for axis in ("alpha", "temperature")
+            axis: round(float(np.mean([getattr(trial.recipe, axis) for trial in mates])), 6)
+            for axis in ("alpha", "temperature")
         }
         settings: dict[str, Setting] = {**mean, **{axis: twin.settings[axis] for axis in STUDENT_AXES}}
         teachers = tuple(dict.fromkeys(trial.teachers[0] for trial in mates))
