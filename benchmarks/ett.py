@@ -11,6 +11,7 @@ of a week; p is one-sided and Holm-corrected over the cells of each table. The b
 Finished pieces are kept under TUTELAGE_HOME and not computed again.
 """
 
+import inspect
 import os
 import sys
 import time
@@ -28,7 +29,6 @@ from benchmarks.pairs import KINDS, ORIGINS, QUICK, SEEDS, TAUGHT_BY, code_diges
 from tutelage.comparison import Gain, gain_over
 from tutelage.files import file_digest, value_digest, write_json, written_whole
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "ett.json"
 TIMEKD = {
     24: (0.202, 0.258),
@@ -65,7 +65,8 @@ def path_of(piece: Piece) -> Path:
         code = [code_digest(), file_digest(Path(ett_cells.__file__)), file_digest(ett_cells.SPEC)]
         name = f"{piece.name}-{piece.origin}"
     else:
-        code = [file_digest(ROOT / "tutelage" / "layers.py"), file_digest(Path(protocol.__file__))]
+        layers = [inspect.getsource(layer) for layer in (protocol.MemberLinear, protocol.MemberDropout)]
+        code = [file_digest(Path(protocol.__file__)), *layers]
         name = piece
     home = Path(os.environ.get("TUTELAGE_HOME", "var"))
     return home / "benchmarks" / f"ett-{value_digest([*code, QUICK])[:12]}" / f"{name}.npz"
