@@ -77,6 +77,14 @@ class RunManifest(Manifest):
     children: dict[str, str]
 
 
+class BacktestRun(Manifest):
+    """The MLflow run of a backtest, which holds those of its origins, and what identifies its work."""
+
+    key: str
+    experiment_id: str
+    run_id: str
+
+
 class TrainedManifest(Manifest):
     """Trained networks: the folder with their weights, and how their training went, by name.
 
@@ -110,6 +118,16 @@ class EvaluationManifest(Manifest):
     champion_as: Literal["registered", "judged"] | None
     chosen: Literal["student", "twin"]
     leak_guard: dict[str, Any]
+
+
+class BacktestManifest(Manifest):
+    """A backtest's table and plot; the gain over the twin is that of the mean CRPS over all stretches."""
+
+    folder: Path
+    run_id: str
+    origins: int
+    gain_vs_twin: float
+    origins_with_gain: int
 
 
 class RefitManifest(Manifest):

@@ -19,8 +19,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import get_run_context
 
-from schemas.manifests import RunManifest
-from schemas.parameters import RetrainParameters
+from schemas.manifests import BacktestRun, RunManifest
+from schemas.parameters import BacktestParameters, RetrainParameters
 from tasks.caching import code_digest
 from tasks.home import home
 from tutelage.dataset import DatasetSpec
@@ -46,8 +46,8 @@ def champion_version(name: str) -> str | None:
         return None
 
 
-def work_key(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path]) -> str:
-    """What identifies a retrain: the same parameters, spec, data and code are the same work."""
+def work_key(parameters: RetrainParameters | BacktestParameters, spec: DatasetSpec, files: list[Path]) -> str:
+    """What identifies a retrain or backtest: the same parameters, spec, data and code are the same work."""
     return value_digest(
         {
             "parameters": parameters.model_dump(mode="json"),
@@ -113,9 +113,11 @@ def _start(experiment_id: str, name: str, tags: dict[str, str]) -> str:
 
 
 @task(name="open run", task_run_name="run {parameters.task}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
-def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> RunManifest:
+def open_run(
+    key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str, backtest: BacktestRun | None
+) -> RunManifest:
     """Continue this work's unfinished MLflow run, or start one, with its children and parameters."""
-    experiment_id = _experiment(parameters.task)
+    experiment_id = backtest.experiment_id if backtest else _experiment(parameters.task)
     for run in _search(experiment_id, "attributes.status = 'RUNNING'"):
         if run.data.tags.get(KEY_TAG) != key and _is_abandoned(run):
             client().set_terminated(run.info.run_id, "KILLED")
@@ -129,9 +131,9 @@ def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, commit:
         run_id = unfinished[0].info.run_id
         client().update_run(run_id, status="RUNNING")
     else:
-        run_id = _start(
-            experiment_id, f"{parameters.task} seed {parameters.seed}", tags | {"tutelage.stage": "retrain"}
-        )
+        own = {"tutelage.stage": "retrain"} | ({"mlflow.parentRunId": backtest.run_id} if backtest else {})
+        at = f" until {parameters.as_of:%Y-%m-%d}" if backtest else ""
+        run_id = _start(experiment_id, f"{parameters.task} seed {parameters.seed}{at}", tags | own)
     context = get_run_context()
     flow_run_id = str(getattr(getattr(context, "task_run", None), "flow_run_id", None) or "")
     client().set_tag(run_id, "prefect.flow_run_id", flow_run_id)
@@ -149,15 +151,57 @@ def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, commit:
     return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children=children)
 
 
+def finished_figures(key: str, within: BacktestRun) -> dict[str, float] | None:
+    """The figures of a retrain that a backtest has already finished, or None."""
+    found = _search(within.experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'retrain'")
+    return next((dict(run.data.metrics) for run in found if run.info.status == "FINISHED"), None)
+
+
 @contextmanager
-def tracked(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], commit: str) -> Iterator[RunManifest]:
-    """One retrain's MLflow runs: FINISHED when the block ends well, FAILED when it does not.
+def tracked_backtest(
+    parameters: BacktestParameters, spec: DatasetSpec, files: list[Path], commit: str
+) -> Iterator[BacktestRun]:
+    """A backtest's MLflow run, in an experiment of its own; the same work has the same run, however often it is done.
 
     Raises BusyError where another living process does the same work.
     """
     key = work_key(parameters, spec, files)
     with _alone(key):
-        run = open_run(key, parameters, spec, commit)
+        experiment_id = _experiment(f"{parameters.task}-backtest")
+        found = _search(experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'backtest'")
+        if found:
+            run_id = found[0].info.run_id
+            client().update_run(run_id, status="RUNNING")
+        else:
+            tags = {KEY_TAG: key, "tutelage.stage": "backtest", "tutelage.host": socket.gethostname()}
+            run_id = _start(experiment_id, f"{parameters.task} backtest", tags | {"git_commit": commit})
+        for name, value in flat(parameters.model_dump(mode="json")).items():
+            client().log_param(run_id, name, value)
+        run = BacktestRun(key=key, experiment_id=experiment_id, run_id=run_id)
+        try:
+            yield run
+        except BaseException:
+            client().set_terminated(run_id, "FAILED")
+            raise
+        client().set_terminated(run_id, "FINISHED")
+
+
+@contextmanager
+def tracked(
+    parameters: RetrainParameters,
+    spec: DatasetSpec,
+    files: list[Path],
+    commit: str,
+    *,
+    backtest: BacktestRun | None = None,
+) -> Iterator[RunManifest]:
+    """One retrain's MLflow runs, within a backtest's or by themselves: FINISHED when the block ends well, else FAILED.
+
+    Raises BusyError where another living process does the same work.
+    """
+    key = work_key(parameters, spec, files)
+    with _alone(key):
+        run = open_run(key, parameters, spec, commit, backtest)
         try:
             yield run
         except BaseException:
