@@ -31,11 +31,12 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from tutelage.comparison import gain_over
-from tutelage.distillation import Task, soft_labels, train_students, train_teacher
+from tutelage.distillation import Task, soft_labels, train_teacher
 from tutelage.heads import fit_bins, forecast_of
 from tutelage.metrics import Forecasts, crps
 from tutelage.networks import Forecaster, Scaler, Scalers, fit_scaler
 from tutelage.recipe import Budget, Recipe, StudentPlan, Views
+from tutelage.students import train_students
 from tutelage.windows import Panel
 
 RESULTS = Path(__file__).parent / "results" / "controls.json"

@@ -2,9 +2,8 @@
 
 Real minute data of one household, fills masked; horizons 1 h and 24 h; histories of 50 days up to all there is, the
 validation part (the last 20 %) within them. The test parts are the last three times 120 days of the file, back to
-back. The recipe is the pipeline's default, fixed beforehand: nothing is chosen on any part but the epoch, on
-validation. For each cell and origin, teachers with all privileged views, with none and with shuffled ones (placebo)
-teach students of several seeds; students of one seed, and their twin, share first weights, batches and dropout.
+back. The recipe is the pipeline's default. It was chosen on the four times 120 days before them (docs/log.md), and on
+the test parts nothing was chosen; on validation the epoch alone. `benchmarks.pairs` says who teaches whom.
 
 Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.comparison` over the test
 windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces are kept under
@@ -28,36 +27,28 @@ import torch
 from statsmodels.stats.multitest import multipletests
 from torch import Tensor
 
-from tutelage.baselines import seasonal_naive
+from benchmarks.pairs import KINDS, LOOKBACK_HOURS, ORIGINS, QUICK, RECIPE, SEEDS, TAUGHT_BY, code_digest, measure_pairs
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
-from tutelage.distillation import Task, soft_labels, train_students, train_teacher
-from tutelage.files import file_digest, read_json, source_digest, value_digest, write_json, written_whole
-from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
-from tutelage.metrics import Forecasts, crps
-from tutelage.networks import Forecaster, fit_scalers
+from tutelage.distillation import Task
+from tutelage.files import read_json, value_digest, write_json, written_whole
+from tutelage.heads import fit_bins
+from tutelage.networks import fit_scalers
 from tutelage.quality import clean
 from tutelage.readings import read_readings
-from tutelage.recipe import Recipe, StudentPlan, Views
+from tutelage.recipe import Recipe
 from tutelage.resample import hourly_table, minutes_of_hours
 from tutelage.windows import Panel, make_panel, split, window_origins
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"
-QUICK = os.environ.get("QUICK") == "1"
-LOOKBACK_HOURS = {1: 24, 24: 168}
 HISTORIES: tuple[int | None, ...] = (50, 100) if QUICK else (50, 100, 200, 400, None)
-ORIGINS = 1 if QUICK else 3
-SEEDS = 2 if QUICK else 5
 TEST_DAYS = 120
+MOST_WINDOWS = 10_000
+THINNED_HOURS = 5
+"""Of more training windows those of every fifth hour are taken: 5 and 24 share no divisor, so all hours of the day."""
 SHORT_DAYS = 100
 SIGNIFICANT = 0.05
-VIEWS = {
-    "privileged": Views(),
-    "no_privilege": Views(future_sigma=None, minutes_hours=0, auxiliary=False),
-    "placebo": Views(placebo=True),
-}
-KINDS = ("twin", *VIEWS)
 
 
 @dataclass(frozen=True)
@@ -97,6 +88,8 @@ def make_task(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime, 
         window_origins(panel, span, lookback=lookback, horizon=piece.horizon)
         for span in (parts.train, parts.validation, parts.test)
     )
+    if len(train) > MOST_WINDOWS:
+        train = train[panel.hour[train] % THINNED_HOURS == 0]
     inside = (panel.hour >= parts.train.hours.start) & (panel.hour < parts.train.hours.stop)
     task = Task(
         panel=panel,
@@ -110,49 +103,10 @@ def make_task(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime, 
     return task, test
 
 
-def _crps(probabilities: Tensor, task: Task, actual: np.ndarray) -> np.ndarray:
-    """CRPS of each window (its mean over the horizon) of a forecast as probabilities of bins."""
-    edges = task.edges()
-    quantiles = quantiles_of(probabilities, edges, edges.new_tensor(QUANTILE_LEVELS)).double().numpy()
-    return crps(Forecasts(quantiles.mean(axis=-1), quantiles), actual).mean(axis=1)
-
-
-@torch.no_grad()
-def _student_losses(students: Forecaster, task: Task, test: Tensor, actual: np.ndarray) -> list[np.ndarray]:
-    students.eval()
-    parts = [students(*task.student_inputs(some)).softmax(dim=-1) for some in test.split(1024)]
-    return [_crps(member, task, actual) for member in torch.cat(parts, dim=1)]
-
-
 def measure(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime) -> dict[str, np.ndarray]:
-    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
-    recipe = Recipe(teachers=4 if QUICK else 8)
-    task, test = make_task(panel, piece, first, end, recipe)
-    actual = task.truth(test).numpy().astype(np.float64)
-    losses, soft = {"hour": panel.hour[test].numpy()}, []
-    for name, views in VIEWS.items():
-        taught = recipe.model_copy(update={"views": views})
-        teacher, _ = train_teacher(task, taught, seed=piece.origin)
-        soft.append(soft_labels(teacher, task, task.train, taught, seed=piece.origin))
-        if name == "privileged":
-            losses["teacher"] = _crps(soft_labels(teacher, task, test, taught, seed=piece.origin).exp(), task, actual)
-    dropout = recipe.student_budget.dropout
-    plans = [StudentPlan(seed=seed, alpha=0.0, dropout=dropout) for seed in range(SEEDS)]
-    plans += [
-        StudentPlan(seed=seed, alpha=recipe.alpha, temperature=recipe.temperature, dropout=dropout, soft=place)
-        for place in range(len(VIEWS))
-        for seed in range(SEEDS)
-    ]
-    students, _ = train_students(task, torch.stack(soft), plans, recipe, seed=piece.origin)
-    by_plan = np.array(_student_losses(students, task, test, actual)).reshape(len(KINDS), SEEDS, -1)
-    for kind, of_seeds in zip(KINDS, by_plan, strict=True):
-        losses[kind] = of_seeds.mean(axis=0)
-        losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)
-    for season in (24, 168):
-        naive = seasonal_naive(panel, task.train, test, horizon=piece.horizon, season=season)
-        losses[f"seasonal_naive_{season}h"] = crps(naive, actual).mean(axis=1)
-    losses["n_train"] = np.array(len(task.train))
-    return losses
+    """All losses of a piece: `pairs.measure_pairs` on its task."""
+    task, test = make_task(panel, piece, first, end, RECIPE)
+    return measure_pairs(task, test, seed=piece.origin)
 
 
 @cache
@@ -190,7 +144,7 @@ def summarise_cell(pieces: list[dict[str, np.ndarray]]) -> dict[str, object]:
             name: float(_joined(pieces, name).mean())
             for name in (*KINDS, "teacher", "seasonal_naive_24h", "seasonal_naive_168h")
         },
-        "gain": {kind: _gain(pieces, kind, "twin").as_dict() for kind in VIEWS},
+        "gain": {kind: _gain(pieces, kind, "twin").as_dict() for kind in TAUGHT_BY},
         "gain_of_privilege": _gain(pieces, "privileged", "no_privilege").as_dict(),
         "gain_by_origin": [float(1 - p["privileged"].mean() / p["twin"].mean()) for p in pieces],
         "gain_by_seed": [
@@ -291,7 +245,7 @@ def table(found: dict[str, object]) -> str:
 
 def main() -> None:
     """Measure what is missing, the short histories first; print the table and write the JSON after each piece."""
-    settings = {"code": source_digest(ROOT / "tutelage"), "this": file_digest(Path(__file__)), "quick": QUICK}
+    settings = {"code": code_digest(), "quick": QUICK}
     home = Path(os.environ.get("TUTELAGE_HOME", "var"))
     folder = home / "benchmarks" / f"efficacy-{value_digest(settings)[:12]}"
     results = folder / "efficacy.json" if QUICK else RESULTS

@@ -5,14 +5,15 @@ import datetime as dt
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.retrain import commit, judge
+from flows.commit import git_commit
+from flows.retrain import judge
 from schemas.manifests import BacktestManifest
 from schemas.parameters import BacktestParameters
-from tasks.backtest import summarise_backtest
+from tasks.backtest import summarise_backtest, tracked_backtest
 from tasks.clock import at_its_time
 from tasks.home import datasets_folder
 from tasks.ingest import ingest
-from tasks.tracking import finished_figures, tracked, tracked_backtest, work_key
+from tasks.tracking import finished_figures, tracked, work_key
 from tutelage.backtest import stretch_ends
 from tutelage.dataset import load_dataset_spec, source_files
 from tutelage.inputs import HOUR
@@ -34,14 +35,14 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     files, figures = source_files(spec.source), {}
     end = parameters.as_of or _end(ingest(files, spec, None).last_utc)
-    with tracked_backtest(parameters, spec, files, commit()) as run:
+    with tracked_backtest(parameters, spec, files, git_commit()) as run:
         for stop in stretch_ends(end, origins=parameters.origins, stretch_days=parameters.stretch_days):
             step = parameters.ending(stop)
-            found = finished_figures(work_key(step, spec, files), run)
+            found = finished_figures(work_key(step, spec, files), run.experiment_id)
             if found is None:
-                with tracked(step, spec, files, commit(), backtest=run) as its_run:
+                with tracked(step, spec, files, git_commit(), within=run) as its_run:
                     judge(files, spec, step, its_run, meet_champion=False)
-                found = finished_figures(work_key(step, spec, files), run)
+                found = finished_figures(work_key(step, spec, files), run.experiment_id)
             else:
                 get_run_logger().info("the stretch up to %s is there already", f"{stop:%Y-%m-%d %H:%M} UTC")
             assert found is not None

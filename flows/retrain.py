@@ -1,12 +1,12 @@
 """Retrain one forecaster: from raw readings to a registered model and a verdict."""
 
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.commit import git_commit
 from schemas.manifests import (
     EvaluationManifest,
     FeaturesManifest,
@@ -36,19 +36,6 @@ from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
 def _run_name() -> str:
     parameters = flow_run.parameters["parameters"]
     return parameters.task if isinstance(parameters, RetrainParameters) else RetrainParameters(**parameters).task
-
-
-def commit() -> str:
-    """The checkout's git commit, or `unknown` where there is no checkout."""
-    here = Path(__file__).parent
-    asked = subprocess.run(
-        ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or "unknown"
 
 
 class Judged(NamedTuple):
@@ -98,7 +85,7 @@ def retrain(parameters: RetrainParameters) -> Verdict:
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     files = source_files(spec.source)
-    with tracked(parameters, spec, files, commit()) as run:
+    with tracked(parameters, spec, files, git_commit()) as run:
         readings, validated, features, teacher, students, evaluation = judge(files, spec, parameters, run)
         refitted = None
         if parameters.refit:

@@ -77,14 +77,6 @@ class RunManifest(Manifest):
     children: dict[str, str]
 
 
-class BacktestRun(Manifest):
-    """The MLflow run of a backtest, which holds those of its origins, and what identifies its work."""
-
-    key: str
-    experiment_id: str
-    run_id: str
-
-
 class TrainedManifest(Manifest):
     """Trained networks: the folder with their weights, and how their training went, by name.
 

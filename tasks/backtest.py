@@ -1,22 +1,54 @@
-"""Backtest, the last stage: the figures of all origins as one table and one plot, in MLflow and on the Prefect page."""
+"""A backtest's MLflow run, and its last stage: the figures of all origins as one table and one plot."""
 
 import base64
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from schemas.manifests import BacktestManifest, BacktestRun
+from schemas.manifests import BacktestManifest, RunManifest
 from schemas.parameters import BacktestParameters
 from tasks.caching import is_transient
 from tasks.home import home
-from tasks.tracking import client, log_figures
+from tasks.tracking import (
+    client,
+    continued_run,
+    describe_run,
+    experiment,
+    log_figures,
+    opened_alone,
+    work_key,
+)
 from tutelage.backtest import backtest_table, forecasts_of, overall_gain
 from tutelage.dataset import DatasetSpec
 from tutelage.files import folder_written_whole
 from tutelage.plots import plot_backtest
+
+
+@task(
+    name="open backtest", task_run_name="run {parameters.task}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2
+)
+def open_backtest(key: str, parameters: BacktestParameters, spec: DatasetSpec, commit: str) -> RunManifest:
+    """Continue this backtest's unfinished MLflow run, or start one, in an experiment of backtests."""
+    experiment_id, name = experiment(f"{parameters.task}-backtest"), f"backtest seed {parameters.seed}"
+    run_id = continued_run(experiment_id, key, stage="backtest", name=name, commit=commit)
+    describe_run(run_id, parameters, spec)
+    return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children={})
+
+
+@contextmanager
+def tracked_backtest(
+    parameters: BacktestParameters, spec: DatasetSpec, files: list[Path], commit: str
+) -> Iterator[RunManifest]:
+    """One backtest's MLflow run, as of `opened_alone`; its origins' runs go within it."""
+    key = work_key(parameters, spec, files)
+    with opened_alone(key, lambda: open_backtest(key, parameters, spec, commit)) as run:
+        yield run
 
 
 @task(
@@ -28,7 +60,7 @@ from tutelage.plots import plot_backtest
     cache_policy=NO_CACHE,
 )
 def summarise_backtest(
-    figures: dict[dt.datetime, dict[str, float]], spec: DatasetSpec, parameters: BacktestParameters, run: BacktestRun
+    figures: dict[dt.datetime, dict[str, float]], spec: DatasetSpec, parameters: BacktestParameters, run: RunManifest
 ) -> BacktestManifest:
     """Write `backtest.csv` and `backtest.png`, and publish both."""
     table = backtest_table(figures, stretch_days=parameters.stretch_days)

@@ -44,12 +44,17 @@ def build_features(
     validation_share: float,
     test_days: int,
     bins: int,
+    end: dt.datetime | None = None,
 ) -> FeaturesManifest:
     """Resample, split chronologically, fit scalers and bins on the training part; write all into one folder.
+
+    Where `end` (a full hour, UTC) is given, the test part ends there, and no reading from then on goes into anything.
 
     Raises DataError where a part has too few windows to learn or to judge from.
     """
     grid = pl.read_parquet(validated.path)
+    if end is not None:
+        grid = grid.filter(pl.col("time_utc") < end)
     hours = hourly_table(grid, spec)
     breaches = find_breaches(hours, hourly_schema(spec), "hourly table")
     if breaches:
@@ -60,7 +65,7 @@ def build_features(
     assert isinstance(first, dt.datetime)
     assert isinstance(last, dt.datetime)
     parts = split(
-        last + dt.timedelta(hours=1),
+        last + dt.timedelta(hours=1) if end is None else end,
         start=first,
         history_days=history_days,
         validation_share=validation_share,

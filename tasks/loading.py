@@ -1,15 +1,17 @@
 """From manifests back to what the core works on."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from torch import Tensor
 
 from schemas.manifests import FeaturesManifest
+from tasks.caching import code_digest
 from tutelage.dataset import DatasetSpec
 from tutelage.distillation import Task
-from tutelage.files import read_json
+from tutelage.files import read_json, value_digest
 from tutelage.fit import choose_device
 from tutelage.heads import Bins
 from tutelage.weights import read_scalers
@@ -46,6 +48,11 @@ def load_task(features: FeaturesManifest, spec: DatasetSpec, device: str) -> tup
         bins=Bins(tuple(fitted["bins"])),
     )
     return task, origins("test")
+
+
+def piece_checkpoint(home: Path, *content: Any) -> Path:
+    """Where a piece of a study keeps its checkpoint: one place for the same content and code, whichever run it is."""
+    return home / "checkpoints" / f"{value_digest([*content, code_digest()])}.safetensors"
 
 
 def run_folder(home: Path, run_id: str, stage: str) -> Path:

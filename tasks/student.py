@@ -11,10 +11,11 @@ from tasks.home import home
 from tasks.loading import load_task, run_folder
 from tasks.progress import reporter, rows_of
 from tutelage.dataset import DatasetSpec
-from tutelage.distillation import hidden_states, soft_labels, train_pair
+from tutelage.distillation import soft_labels, teacher_states
 from tutelage.export import export_student, student_card
 from tutelage.files import file_digest, folder_written_whole, value_digest, write_json
 from tutelage.recipe import Recipe
+from tutelage.students import train_pair
 from tutelage.weights import load_network, save_network
 
 MEMBERS = ("student", "twin")
@@ -45,13 +46,13 @@ def distil_student(
     place = learning.panel.observed.device
     network = load_network(teacher.folder, place)
     soft = soft_labels(network, learning, learning.train, recipe, seed=seed)
-    hidden = hidden_states(network, learning, learning.train, recipe, seed=seed) if recipe.terms.hidden else None
+    states = teacher_states(network, learning, learning.train, recipe, seed=seed) if recipe.terms.inside else None
     folder = run_folder(home(), run.run_id, "students")
     checkpoint = run_folder(home(), run.run_id, f"students-{teacher.digest[:12]}.safetensors")
     runs = {run.children[name]: partial(rows_of, member=member) for member, name in enumerate(MEMBERS)}
     report = reporter("student and twin", features.task, recipe.student_budget.epochs, runs)
     *pair, progress = train_pair(
-        learning, soft, recipe, seed=seed, hidden=hidden, checkpoint=checkpoint, on_epoch=report
+        learning, soft, recipe, seed=seed, states=states, checkpoint=checkpoint, on_epoch=report
     )
     with folder_written_whole(folder) as part:
         for name, network in zip(MEMBERS, pair, strict=True):

@@ -1,4 +1,4 @@
-"""MLflow by explicit run ids: one parent run a retrain, with a child each for teacher, student and twin.
+"""MLflow by explicit run ids: one parent run a piece of work; of a retrain with a child for teacher, student and twin.
 
 A run is found again by its key, the digest of parameters, spec, data and code: what was interrupted is continued, what
 was finished is left alone and a new run is made. A lock that dies with its process tells the two living runs apart.
@@ -6,7 +6,7 @@ was finished is left alone and a new run is made. A lock that dies with its proc
 
 import fcntl
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import get_run_context
+from pydantic import BaseModel
 
-from schemas.manifests import BacktestRun, RunManifest
-from schemas.parameters import BacktestParameters, RetrainParameters
+from schemas.manifests import RunManifest
+from schemas.parameters import RetrainParameters
 from tasks.caching import code_digest
 from tasks.home import home
 from tutelage.dataset import DatasetSpec
@@ -46,8 +47,8 @@ def champion_version(name: str) -> str | None:
         return None
 
 
-def work_key(parameters: RetrainParameters | BacktestParameters, spec: DatasetSpec, files: list[Path]) -> str:
-    """What identifies a retrain or backtest: the same parameters, spec, data and code are the same work."""
+def work_key(parameters: BaseModel, spec: DatasetSpec, files: list[Path]) -> str:
+    """What identifies a piece of work: the same parameters, spec, data and code are the same work."""
     return value_digest(
         {
             "parameters": parameters.model_dump(mode="json"),
@@ -78,7 +79,7 @@ def _alone(key: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise BusyError("a retrain with the same parameters is already running here; wait for it") from None
+            raise BusyError("the same work, with the same parameters, is already running here; wait for it") from None
         yield
 
 
@@ -93,7 +94,7 @@ def _is_abandoned(run: Run) -> bool:
         return False
 
 
-def _experiment(name: str) -> str:
+def experiment(name: str) -> str:
     """The experiment's id; with files as the store, its artifacts go under `home()`."""
     found = client().get_experiment_by_name(name)
     if found is not None:
@@ -104,7 +105,7 @@ def _experiment(name: str) -> str:
 
 
 def _search(experiment_id: str, condition: str) -> list[Run]:
-    return list(client().search_runs([experiment_id], condition, max_results=100))
+    return list(client().search_runs([experiment_id], condition, max_results=1000))
 
 
 def _start(experiment_id: str, name: str, tags: dict[str, str]) -> str:
@@ -112,78 +113,61 @@ def _start(experiment_id: str, name: str, tags: dict[str, str]) -> str:
     return str(run.info.run_id)
 
 
-@task(name="open run", task_run_name="run {parameters.task}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
-def open_run(
-    key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str, backtest: BacktestRun | None
-) -> RunManifest:
-    """Continue this work's unfinished MLflow run, or start one, with its children and parameters."""
-    experiment_id = backtest.experiment_id if backtest else _experiment(parameters.task)
+def continued_run(experiment_id: str, key: str, *, stage: str, name: str, commit: str) -> str:
+    """This work's unfinished run, or a fresh one; runs of others whose process is gone are set to KILLED."""
     for run in _search(experiment_id, "attributes.status = 'RUNNING'"):
         if run.data.tags.get(KEY_TAG) != key and _is_abandoned(run):
             client().set_terminated(run.info.run_id, "KILLED")
-    unfinished = [
-        run
-        for run in _search(experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'retrain'")
-        if run.info.status != "FINISHED"
-    ]
-    tags = {KEY_TAG: key, "tutelage.host": socket.gethostname(), "git_commit": commit}
-    if unfinished:
-        run_id = unfinished[0].info.run_id
-        client().update_run(run_id, status="RUNNING")
-    else:
-        own = {"tutelage.stage": "retrain"} | ({"mlflow.parentRunId": backtest.run_id} if backtest else {})
-        at = f" until {parameters.as_of:%Y-%m-%d}" if backtest else ""
-        run_id = _start(experiment_id, f"{parameters.task} seed {parameters.seed}{at}", tags | own)
+    same = _search(experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = '{stage}'")
+    unfinished = [run for run in same if run.info.status != "FINISHED"]
+    if not unfinished:
+        return _start(experiment_id, name, _tags(key, commit) | {"tutelage.stage": stage})
+    run_id = str(unfinished[0].info.run_id)
+    client().update_run(run_id, status="RUNNING")
+    return run_id
+
+
+def _tags(key: str, commit: str) -> dict[str, str]:
+    return {KEY_TAG: key, "tutelage.host": socket.gethostname(), "git_commit": commit}
+
+
+def describe_run(run_id: str, parameters: BaseModel, spec: DatasetSpec, *, leave_out: Collection[str] = ()) -> None:
+    """Log what the work was asked, some parameters left out, and tag which flow run does it."""
     context = get_run_context()
     flow_run_id = str(getattr(getattr(context, "task_run", None), "flow_run_id", None) or "")
     client().set_tag(run_id, "prefect.flow_run_id", flow_run_id)
     client().set_tag(run_id, "spec_digest", value_digest(spec.model_dump(mode="json")))
-    for name, value in flat(parameters.model_dump(mode="json")).items():
+    for name, value in flat(parameters.model_dump(mode="json", exclude=set(leave_out))).items():
         client().log_param(run_id, name, value)
+
+
+def child_runs(
+    experiment_id: str, run_id: str, key: str, names: dict[str, str], *, commit: str, tag: str = "tutelage.stage"
+) -> dict[str, str]:
+    """The ids of a run's children, each found by its tag or started: names are those on the page by tag value."""
+    have = {r.data.tags.get(tag): r for r in _search(experiment_id, f"tags.`mlflow.parentRunId` = '{run_id}'")}
     children = {}
-    have = {r.data.tags["tutelage.stage"]: r for r in _search(experiment_id, f"tags.`mlflow.parentRunId` = '{run_id}'")}
-    for name in CHILDREN:
-        if name in have:
-            children[name] = have[name].info.run_id
-            continue
-        child_tags = tags | {"mlflow.parentRunId": run_id, "tutelage.stage": name}
-        children[name] = _start(experiment_id, f"{parameters.task} {name}", child_tags)
+    for value, name in names.items():
+        tags = _tags(key, commit) | {"mlflow.parentRunId": run_id, tag: value}
+        children[value] = str(have[value].info.run_id) if value in have else _start(experiment_id, name, tags)
+    return children
+
+
+@task(name="open run", task_run_name="run {parameters.task}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
+def open_run(
+    key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str, within: RunManifest | None
+) -> RunManifest:
+    """Continue this work's unfinished MLflow run, or start one, with its children and parameters."""
+    experiment_id, name = experiment(parameters.task), f"{parameters.task} seed {parameters.seed}"
+    if within is not None:
+        experiment_id, name = within.experiment_id, f"{name} until {parameters.as_of:%Y-%m-%d}"
+    run_id = continued_run(experiment_id, key, stage="retrain", name=name, commit=commit)
+    if within is not None:
+        client().set_tag(run_id, "mlflow.parentRunId", within.run_id)
+    describe_run(run_id, parameters, spec)
+    names = {child: f"{parameters.task} {child}" for child in CHILDREN}
+    children = child_runs(experiment_id, run_id, key, names, commit=commit)
     return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children=children)
-
-
-def finished_figures(key: str, within: BacktestRun) -> dict[str, float] | None:
-    """The figures of a retrain that a backtest has already finished, or None."""
-    found = _search(within.experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'retrain'")
-    return next((dict(run.data.metrics) for run in found if run.info.status == "FINISHED"), None)
-
-
-@contextmanager
-def tracked_backtest(
-    parameters: BacktestParameters, spec: DatasetSpec, files: list[Path], commit: str
-) -> Iterator[BacktestRun]:
-    """A backtest's MLflow run, in an experiment of its own; the same work has the same run, however often it is done.
-
-    Raises BusyError where another living process does the same work.
-    """
-    key = work_key(parameters, spec, files)
-    with _alone(key):
-        experiment_id = _experiment(f"{parameters.task}-backtest")
-        found = _search(experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'backtest'")
-        if found:
-            run_id = found[0].info.run_id
-            client().update_run(run_id, status="RUNNING")
-        else:
-            tags = {KEY_TAG: key, "tutelage.stage": "backtest", "tutelage.host": socket.gethostname()}
-            run_id = _start(experiment_id, f"{parameters.task} backtest", tags | {"git_commit": commit})
-        for name, value in flat(parameters.model_dump(mode="json")).items():
-            client().log_param(run_id, name, value)
-        run = BacktestRun(key=key, experiment_id=experiment_id, run_id=run_id)
-        try:
-            yield run
-        except BaseException:
-            client().set_terminated(run_id, "FAILED")
-            raise
-        client().set_terminated(run_id, "FINISHED")
 
 
 @contextmanager
@@ -193,15 +177,28 @@ def tracked(
     files: list[Path],
     commit: str,
     *,
-    backtest: BacktestRun | None = None,
+    within: RunManifest | None = None,
 ) -> Iterator[RunManifest]:
-    """One retrain's MLflow runs, within a backtest's or by themselves: FINISHED when the block ends well, else FAILED.
+    """One retrain's MLflow runs, by themselves or within a backtest's, as of `opened_alone`."""
+    key = work_key(parameters, spec, files)
+    with opened_alone(key, lambda: open_run(key, parameters, spec, commit, within)) as run:
+        yield run
+
+
+def finished_figures(key: str, experiment_id: str) -> dict[str, float] | None:
+    """The figures of a retrain that an experiment holds finished, or None."""
+    found = _search(experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'retrain'")
+    return next((dict(run.data.metrics) for run in found if run.info.status == "FINISHED"), None)
+
+
+@contextmanager
+def opened_alone(key: str, open_runs: Callable[[], RunManifest]) -> Iterator[RunManifest]:
+    """One piece of work's MLflow runs: FINISHED when the block ends well, FAILED when it does not.
 
     Raises BusyError where another living process does the same work.
     """
-    key = work_key(parameters, spec, files)
     with _alone(key):
-        run = open_run(key, parameters, spec, commit, backtest)
+        run = open_runs()
         try:
             yield run
         except BaseException:
@@ -215,15 +212,15 @@ def _end(run: RunManifest, status: str) -> None:
         client().set_terminated(run_id, status)
 
 
-def log_history(run_id: str, rows: list[dict[str, float]]) -> None:
+def log_history(run_id: str, rows: list[dict[str, float]], *, step: str = "epoch") -> None:
     """Log an epoch's figures once: rows at or before the last logged step are left out, so a retry repeats nothing."""
     if not rows:
         return
-    names = [name for name in rows[0] if name != "epoch"]
+    names = [name for name in rows[0] if name != step]
     logged = [metric.step for metric in client().get_metric_history(run_id, names[0])]
     last = max(logged, default=0)
     now = mlflow.utils.time.get_current_time_millis()
-    fresh = [Metric(n, row[n], now, int(row["epoch"])) for row in rows if row["epoch"] > last for n in names]
+    fresh = [Metric(n, row[n], now, int(row[step])) for row in rows if row[step] > last for n in names]
     for start in range(0, len(fresh), 900):
         client().log_batch(run_id, metrics=fresh[start : start + 900])
 

@@ -6,8 +6,10 @@ and (batch, privileged) or None, and give (members, batch, width).
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,6 +34,27 @@ class Shape:
     dropout: float
     architecture: Architecture = "mlp"
     head: Head = "categorical"
+
+
+@dataclass(frozen=True)
+class States:
+    """What networks hold inside; tokens and maps are there for transformers alone.
+
+    Of an ensemble that teaches, hidden states and tokens stand side by side in one member, and maps are averaged.
+
+    hidden: (members, batch, width), the last hidden state
+    tokens: (members, batch, tokens, width), after the last layer, without the token that only a teacher has
+    maps: (members, batch, heads, tokens, tokens), the last layer's attention among these tokens; rows sum to 1
+    """
+
+    hidden: Float[Tensor, "members batch width"]
+    tokens: Float[Tensor, "members batch tokens token_width"] | None = None
+    maps: Float[Tensor, "members batch heads tokens tokens"] | None = None
+
+    def at(self, index: Any) -> "States":
+        """The same of some members and windows."""
+        chosen: dict[str, Any] = {n: None if value is None else value[index] for n, value in vars(self).items()}
+        return States(**chosen)
 
 
 TREND_HOURS = 25
@@ -123,7 +146,19 @@ def _model_width(shape: Shape) -> int:
     return max(shape.width // 2 // HEADS, 1) * HEADS
 
 
-class Patch(nn.Module):
+class Transformer(nn.Module):
+    """What attends: its states can be taught, token by token."""
+
+    def states(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> States:
+        """The last hidden state, the tokens that led to it, and who attended to whom."""
+        raise NotImplementedError
+
+    def forward(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> Tensor:
+        """(members, batch, width)."""
+        return self.states(past, ahead, privileged).hidden
+
+
+class Patch(Transformer):
     """A small transformer over the past's days as tokens; the past's first hours that fill no day belong to the first.
 
     Source: PatchTST, Nie et al. 2023, arXiv:2211.14730 (here with all columns in one token).
@@ -143,18 +178,19 @@ class Patch(nn.Module):
         )
         self.dropout = dropout
 
-    def forward(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> Tensor:
-        """(members, batch, width)."""
+    def states(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> States:
+        """The tokens are the past's days."""
         # Zeros stand before the past: standardised, that is the mean.
         whole = functional.pad(past, (0, 0, self.missing, 0))
         patches = whole.unflatten(1, (self.tokens, self.patch)).flatten(2)
         x = self.embedding(patches.expand(self.members, *patches.shape)) + self.place
         for layer in self.layers:
-            x = layer(x)
-        return self.dropout(functional.relu(self.joined(_beside(x.flatten(2), ahead, privileged))))
+            x, maps = layer(x)
+        hidden = self.dropout(functional.relu(self.joined(_beside(x.flatten(2), ahead, privileged))))
+        return States(hidden, x, maps)
 
 
-class Inverted(nn.Module):
+class Inverted(Transformer):
     """A small transformer with variables as tokens: each column's past, each known column's future, the privileged.
 
     Source: iTransformer, Liu et al. 2024, arXiv:2310.06625.
@@ -173,8 +209,12 @@ class Inverted(nn.Module):
         self.joined = MemberLinear(members, width, shape.width)
         self.dropout = dropout
 
-    def forward(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> Tensor:
-        """(members, batch, width): the target's token, the first, once it has seen all others."""
+    def states(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> States:
+        """The hidden state is from the target's token, the first, once it has seen all others.
+
+        The tokens are the observed columns and what is known ahead; a teacher's last one, of all that is privileged, is
+        left out, and the maps say how attention is shared among the others.
+        """
         columns, known = past.transpose(1, 2), ahead.transpose(1, 2)
         tokens = [
             self.of_past(columns.expand(self.members, *columns.shape)),
@@ -184,8 +224,12 @@ class Inverted(nn.Module):
             tokens.append(self.of_privileged(privileged).unsqueeze(2))
         x = torch.cat(tokens, dim=2) + self.place
         for layer in self.layers:
-            x = layer(x)
-        return self.dropout(functional.relu(self.joined(x[:, :, 0])))
+            x, maps = layer(x)
+        hidden = self.dropout(functional.relu(self.joined(x[:, :, 0])))
+        if self.of_privileged is None:
+            return States(hidden, x, maps)
+        shared = maps[..., :-1, :-1]
+        return States(hidden, x[:, :, :-1], shared / shared.sum(dim=-1, keepdim=True))
 
 
 Body = type[Mlp] | type[Linear] | type[Tcn] | type[Patch] | type[Inverted]

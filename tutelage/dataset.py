@@ -6,15 +6,17 @@ names the key. The rest of the system knows a dataset only by its spec.
 
 import datetime as dt
 import importlib.metadata
+import os
 import zoneinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tutelage.errors import DataError, SpecError
+from tutelage.files import file_digest
 
 
 def _known_zone(name: str) -> str:
@@ -45,12 +47,17 @@ class Role(StrEnum):
 class Source(Contract):
     """A file or glob (`path`), or a file within an installed package (`package` and `file`)."""
 
-    path: str | None = Field(None, description="file or glob, relative to the working folder or absolute")
+    path: str | None = Field(
+        None, description="file or glob, relative to the working folder or absolute; may start with $VARIABLE/"
+    )
     package: str | None = Field(None, description="installed distribution that ships the file")
     file: str | None = Field(None, description="the file's path inside that distribution")
     format: Literal["csv", "parquet"] = "csv"
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
     null_values: tuple[str, ...] = Field(("",), description="texts that mean: no value")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the one file that the spec was written for; another one is refused"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> "Source":
@@ -231,8 +238,8 @@ class DatasetSpec(Contract):
         return sorted(chosen, key=lambda name: name != self.target)
 
 
-def _sentence(error: ValidationError, path: Path) -> str:
-    """Every fault of a spec as `key: rule`, in one sentence that names the file."""
+def _sentence(error: ValidationError, name: str) -> str:
+    """Every fault of a contract as `key: rule`, in one sentence that begins with its name."""
     faults = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"])
@@ -240,7 +247,31 @@ def _sentence(error: ValidationError, path: Path) -> str:
         if fault["type"] == "extra_forbidden":
             said = "unknown key"
         faults.append(f"{key}: {said}" if key else said)
-    return f"dataset spec {path.name}: " + "; ".join(faults)
+    return f"{name}: " + "; ".join(faults)
+
+
+AnyContract = TypeVar("AnyContract", bound=Contract)
+
+
+def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str) -> AnyContract:
+    """Read a contract from YAML; `called` and `many` are what sentences call one of its kind, and all of them.
+
+    Raises SpecError with a sentence that names the file and the key.
+    """
+    name = f"{called} {path.name}"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise SpecError(f"there is no {name}; known {many}: {known}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name} is no YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{name}: expected keys and values, found {type(content).__name__}")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(_sentence(error, name)) from error
 
 
 def load_dataset_spec(path: Path) -> DatasetSpec:
@@ -248,29 +279,13 @@ def load_dataset_spec(path: Path) -> DatasetSpec:
 
     Raises SpecError with a sentence that names the file and the key.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise SpecError(f"there is no dataset spec {path.name}; known datasets: {known}") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"dataset spec {path.name} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise SpecError(f"dataset spec {path.name}: expected keys and values, found {type(content).__name__}")
-    try:
-        spec = DatasetSpec.model_validate(content)
-    except ValidationError as error:
-        raise SpecError(_sentence(error, path)) from error
+    spec = load_contract(path, DatasetSpec, called="dataset spec", many="datasets")
     if spec.name != path.stem:
         raise SpecError(f"dataset spec {path.name}: name: {spec.name!r} is not the file's name, {path.stem!r}")
     return spec
 
 
-def source_files(source: Source) -> list[Path]:
-    """The files that a source names, sorted.
-
-    Raises DataError where the package or the file is not there.
-    """
+def _found_files(source: Source) -> list[Path]:
     if source.package is not None:
         try:
             files = importlib.metadata.files(source.package) or []
@@ -280,9 +295,28 @@ def source_files(source: Source) -> list[Path]:
         if not found or not found[0].is_file():
             raise DataError(f"source: package {source.package} ships no file {source.file}")
         return found
-    path = Path(str(source.path)).expanduser()
+    named = str(source.path)
+    if named.startswith("$"):
+        variable, _, rest = named[1:].partition("/")
+        if not os.environ.get(variable):
+            raise DataError(f"source: the environment variable {variable} must name the folder with {rest}")
+        named = f"{os.environ[variable]}/{rest}"
+    path = Path(named).expanduser()
     root, pattern = (Path(path.anchor), str(path.relative_to(path.anchor))) if path.anchor else (Path(), str(path))
     found = sorted(p for p in root.glob(pattern) if p.is_file())
     if not found:
-        raise DataError(f"source: no file matches {source.path}")
+        raise DataError(f"source: no file matches {named}")
+    return found
+
+
+def source_files(source: Source) -> list[Path]:
+    """The files that a source names, sorted.
+
+    Raises DataError where the package, the environment variable or the file is not there, or the file is another one
+    than the source's SHA-256 says.
+    """
+    found = _found_files(source)
+    if source.sha256 is not None and [file_digest(path) for path in found] != [source.sha256]:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"source: {names} is not the file that the spec was written for, its SHA-256 is another one")
     return found

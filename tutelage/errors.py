@@ -6,7 +6,7 @@ TutelageError
 │   └── QualityError they break the spec's tolerances
 ├── LeakError        a forecast changes with what a student must not see
 ├── RegistryError    a model's version is not there, or can't be what is asked of it
-└── BusyError        the same retrain is already running
+└── BusyError        the same work is already running
 
 None of these is cured by trying again: the pipeline spends no retry on them.
 """
@@ -37,4 +37,4 @@ class RegistryError(TutelageError):
 
 
 class BusyError(TutelageError):
-    """A living process is already working on the same retrain."""
+    """A living process is already at the same work."""

@@ -182,7 +182,9 @@ def fit(
 
     Raises TutelageError where a loss is not finite.
     """
-    optimiser = torch.optim.AdamW(network.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay, fused=True
+    )
     best = {name: value.detach().clone() for name, value in network.named_parameters()}
     progress = Progress(best_loss=[float("inf")] * network.members, best_epoch=[0] * network.members)
     if checkpoint is not None and checkpoint.exists():

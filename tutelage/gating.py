@@ -5,9 +5,17 @@ where the teacher is no worse, and goes to 0 with the evidence that it is: twice
 the mean advantage over its standard error. So a short validation part, which can't tell, shuts no gate.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+from tutelage.distillation import Task
+from tutelage.recipe import Recipe, StudentPlan
+from tutelage.students import train_students
+
+DAY_HOURS = 24
 
 
 def cell_losses(
@@ -76,3 +84,42 @@ def gate_windows(
     group, advantage = torch.bucketize(unsure, cuts), (baseline - teacher).mean(dim=1)
     gates = torch.tensor([_trust(advantage, group == number, lag) for number in range(groups)], device=unsure.device)
     return gates[torch.bucketize(wanted, cuts)]
+
+
+@torch.no_grad()
+def _baseline_losses(task: Task, recipe: Recipe, *, seed: int) -> Float[Tensor, "validation horizon"]:
+    """A twin's cross-entropy on the validation part; its head is categorical whatever the student's is.
+
+    The teacher speaks of bins, and only what speaks of bins, too, can be compared with it.
+    """
+    plan = StudentPlan(seed=seed, alpha=0.0, dropout=recipe.student_budget.dropout)
+    plain = recipe.model_copy(update={"head": "categorical"})
+    nothing = torch.zeros(1, len(task.train), task.horizon, len(task.bins), device=task.train.device)
+    labelled = replace(task, unlabelled=task.train[:0])
+    with torch.enable_grad():
+        twin, _ = train_students(labelled, nothing, [plan], plain, seed=seed)
+    logits = [twin(*task.student_inputs(some)).squeeze(0) for some in task.validation.split(1024)]
+    return cell_losses(torch.cat(logits).log_softmax(dim=-1), task.labels(task.validation))
+
+
+def find_gate(
+    task: Task,
+    recipe: Recipe,
+    soft: Float[Tensor, "taught horizon bins"],
+    held_out: Float[Tensor, "validation horizon bins"],
+    *,
+    seed: int,
+) -> Float[Tensor, "#taught #horizon"] | None:
+    """The recipe's gate, from the teacher's soft labels of `task.taught()` and of the validation part; None: none.
+
+    Its reference is a twin of the student, trained with the student's whole budget. Both sides stop early on the
+    validation part, so that neither has an advantage there. Losses are taken to depend on each other over the horizon,
+    and over a day at least.
+    """
+    if recipe.gate == "none":
+        return None
+    teacher, baseline = cell_losses(held_out, task.labels(task.validation)), _baseline_losses(task, recipe, seed=seed)
+    lag = max(task.horizon, DAY_HOURS)
+    if recipe.gate == "hours":
+        return gate_hours(teacher, baseline, lag=lag)[None]
+    return gate_windows(teacher, baseline, entropy(held_out), entropy(soft), lag=lag)[:, None]

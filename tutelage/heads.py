@@ -77,6 +77,26 @@ def quantiles_of(
     return low + inside * (high - low)
 
 
+def probabilities_of(
+    quantiles: Float[Tensor, "*shape levels"], levels: Float[Tensor, " levels"], edges: Float[Tensor, " edges"]
+) -> Float[Tensor, "*shape bins"]:
+    """Quantile forecasts as probabilities of bins: what of a distribution lies between two edges.
+
+    The distribution function is straight between the quantiles (ascending, at ascending levels, in the target's unit).
+    What lies below the lowest and above the highest belongs to their bins. The outer bins have no outer edge.
+    """
+    inner = edges[1:-1].expand(*quantiles.shape[:-1], -1).contiguous()
+    after = torch.searchsorted(quantiles.contiguous(), inner, right=True)
+    high, low = after.clamp(max=len(levels) - 1), (after - 1).clamp(min=0)
+    start, end = quantiles.gather(-1, low), quantiles.gather(-1, high)
+    # Where quantiles coincide, the edge is never between them: the step is taken whole.
+    share = ((inner - start) / (end - start).clamp(min=1e-12)).clamp(0, 1)
+    below = levels[low] + share * (levels[high] - levels[low])
+    below = torch.where(after == 0, 0.0, torch.where(after == len(levels), 1.0, below))
+    ends = below.new_zeros(*below.shape[:-1], 1)
+    return torch.diff(below, dim=-1, prepend=ends, append=ends + 1)
+
+
 def head_width(head: Head, bins: int) -> int:
     """Outputs an hour."""
     return {"categorical": bins, "quantiles": len(HEAD_LEVELS), "point": 1}[head]

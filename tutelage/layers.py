@@ -133,7 +133,10 @@ class MemberAttention(nn.Module):
         maps = scores.softmax(dim=-1)
         return self.joined((maps @ value).transpose(-2, -3).flatten(-2)), maps
 
-    def forward(self, x: Float[Tensor, "members batch tokens width"]) -> Float[Tensor, "members batch tokens width"]:
-        """Attend, then feed forward."""
-        x = x + self.dropout(self.attend(x)[0])
-        return x + self.dropout(self.narrow(functional.gelu(self.wide(self.before_forward(x)))))
+    def forward(
+        self, x: Float[Tensor, "members batch tokens width"]
+    ) -> tuple[Float[Tensor, "members batch tokens width"], Float[Tensor, "members batch heads tokens tokens"]]:
+        """Attend, then feed forward; the attention maps go along."""
+        gathered, maps = self.attend(x)
+        x = x + self.dropout(gathered)
+        return x + self.dropout(self.narrow(functional.gelu(self.wide(self.before_forward(x))))), maps

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tutelage.bodies import Shape, make_body
+from tutelage.bodies import Shape, States, Transformer, make_body
 from tutelage.heads import head_width
 from tutelage.layers import MemberDropout, MemberLinear
 from tutelage.windows import Panel, Span
@@ -98,9 +98,24 @@ class Forecaster(nn.Module):
         known: Float[Tensor, "batch horizon known"],
         privileged: Float[Tensor, "batch privileged"] | None = None,
     ) -> Float[Tensor, "members batch width"]:
-        """The last hidden state: what losses on features and on relations compare."""
+        """The last hidden state, which the head reads."""
+        return self.body(*self._standardised(observed, known), privileged)
+
+    def states(
+        self,
+        observed: Float[Tensor, "batch lookback observed"],
+        known: Float[Tensor, "batch horizon known"],
+        privileged: Float[Tensor, "batch privileged"] | None = None,
+    ) -> States:
+        """The last hidden state and, of a transformer, tokens and attention maps: what losses inside compare."""
+        inputs = self._standardised(observed, known)
+        if isinstance(self.body, Transformer):
+            return self.body.states(*inputs, privileged)
+        return States(self.body(*inputs, privileged))
+
+    def _standardised(self, observed: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         past = (observed - self.observed_scaler[0]) / self.observed_scaler[1]
-        return self.body(past, encode_known(known, self.known_scaler), privileged)
+        return past, encode_known(known, self.known_scaler)
 
     def forward(
         self,

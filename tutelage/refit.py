@@ -9,13 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors import safe_open
+from torch import Tensor
 
-from tutelage.distillation import Task, hidden_states, soft_labels, train_students, train_teacher
+from tutelage.bodies import States
+from tutelage.boosted import BoostedTeacher
+from tutelage.distillation import Task
 from tutelage.fit import Progress
 from tutelage.heads import fit_bins
 from tutelage.networks import Forecaster, fit_scalers
 from tutelage.recipe import Budget, Recipe, StudentPlan
+from tutelage.students import train_students
+from tutelage.teachers import Chair, shortened, train_any
 from tutelage.windows import Span, window_origins
 
 Report = Callable[[Progress], None]
@@ -24,46 +30,58 @@ Report = Callable[[Progress], None]
 def whole_task(judged: Task, history: Span, *, bins: int) -> Task:
     """The same task with all of a history to learn from; scalers and bins are fitted on all of it.
 
-    Its validation part stays what it was: the loops ask for one, and nothing is chosen by it.
+    Its validation part stays what it was: the loops ask for one, and nothing is chosen by it. Windows without a target
+    come along where the judged task has some.
     """
-    panel = judged.panel
-    origins = window_origins(panel, history, lookback=judged.lookback, horizon=judged.horizon)
+    panel, device = judged.panel, judged.panel.hour.device
+
+    def origins(*, labelled: bool) -> Tensor:
+        found = window_origins(panel, history, lookback=judged.lookback, horizon=judged.horizon, labelled=labelled)
+        return found.to(device)
+
     inside = (panel.hour >= history.hours.start) & (panel.hour < history.hours.stop)
     return replace(
         judged,
-        train=origins.to(panel.hour.device),
+        train=origins(labelled=True),
+        unlabelled=origins(labelled=False) if len(judged.unlabelled) else judged.unlabelled,
         scalers=fit_scalers(panel, history),
         bins=fit_bins(panel.observed[inside, 0].cpu().numpy(), bins),
     )
+
+
+def refit_teacher(
+    task: Task,
+    chair: Chair,
+    *,
+    epochs: int,
+    seed: int,
+    checkpoint: Path,
+    on_epoch: Report = lambda progress: None,
+) -> Forecaster | BoostedTeacher:
+    """Train one of a recipe's teachers for so many epochs; trees have none.
+
+    checkpoint: where it keeps its own; what is found there is gone on from
+    """
+    brief = chair.recipe.model_copy(update={"teacher_budget": _exactly(chair.recipe.teacher_budget, epochs)})
+    own = shortened(task, chair.horizon)
+    teacher, _ = train_any(own, brief, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch)
+    if isinstance(teacher, Forecaster):
+        _take_last_weights(teacher, checkpoint)
+    return teacher
 
 
 def refit_student(
     task: Task,
     recipe: Recipe,
     *,
-    taught: bool,
-    teacher_epochs: int,
-    student_epochs: int,
+    soft: Float[Tensor, "taught horizon bins"] | None,
+    states: States | None = None,
+    epochs: int,
     seed: int,
-    checkpoints: tuple[Path, Path],
-    on_teacher: Report = lambda progress: None,
-    on_student: Report = lambda progress: None,
+    checkpoint: Path,
+    on_epoch: Report = lambda progress: None,
 ) -> Forecaster:
-    """Train the student for so many epochs, after a teacher of its own where it is `taught`; the twin needs none.
-
-    checkpoints: where teacher and student keep theirs; what is found there is gone on from
-    """
-    if taught:
-        brief = recipe.model_copy(update={"teacher_budget": _exactly(recipe.teacher_budget, teacher_epochs)})
-        teacher, _ = train_teacher(task, brief, seed=seed, checkpoint=checkpoints[0], on_epoch=on_teacher)
-        _take_last_weights(teacher, checkpoints[0])
-        soft = soft_labels(teacher, task, task.train, recipe, seed=seed)
-        hidden = hidden_states(teacher, task, task.train, recipe, seed=seed)[None] if recipe.terms.hidden else None
-    else:
-        # The twin is taught by nobody: labels that say nothing stand for the teacher's.
-        shape = (len(task.train), task.horizon, len(task.bins))
-        soft = torch.full(shape, -math.log(len(task.bins)), device=task.panel.observed.device)
-        hidden = None
+    """Train the student for so many epochs on its teachers' soft labels, or, where there are none, the twin."""
     plan = StudentPlan(
         seed=seed,
         alpha=recipe.alpha,
@@ -71,18 +89,15 @@ def refit_student(
         dropout=recipe.student_budget.dropout,
         terms=recipe.terms,
     )
-    brief = recipe.model_copy(update={"student_budget": _exactly(recipe.student_budget, student_epochs)})
+    if soft is None:
+        # The twin is taught by nobody: labels that say nothing stand for the teacher's.
+        plan, shape = plan.twin, (len(task.taught()), task.horizon, len(task.bins))
+        soft = torch.full(shape, -math.log(len(task.bins)), device=task.panel.observed.device)
+    brief = recipe.model_copy(update={"student_budget": _exactly(recipe.student_budget, epochs)})
     student, _ = train_students(
-        task,
-        soft[None],
-        [plan if taught else plan.twin],
-        brief,
-        seed=seed,
-        hidden=hidden,
-        checkpoint=checkpoints[1],
-        on_epoch=on_student,
+        task, soft[None], [plan], brief, seed=seed, states=states, checkpoint=checkpoint, on_epoch=on_epoch
     )
-    _take_last_weights(student, checkpoints[1])
+    _take_last_weights(student, checkpoint)
     return student
 
 

@@ -34,11 +34,12 @@ def privileged_values(
 ) -> Float[Tensor, "windows privileged"]:
     """The views of the windows, standardised and side by side; a missing value is 0, its column's mean.
 
-    - future: the target over the horizon, with normal noise of `future_sigma`, drawn anew at each call
+    - future: the target over the horizon, with normal noise of `future_sigma`, drawn anew at each call; where the
+      noise has a schedule, that of its end
     - high resolution: the raw readings of the last `minutes_hours`, as deviations from their hours' means
     - auxiliary: the privileged columns over the lookback
     """
-    parts = []
+    parts, views = [], views.after(1.0)
     if views.future_sigma is not None:
         target = Scaler(scalers.observed.mean[:1], scalers.observed.std[:1])
         future = _standardised(gather_future(panel.observed[:, :1], origins, horizon), target)

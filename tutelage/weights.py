@@ -1,14 +1,19 @@
 """A trained network as a folder: weights as safetensors, all else as JSON."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from tutelage.distillation import describe
 from tutelage.files import read_json, write_json
 from tutelage.networks import Forecaster, Scaler, Scalers, Shape
+
+
+def describe(network: Forecaster, scalers: Scalers) -> dict[str, object]:
+    """All that is needed, beside the weights, to build the network again, as plain values."""
+    return {"shape": asdict(network.shape), "members": network.members, "scalers": asdict(scalers)}
 
 
 def save_network(network: Forecaster, scalers: Scalers, folder: Path, *, notes: dict[str, Any]) -> None:

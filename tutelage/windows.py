@@ -127,22 +127,27 @@ def _all_true_in_next(flags: Bool[Tensor, " hours"], length: int) -> Bool[Tensor
     return (total[length:] - total[:-length]) == length
 
 
-def window_origins(panel: Panel, span: Span, *, lookback: int, horizon: int) -> Int64[Tensor, " windows"]:
+def window_origins(
+    panel: Panel, span: Span, *, lookback: int, horizon: int, labelled: bool = True
+) -> Int64[Tensor, " windows"]:
     """Origins of the windows that lie wholly inside a span and one series, and have no null that they would need.
 
-    Needed are the observed values of the lookback, the known values and the target of the horizon.
+    Needed are the observed values of the lookback, the known values and the target of the horizon. Without `labelled`
+    they are the windows that have all of this but a target: it is null for one hour or more.
     """
     length = lookback + horizon
     if len(panel.hour) < length:
         return torch.zeros(0, dtype=torch.int64)
     hour, series = panel.hour.cpu(), panel.series.cpu()
     seen = panel.observed.isfinite().all(dim=1).cpu()
-    wanted = (panel.observed[:, 0].isfinite() & panel.known.isfinite().all(dim=1)).cpu()
+    known = panel.known.isfinite().all(dim=1).cpu()
+    target = _all_true_in_next(panel.observed[:, 0].isfinite().cpu(), horizon)[lookback:]
     inside = (hour >= span.hours.start) & (hour < span.hours.stop)
     first = torch.arange(len(hour) - length + 1)
     good = (
         _all_true_in_next(seen, lookback)[: len(first)]
-        & _all_true_in_next(wanted, horizon)[lookback:]
+        & _all_true_in_next(known, horizon)[lookback:]
+        & (target if labelled else ~target)
         & _all_true_in_next(inside, length)
         & (series[first] == series[first + length - 1])
     )

@@ -7,10 +7,11 @@ from torch.nn import functional
 
 from tests.core.builders import CPU, plain_scalers, small_recipe, synthetic_panel, task_of
 from tutelage.bodies import BODIES, Shape, Tcn
-from tutelage.distillation import Task, train_students
+from tutelage.distillation import Task
 from tutelage.fit import seeded
 from tutelage.networks import Forecaster, select_members
 from tutelage.recipe import Architecture, Budget, Recipe, StudentPlan
+from tutelage.students import train_students
 
 ALL = list(BODIES)
 

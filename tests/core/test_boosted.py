@@ -4,9 +4,10 @@ import torch
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
 from tutelage.boosted import boosted_soft_labels, train_boosted
-from tutelage.distillation import Task, train_students
+from tutelage.distillation import Task
 from tutelage.errors import DataError
 from tutelage.recipe import StudentPlan, Views
+from tutelage.students import train_students
 
 NOTHING = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
 FUTURE = NOTHING.model_copy(update={"future_sigma": 0.3})

@@ -1,24 +1,19 @@
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
-from tutelage.distillation import (
-    Task,
-    describe,
-    pair_plans,
-    soft_labels,
-    train_pair,
-    train_students,
-    train_teacher,
-)
+from tutelage import distillation
+from tutelage.distillation import Task, soft_labels, train_teacher
+from tutelage.fit import Progress
 from tutelage.losses import hard_label_loss
-from tutelage.networks import Forecaster, select_members
-from tutelage.recipe import Budget, Head, StudentPlan, Views
+from tutelage.networks import Forecaster
+from tutelage.recipe import Budget, Recipe, Views
+from tutelage.views import privileged_values
+from tutelage.windows import Panel
 
 NOTHING = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
 BUDGET = Budget(epochs=15, patience=15, batch_size=32, learning_rate=0.01, dropout=0.0)
@@ -32,11 +27,6 @@ def task() -> Task:
 @pytest.fixture(scope="module")
 def teacher(task: Task) -> Forecaster:
     return train_teacher(task, small_recipe(), seed=0)[0]
-
-
-def random_soft(task: Task, seed: int = 0) -> Tensor:
-    shape = len(task.train), task.horizon, len(task.bins)
-    return functional.log_softmax(2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 def unforeseeable_task() -> Task:
@@ -124,183 +114,6 @@ def test_soft_labels__in_chunks_keep_the_order_of_the_windows(task: Task) -> Non
     torch.testing.assert_close(parts, whole)
 
 
-def test_train_pair__student_and_twin_differ_in_alpha_alone(task: Task) -> None:
-    student, twin, progress = train_pair(task, random_soft(task), small_recipe(alpha=0.0), seed=0)
-    for name, weight in student.named_parameters():
-        assert torch.equal(weight, twin.get_parameter(name)), name
-    for epoch in progress.history:
-        assert epoch["train"][0] == epoch["train"][1]
-        assert epoch["validation"][0] == epoch["validation"][1]
-
-
-def test_train_pair__the_teacher_moves_the_student_and_not_the_twin(task: Task) -> None:
-    first, other = (train_pair(task, random_soft(task, seed), small_recipe(), seed=0) for seed in (0, 1))
-    assert not torch.allclose(first[0].last.weight, other[0].last.weight)
-    torch.testing.assert_close(first[1].last.weight, other[1].last.weight)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_train_pair__a_student_of_alpha_one_learns_what_its_teacher_says(task: Task, temperature: float) -> None:
-    said = random_soft(task)[0, 0]  # of every hour the same
-    soft = said.expand(len(task.train), task.horizon, -1)
-    recipe = small_recipe(alpha=1.0, temperature=temperature, student_budget=BUDGET)
-    _, _, progress = train_pair(task, soft, recipe, seed=0)
-    assert progress.history[-1]["train"][0] < 0.1 * progress.history[0]["train"][0]
-
-
-def test_train_pair__soft_labels_belong_to_their_windows(task: Task) -> None:
-    recipe = small_recipe(student_budget=BUDGET.model_copy(update={"batch_size": 1024, "epochs": 3}))
-    soft, order = random_soft(task), torch.randperm(len(task.train), generator=torch.Generator().manual_seed(0))
-    shuffled = replace(task, train=task.train[order])
-    expected, _, _ = train_pair(task, soft, recipe, seed=0)
-    together, _, _ = train_pair(shuffled, soft[order], recipe, seed=0)
-    mixed_up, _, _ = train_pair(shuffled, soft, recipe, seed=0)
-    torch.testing.assert_close(together.last.weight, expected.last.weight, rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(mixed_up.last.weight, expected.last.weight, rtol=1e-3, atol=1e-4)
-
-
-def test_train_pair__teacher_to_student_end_to_end(task: Task, teacher: Forecaster) -> None:
-    recipe = small_recipe()
-    soft = soft_labels(teacher, task, task.train, recipe, seed=0)
-    student, twin, progress = train_pair(task, soft, recipe, seed=0)
-    assert len(progress.history) == recipe.student_budget.epochs
-    for network, best in zip((student, twin), progress.best_loss, strict=True):
-        assert network.shape == task.shape(recipe, teacher=False)
-        assert network.shape.privileged == 0
-        with torch.no_grad():
-            logits = network.eval()(*task.student_inputs(task.validation))
-        assert hard_label_loss(logits, task.labels(task.validation)).item() == pytest.approx(best, rel=1e-5)
-
-
-PLANS = [
-    StudentPlan(seed=3, alpha=0.9, temperature=2.0, dropout=0.4, soft=1),
-    StudentPlan(seed=3, alpha=0.0, dropout=0.4),
-    StudentPlan(seed=8, alpha=1.0, temperature=1.0, dropout=0.0, soft=0),
-    StudentPlan(seed=5, alpha=0.5, temperature=0.7, dropout=0.1, soft=1),
-]
-
-
-def two_sets(task: Task) -> Tensor:
-    return torch.stack([random_soft(task, 1), random_soft(task, 2)])
-
-
-@pytest.mark.parametrize("patience", [25, 2], ids=["to the end", "stopped early"])
-def test_train_students__together_equals_one_by_one(task: Task, patience: int) -> None:
-    budget = Budget(epochs=25, patience=patience, batch_size=32, learning_rate=3e-3, dropout=0.0)
-    recipe = small_recipe(student_budget=budget)
-    together, progress = train_students(task, two_sets(task), PLANS, recipe, seed=0)
-    lengths = []
-    for member, plan in enumerate(PLANS):
-        alone, its_own = train_students(task, two_sets(task), [plan], recipe, seed=0)
-        lengths.append(its_own.epoch)
-        assert progress.best_epoch[member] == its_own.best_epoch[0]
-        assert progress.best_loss[member] == pytest.approx(its_own.best_loss[0], rel=1e-5)
-        for epoch, other in zip(progress.history, its_own.history, strict=False):
-            assert epoch["train"][member] == pytest.approx(other["train"][0], rel=1e-4)
-        for name, weight in alone.named_parameters():
-            torch.testing.assert_close(together.get_parameter(name)[member], weight[0], rtol=1e-3, atol=1e-4)
-    assert progress.epoch == max(lengths)
-    assert patience == 25 or min(lengths) < max(lengths)
-
-
-def test_train_students__each_plan_is_a_student_of_its_own(task: Task) -> None:
-    base = StudentPlan(seed=0, alpha=0.5, temperature=2.0, dropout=0.2, soft=0)
-    changes = {"seed": 1, "alpha": 0.9, "temperature": 1.0, "dropout": 0.5, "soft": 1}
-    plans = [base, base, *(base.model_copy(update={name: value}) for name, value in changes.items())]
-    students, _ = train_students(task, two_sets(task), plans, small_recipe(), seed=0)
-    same, *others = students.last.weight[1:]
-    assert torch.equal(same, students.last.weight[0])
-    for name, other in zip(changes, others, strict=True):
-        assert not torch.allclose(other, same, rtol=1e-3), name
-
-
-def test_train_students__reads_the_validation_part_in_chunks(task: Task) -> None:
-    whole, parts = (
-        train_students(task, two_sets(task), PLANS, small_recipe(), seed=0, chunk=chunk)[1] for chunk in (1024, 7)
-    )
-    assert parts.best_loss == pytest.approx(whole.best_loss, rel=1e-5)
-
-
-def test_train_students__no_teacher_reaches_a_twin(task: Task) -> None:
-    first, other = (
-        train_students(task, soft, PLANS[:2], small_recipe(), seed=0)[0]
-        for soft in two_sets(task)[:, None].repeat(1, 2, 1, 1, 1)
-    )
-    assert not torch.allclose(first.last.weight[0], other.last.weight[0])
-    assert torch.equal(first.last.weight[1], other.last.weight[1])
-
-
-def test_train_students__a_shut_gate_leaves_the_truth_alone(task: Task) -> None:
-    plans = [PLANS[0], PLANS[1]]
-    shut, _ = train_students(task, two_sets(task), plans, small_recipe(), seed=0, gate=torch.zeros(1, 1, 1))
-    assert torch.equal(shut.last.weight[0], shut.last.weight[1])
-
-
-def test_train_students__each_set_window_and_hour_has_its_gate(task: Task) -> None:
-    sets, gate = two_sets(task), torch.ones(2, len(task.train), task.horizon)
-    gate[0] = gate[1, 5:, 0] = 0.0
-    spoiled = sets.clone()
-    spoiled[1, 5:, 0] = random_soft(task, 9)[5:, 0]
-    base = [PLANS[0], PLANS[0].model_copy(update={"soft": 0}), PLANS[1]]
-    found, _ = train_students(task, spoiled, base, small_recipe(), seed=0, gate=gate)
-    expected, _ = train_students(task, sets, base, small_recipe(), seed=0, gate=gate)
-    torch.testing.assert_close(found.last.weight, expected.last.weight)
-    torch.testing.assert_close(found.last.weight[1], found.last.weight[2])
-    assert not torch.allclose(found.last.weight[0], found.last.weight[2])
-
-
-@pytest.mark.parametrize("head", ["quantiles", "point"])
-def test_train_students__every_head_together_equals_one_by_one(task: Task, head: Head) -> None:
-    recipe = small_recipe(head=head)
-    together, progress = train_students(task, two_sets(task), PLANS, recipe, seed=0)
-    for member, plan in enumerate(PLANS):
-        alone, its_own = train_students(task, two_sets(task), [plan], recipe, seed=0)
-        assert progress.best_loss[member] == pytest.approx(its_own.best_loss[0], rel=1e-4)
-        torch.testing.assert_close(together.last.weight[member], alone.last.weight[0], rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(together.last.weight[0], together.last.weight[1])
-
-
-@pytest.mark.parametrize("head", ["quantiles", "point"])
-def test_train_students__a_student_of_every_head_learns_what_its_teacher_says(task: Task, head: Head) -> None:
-    soft = random_soft(task)[0, 0].expand(1, len(task.train), task.horizon, -1)  # of every hour the same
-    budget = BUDGET.model_copy(update={"epochs": 40, "patience": 40})
-    recipe = small_recipe(student_budget=budget, head=head)
-    _, progress = train_students(task, soft, [StudentPlan(alpha=1.0, dropout=0.0)], recipe, seed=0)
-    assert progress.history[-1]["train"][0] < 0.1 * progress.history[0]["train"][0]
-
-
-@pytest.mark.parametrize("plans", [[], [StudentPlan(soft=2)]], ids=["no plan", "no such set"])
-def test_train_students__refuses_plans_that_it_cannot_teach(task: Task, plans: list[StudentPlan]) -> None:
-    with pytest.raises(ValueError, match="can't be taught from 2 sets of soft labels"):
-        train_students(task, two_sets(task), plans, small_recipe(), seed=0)
-
-
-def test_pair_plans__students_of_one_seed_and_dropout_share_a_twin() -> None:
-    plans = [StudentPlan(seed=seed, alpha=alpha) for seed in (0, 1) for alpha in (0.5, 0.9)]
-    every, pairs = pair_plans(plans)
-    assert every[:4] == plans
-    assert [(plan.seed, plan.alpha) for plan in every[4:]] == [(0, 0.0), (1, 0.0)]
-    assert pairs == [(0, 4), (1, 4), (2, 5), (3, 5)]
-
-
-def test_pair_plans__a_twin_that_is_asked_for_is_its_own() -> None:
-    twin = StudentPlan(alpha=0.0, temperature=1.0)
-    assert pair_plans([twin]) == ([twin], [(0, 0)])
-
-
-def test_train_pair__is_two_of_many(task: Task) -> None:
-    recipe = small_recipe(student_budget=BUDGET.model_copy(update={"dropout": 0.3, "epochs": 4}))
-    student, twin, progress = train_pair(task, random_soft(task), recipe, seed=6)
-    plan = StudentPlan(seed=6, alpha=recipe.alpha, temperature=recipe.temperature, dropout=0.3)
-    plans = [StudentPlan(seed=1), plan.twin, plan]
-    many, together = train_students(task, random_soft(task)[None], plans, recipe, seed=6)
-    assert progress.best_loss == pytest.approx([together.best_loss[2], together.best_loss[1]], rel=1e-4)
-    for place, network in ((2, student), (1, twin)):
-        chosen = select_members(many, task.scalers, [place])
-        torch.testing.assert_close(network.last.weight, chosen.last.weight, rtol=1e-3, atol=1e-4)
-        assert network.shape == chosen.shape == task.shape(recipe, teacher=False)
-
-
 def test_task__labels_are_the_bins_of_the_hours_ahead(task: Task) -> None:
     labels = task.labels(task.validation)
     edges = task.bins.edges[1:-1]
@@ -310,7 +123,58 @@ def test_task__labels_are_the_bins_of_the_hours_ahead(task: Task) -> None:
             assert labels[window, lead] == sum(value >= edge for edge in np.float32(edges))
 
 
-def test_describe__holds_all_that_rebuilds_the_network(task: Task, teacher: Forecaster) -> None:
-    told = describe(teacher, task.scalers)
-    assert (told["members"], told["shape"]["width"], told["shape"]["bins"]) == (2, 16, len(task.bins))
-    assert told["scalers"]["observed"]["mean"] == task.scalers.observed.mean
+def noises(task: Task, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, **how: object) -> list[float | None]:
+    """The noise of the views, call by call of the teacher's training: five batches an epoch, then validation."""
+    seen = []
+
+    def noted(panel: Panel, origins: Tensor, views: Views, *rest: object, **options: object) -> Tensor:
+        seen.append(views.after(1.0).future_sigma)
+        return privileged_values(panel, origins, views, *rest, **options)
+
+    monkeypatch.setattr(distillation, "privileged_values", noted)
+    train_teacher(task, recipe, seed=0, **how)
+    return seen
+
+
+def test_train_teacher__noise_goes_to_its_end_over_the_epochs(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    views = Views(future_sigma=4.0, future_sigma_end=1.0)
+    found = noises(task, small_recipe(views=views), monkeypatch)
+    batches = len(task.train.split(32))
+    expected = [[4.0] * batches + [1.0], [3.0] * batches + [1.0], [2.0] * batches + [1.0], [1.0] * batches + [1.0]]
+    assert found == pytest.approx([sigma for epoch in expected for sigma in epoch])
+
+
+def test_train_teacher__a_killed_run_goes_on_with_its_noise(task: Task, tmp_path: Path) -> None:
+    budget = Budget(epochs=8, patience=8, batch_size=32, learning_rate=3e-3, dropout=0.0)
+    recipe = small_recipe(views=Views(future_sigma=4.0, future_sigma_end=1.0), teacher_budget=budget)
+    whole, _ = train_teacher(task, recipe, seed=0)
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == 6:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train_teacher(task, recipe, seed=0, checkpoint=path, on_epoch=kill)
+    resumed, _ = train_teacher(task, recipe, seed=0, checkpoint=path)
+    assert torch.equal(resumed.last.weight, whole.last.weight)
+
+
+def test_soft_labels__have_the_noise_of_the_schedules_end(task: Task, teacher: Forecaster) -> None:
+    ended, plain = (
+        small_recipe(views=views) for views in (Views(future_sigma=9, future_sigma_end=1), Views(future_sigma=1))
+    )
+    first, second = (soft_labels(teacher, task, task.train, recipe, seed=0) for recipe in (ended, plain))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 4.0), (0.5, 2.5), (1.0, 1.0), (1.5, 1.0)])
+def test_views_after__golden(share: float, expected: float) -> None:
+    assert Views(future_sigma=4.0, future_sigma_end=1.0).after(share).future_sigma == expected
+    assert Views(future_sigma=4.0).after(share) == Views(future_sigma=4.0)
+
+
+def test_shape__boosted_trees_have_none(task: Task) -> None:
+    with pytest.raises(ValueError, match="boosted trees are no network"):
+        task.shape(small_recipe(teacher="boosted"), teacher=True)
+    assert task.shape(small_recipe(teacher="boosted"), teacher=False).architecture == "mlp"

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutelage.gating import cell_losses, entropy, gate_hours, gate_windows
+from tests.core.builders import small_recipe, synthetic_panel, task_of
+from tutelage.distillation import Task
+from tutelage.gating import cell_losses, entropy, find_gate, gate_hours, gate_windows
+from tutelage.recipe import Gate, Head
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -66,3 +69,56 @@ def test_gate_windows__trusts_the_teacher_where_it_is_sure_with_reason() -> None
 def test_gate_windows__refuses_groups_that_cannot_be_cut(groups: int) -> None:
     with pytest.raises(ValueError, match=f"4 windows can't be cut into {groups} groups"):
         gate_windows(noise(4, 2), noise(4, 2), noise(4), noise(3), lag=0, groups=groups)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return task_of(synthetic_panel([400]), train_hours=250)
+
+
+def told(task: Task, origins: Tensor, *, right: Tensor) -> Tensor:
+    """Soft labels that give what comes true 0.8 where they are right, else next to nothing."""
+    bins = len(task.bins)
+    truth = torch.nn.functional.one_hot(task.labels(origins), bins).bool()
+    share = torch.where(right, 0.8, 0.01).expand(truth.shape[:-1]).unsqueeze(-1)
+    return torch.where(truth, share, (1 - share) / (bins - 1)).log()
+
+
+@pytest.mark.parametrize("head", ["categorical", "quantiles", "point"])
+def test_find_gate__by_hour_trusts_what_was_right(task: Task, head: Head) -> None:
+    recipe = small_recipe(gate="hours", head=head)
+    right = torch.tensor([True, False])
+    soft, held_out = (told(task, part, right=right) for part in (task.train, task.validation))
+    gate = find_gate(task, recipe, soft, held_out, seed=0)
+    assert gate is not None
+    assert gate.tolist() == [pytest.approx([1.0, 0.0], abs=1e-6)]
+
+
+def test_find_gate__by_window_trusts_the_teacher_where_it_is_as_sure_as_when_it_was_right(task: Task) -> None:
+    recipe = small_recipe(gate="windows")
+    flat = torch.full((len(task.validation), task.horizon, len(task.bins)), 0.3 / 7)
+    flat[..., 0] = 0.7  # nearly as sure, and wrong in seven of eight cases
+    half = len(task.validation) // 2
+    held_out = told(task, task.validation, right=torch.tensor(True))
+    held_out[half:] = flat.log()[half:]
+    soft = told(task, task.train, right=torch.tensor(True))
+    soft[7:] = flat.log()[0]
+    gate = find_gate(task, recipe, soft, held_out, seed=0)
+    assert gate is not None
+    assert gate.shape == (len(task.train), 1)
+    assert gate[:7].min() == 1
+    assert gate[7:].max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["hours", "windows"])
+def test_find_gate__shuts_on_a_teacher_that_is_wrong_everywhere(task: Task, kind: Gate) -> None:
+    recipe = small_recipe(gate=kind)
+    soft, held_out = (told(task, part, right=torch.tensor(False)) for part in (task.train, task.validation))
+    gate = find_gate(task, recipe, soft, held_out, seed=1)
+    assert gate is not None
+    assert gate.max() < 1e-6
+
+
+def test_find_gate__none_is_asked_for(task: Task) -> None:
+    soft, held_out = (told(task, part, right=torch.tensor(False)) for part in (task.train, task.validation))
+    assert find_gate(task, small_recipe(), soft, held_out, seed=0) is None

@@ -6,10 +6,11 @@ import torch
 from torch.nn import functional
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of, task_to
-from tutelage.distillation import Task, soft_labels, train_pair, train_teacher
+from tutelage.distillation import Task, soft_labels, train_teacher
 from tutelage.fit import choose_device
 from tutelage.losses import distillation_loss
 from tutelage.recipe import Budget, Recipe
+from tutelage.students import train_pair
 
 pytestmark = [
     pytest.mark.gpu,

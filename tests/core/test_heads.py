@@ -17,6 +17,7 @@ from tutelage.heads import (
     head_width,
     mean_of,
     ordered_quantiles,
+    probabilities_of,
     quantiles_of,
 )
 from tutelage.recipe import Head
@@ -165,3 +166,23 @@ def test_head_labels__are_the_teachers_mean_and_quantiles() -> None:
     assert head_labels(soft, "point", edges=EDGES, scale=scale).tolist() == [(1.375 - 5) / 2]
     expected = (quantiles_of(PROBABILITIES, EDGES, levels) - 5) / 2
     torch.testing.assert_close(head_labels(soft, "quantiles", edges=EDGES, scale=scale), expected)
+
+
+def test_probabilities_of__golden() -> None:
+    levels, edges = torch.tensor([0.25, 0.5, 0.75]), torch.tensor([0.0, 1.0, 1.5, 3.0, 9.0])
+    quantiles = torch.tensor([[1.0, 2.0, 4.0], [2.0, 2.0, 2.0], [10.0, 11.0, 12.0], [-3.0, -2.0, -1.0]])
+    # Below 1, 1.5 and 3 lie, of the first, 0.25, 0.375 and 0.625; the others lie between 1.5 and 3, above, and below.
+    expected = [[0.25, 0.125, 0.25, 0.375], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]]
+    torch.testing.assert_close(probabilities_of(quantiles, levels, edges), torch.tensor(expected))
+
+
+@PROPERTY
+@given(distributions())
+def test_probabilities_of__are_near_those_that_the_quantiles_came_from(given: tuple[Tensor, Tensor]) -> None:
+    probabilities, edges = given
+    levels = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
+    found = probabilities_of(quantiles_of(probabilities, edges, levels), levels, edges)
+    assert (found >= 0).all()
+    assert found.sum().item() == pytest.approx(1)
+    # Between two levels, 0.01 apart, lies what a line can't know, at each edge of a bin.
+    assert (found - probabilities).abs().max() <= 0.02 + 1e-9

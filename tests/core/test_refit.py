@@ -10,7 +10,8 @@ from tutelage.distillation import Task
 from tutelage.fit import Progress
 from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe
-from tutelage.refit import refit_student, whole_task
+from tutelage.refit import refit_student, refit_teacher, whole_task
+from tutelage.teachers import Chair, Teacher, chairs_of, teach_taught
 
 HISTORY = hours_span(0, 300)
 
@@ -23,15 +24,14 @@ def judged() -> Task:
 def refit(
     task: Task, folder: Path, recipe: Recipe | None = None, *, taught: bool = True, epochs: int = 3
 ) -> Forecaster:
-    return refit_student(
-        task,
-        recipe or small_recipe(),
-        taught=taught,
-        teacher_epochs=2,
-        student_epochs=epochs,
-        seed=5,
-        checkpoints=(folder / "teacher.safetensors", folder / "student.safetensors"),
-    )
+    recipe, soft = recipe or small_recipe(), None
+    if taught:
+        teachers: dict[Chair, Teacher] = {
+            chair: refit_teacher(task, chair, epochs=2, seed=5, checkpoint=folder / f"{chair.name}.safetensors")
+            for chair in chairs_of(recipe, task.horizon)
+        }
+        soft = teach_taught(teachers, task, seed=5)
+    return refit_student(task, recipe, soft=soft, epochs=epochs, seed=5, checkpoint=folder / "student.safetensors")
 
 
 def weights(network: Forecaster) -> Tensor:
@@ -68,12 +68,11 @@ def test_refit_student__trains_for_exactly_the_epochs_that_were_chosen(judged: T
     refit_student(
         whole_task(judged, HISTORY, bins=8),
         small_recipe(student_budget=impatient),
-        taught=False,
-        teacher_epochs=0,
-        student_epochs=7,
+        soft=None,
+        epochs=7,
         seed=5,
-        checkpoints=(tmp_path / "teacher", tmp_path / "student"),
-        on_student=count,
+        checkpoint=tmp_path / "student",
+        on_epoch=count,
     )
     assert counts == [1, 2, 3, 4, 5, 6, 7]
 
@@ -81,7 +80,6 @@ def test_refit_student__trains_for_exactly_the_epochs_that_were_chosen(judged: T
 def test_refit_student__the_twin_has_no_teacher(judged: Task, tmp_path: Path) -> None:
     whole = whole_task(judged, HISTORY, bins=8)
     twin = refit(whole, tmp_path / "twin", taught=False)
-    assert not (tmp_path / "twin" / "teacher.safetensors").exists()
     by_truth_alone = refit(whole, tmp_path / "alone", small_recipe(alpha=0.0))
     torch.testing.assert_close(weights(twin), weights(by_truth_alone))
     assert not torch.allclose(weights(twin), weights(refit(whole, tmp_path / "student")))

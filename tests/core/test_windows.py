@@ -25,7 +25,7 @@ def panels(draw: st.DrawFn) -> Panel:
     return synthetic_panel(lengths, seed=draw(st.integers(0, 999)), missing=missing, starts=starts)
 
 
-def brute_force(panel: Panel, span: Span, lookback: int, horizon: int) -> list[int]:
+def brute_force(panel: Panel, span: Span, lookback: int, horizon: int, *, labelled: bool) -> list[int]:
     """The rule, window by window."""
     found = []
     for origin in range(lookback, len(panel.hour) - horizon + 1):
@@ -33,8 +33,9 @@ def brute_force(panel: Panel, span: Span, lookback: int, horizon: int) -> list[i
         one_series = len(panel.series[rows].unique()) == 1
         inside = all(hour in span.hours for hour in panel.hour[rows].tolist())
         seen = panel.observed[rows][:lookback].isfinite().all()
-        wanted = panel.observed[future, 0].isfinite().all() and panel.known[future].isfinite().all()
-        if one_series and inside and seen and wanted:
+        known = panel.known[future].isfinite().all()
+        target = bool(panel.observed[future, 0].isfinite().all())
+        if one_series and inside and seen and known and target == labelled:
             found.append(origin)
     return found
 
@@ -53,7 +54,9 @@ def test_window_origins__are_those_of_brute_force(
 ) -> None:
     span = hours_span(first, first + hours)
     origins = window_origins(panel, span, lookback=lookback, horizon=horizon)
-    assert origins.tolist() == brute_force(panel, span, lookback, horizon)
+    assert origins.tolist() == brute_force(panel, span, lookback, horizon, labelled=True)
+    without = window_origins(panel, span, lookback=lookback, horizon=horizon, labelled=False)
+    assert without.tolist() == brute_force(panel, span, lookback, horizon, labelled=False)
     rows = origins[:, None] + torch.arange(-lookback, horizon)
     assert (panel.hour[rows].diff(dim=1) == 1).all()
 

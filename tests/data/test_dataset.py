@@ -1,4 +1,5 @@
 import datetime as dt
+import hashlib
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ def test_household__parses() -> None:
         "laundry_wh",
         "water_heater_and_ac_wh",
     }
+
+
+def test_ett__parses() -> None:
+    spec = load_dataset_spec(REPOSITORY / "deployments" / "datasets" / "ett.yaml")
+    assert spec.names(Role.OBSERVED) == ["oil_temperature_c"]
+    assert len(spec.names(Role.PRIVILEGED)) == 6
+    assert spec.readings_per_hour == 4
+    assert spec.source.path == "$TUTELAGE_ETT/ETTm1.csv"
+    assert spec.source.sha256 is not None
 
 
 def test_names__put_the_target_first(tmp_path: Path) -> None:
@@ -53,6 +63,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"calendar.timezone": "+01:00"}, "calendar.timezone: '+01:00' is no IANA time zone"),
     ({"columns.2.minimum": 260}, "columns.2: minimum 260.0 is not below maximum 260.0"),
     ({"columns.2.minimum": 300}, "columns.2: minimum 300.0 is not below maximum 260.0"),
+    ({"source.sha256": "6ce1"}, "source.sha256: String should match pattern"),
     ({"source.package": "EnergyData", "source.file": "a.csv"}, "source: give either path, or package and file"),
     ({"source": {"format": "csv"}}, "source: give either path, or package and file"),
     ({"source": {"package": "EnergyData"}}, "source: package and file go together"),
@@ -118,8 +129,28 @@ def test_source_files__of_a_glob_are_sorted(tmp_path: Path) -> None:
         ({"package": "EnergyData", "file": "a.csv"}, "package EnergyData ships no file a.csv"),
         ({"path": "/nowhere/at/all/*.csv"}, r"no file matches /nowhere/at/all/\*.csv"),
         ({"path": "nowhere/at-all.csv"}, "no file matches nowhere/at-all.csv"),
+        (
+            {"path": "$NO_SUCH_VARIABLE/a.csv"},
+            r"the environment variable NO_SUCH_VARIABLE must name the folder with a\.csv",
+        ),
     ],
 )
 def test_source_files__absent(source: dict[str, str], sentence: str) -> None:
     with pytest.raises(DataError, match=f"^source: {sentence}$"):
         source_files(Source.model_validate(source))
+
+
+def test_source_files__may_start_with_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "2024.csv").touch()
+    monkeypatch.setenv("METER_FOLDER", str(tmp_path))
+    assert source_files(Source(path="$METER_FOLDER/*.csv")) == [tmp_path / "2024.csv"]
+
+
+def test_source_files__another_file_than_the_spec_was_written_for(tmp_path: Path) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_bytes(b"time,power\n")
+    source = Source(path=str(path), sha256=hashlib.sha256(b"time,power\n").hexdigest())
+    assert source_files(source) == [path]
+    path.write_bytes(b"time,power\r\n")
+    with pytest.raises(DataError, match=r"^source: meter\.csv is not the file that the spec was written for"):
+        source_files(source)

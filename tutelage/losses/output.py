@@ -4,12 +4,12 @@ Each hour of the horizon may have a weight of its own; weights are taken relativ
 hours against each other and leave the loss's size alone.
 """
 
-from typing import Literal
-
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
+
+from tutelage.recipe import PointLoss
 
 Logits = Float[Tensor, "members batch horizon bins"]
 TeacherLogits = Float[Tensor, "#members batch horizon bins"]
@@ -18,6 +18,8 @@ Weights = Float[Tensor, " horizon"]
 """One weight an hour of the horizon, at least one of them above 0."""
 Gate = Float[Tensor, "#members #batch #horizon"]
 """How far the teacher is trusted, from 0 to 1, by window and by hour of the horizon."""
+Labelled = Bool[Tensor, "batch horizon"]
+"""Where the truth is known; elsewhere any finite value stands in its place, and the teacher alone teaches."""
 
 
 def _mean(cells: Float[Tensor, "members batch horizon"], weights: Weights | None) -> PerMember:
@@ -57,8 +59,11 @@ def _mixed(
     alpha: PerMember,
     weights: Weights | None,
     gate: Gate | None,
+    labelled: Labelled | None,
 ) -> PerMember:
     """α · soft + (1 − α) · hard, α multiplied by the gate cell by cell; the weighted mean of it."""
+    if labelled is not None:
+        hard = torch.where(labelled, hard, 0.0)
     trust = alpha.view(-1, 1, 1) * (1.0 if gate is None else gate)
     # A side without weight is left out, not multiplied by 0: an infinite loss there must not become NaN.
     return _mean(torch.where(trust > 0, trust * soft, 0.0) + torch.where(trust < 1, (1 - trust) * hard, 0.0), weights)
@@ -100,11 +105,13 @@ def distillation_loss(
     temperature: float | PerMember,
     weights: Weights | None = None,
     gate: Gate | None = None,
+    labelled: Labelled | None = None,
 ) -> PerMember:
     """α · T² · KL(teacher ‖ student) at temperature T, plus (1 − α) · CE at temperature 1.
 
     `alpha` holds one weight a member: a member with α = 0 is a twin, taught by the truth alone. Where a `gate` is
-    given, α is multiplied by it cell by cell: where it is 0 the truth alone teaches.
+    given, α is multiplied by it cell by cell: where it is 0 the truth alone teaches. Where `labelled` is given and
+    false, nothing is taught by the truth.
 
     Raises ValueError where temperature is a number <= 0.
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2.
@@ -113,12 +120,11 @@ def distillation_loss(
     plain = _softened(student, 1)
     one = not isinstance(temperature, Tensor) and temperature == 1
     soft = _soft_cells(plain if one else _softened(student, temperature), teacher, temperature)
-    return _mixed(soft, _hard_cells(plain, labels), alpha, weights, gate)
+    return _mixed(soft, _hard_cells(plain, labels), alpha, weights, gate, labelled)
 
 
 Points = Float[Tensor, "members batch horizon"]
 TeacherPoints = Float[Tensor, "#members batch horizon"]
-PointLoss = Literal["squared", "smooth"]
 
 
 def _point_cells(student: Points, target: TeacherPoints, kind: PointLoss) -> Points:
@@ -145,10 +151,11 @@ def point_distillation_loss(
     kind: PointLoss = "squared",
     weights: Weights | None = None,
     gate: Gate | None = None,
+    labelled: Labelled | None = None,
 ) -> PerMember:
     """α · difference to the teacher's points, plus (1 − α) · difference to the truth."""
     soft, hard = _point_cells(student, teacher, kind), _point_cells(student, truth.unsqueeze(0), kind)
-    return _mixed(soft, hard, alpha, weights, gate)
+    return _mixed(soft, hard, alpha, weights, gate, labelled)
 
 
 Quantiles = Float[Tensor, "members batch horizon levels"]
@@ -190,7 +197,8 @@ def quantile_distillation_loss(
     alpha: PerMember,
     weights: Weights | None = None,
     gate: Gate | None = None,
+    labelled: Labelled | None = None,
 ) -> PerMember:
     """α · pinball loss to the teacher's quantiles, plus (1 − α) · pinball loss to the truth."""
     soft = _pinball_cells(student, teacher, levels)
-    return _mixed(soft, _pinball_cells(student, truth[None, :, :, None], levels), alpha, weights, gate)
+    return _mixed(soft, _pinball_cells(student, truth[None, :, :, None], levels), alpha, weights, gate, labelled)

@@ -20,7 +20,10 @@ def time_relation_loss(
     student: Float[Tensor, "members batch steps student_features"],
     teacher: Float[Tensor, "#members batch steps teacher_features"],
 ) -> PerMember:
-    """Mean squared difference of the cosine similarities between the time steps of a window."""
+    """Mean squared difference of the cosine similarities between the time steps of a window.
+
+    Source: pair-wise distillation, Liu et al. 2019, arXiv:1903.04197, with time steps in place of pixels.
+    """
     return (_cosines(student) - _cosines(teacher.detach())).square().mean(dim=(1, 2, 3))
 
 

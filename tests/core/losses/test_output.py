@@ -170,6 +170,32 @@ def test_distillation_loss__where_the_gate_is_shut_the_truth_teaches() -> None:
     torch.testing.assert_close(loss(by_window), expected)
 
 
+@pytest.mark.parametrize("head", ["bins", "points", "quantiles"])
+def test_distillation__where_there_is_no_truth_the_teacher_alone_teaches(head: str) -> None:
+    student, teacher = random_logits(), random_logits(1, seed=1)
+    labelled = torch.ones(5, 4, dtype=torch.bool)
+    labelled[2, 3] = labelled[0] = False
+    alpha, levels = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), torch.linspace(0.1, 0.9, 7, dtype=torch.float64)
+
+    def loss(truth: float, **labels: Tensor) -> Tensor:
+        values = torch.where(labelled, 1.0, truth).double()
+        if head == "bins":
+            kept = labels.get("labelled")
+            return distillation_loss(student, teacher, values.long(), alpha=alpha, temperature=2.0, labelled=kept)
+        if head == "points":
+            return point_distillation_loss(student[..., 0], teacher[..., 0], values, alpha=alpha, **labels)
+        return quantile_distillation_loss(student, teacher, values, levels, alpha=alpha, **labels)
+
+    assert torch.equal(loss(1.0, labelled=labelled), loss(5.0, labelled=labelled))
+    # The hard loss of a student of the truth alone is that of the 15 cells that have one, over all 20.
+    whole = loss(1.0)
+    hard = loss(1.0, labelled=labelled)
+    assert (hard[:2] < whole[:2]).all()
+    assert hard[2] == whole[2]
+    everywhere = torch.ones_like(labelled)
+    assert torch.equal(loss(1.0, labelled=everywhere), whole)
+
+
 def test_point_loss__golden() -> None:
     student, target = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[2.0, 5.0]]])
     assert point_loss(student, target).tolist() == [(1 + 9) / 2]

@@ -1,0 +1,59 @@
+"""Study, stage 3: where the folds of a history lie."""
+
+import datetime as dt
+
+import polars as pl
+from prefect import task
+from prefect.tasks import exponential_backoff
+
+from schemas.manifests import ValidatedManifest
+from schemas.study import FoldsManifest, FoldSpan
+from tasks.caching import content_key, is_transient
+from tutelage.folds import rolling_folds
+
+HOUR = dt.timedelta(hours=1)
+
+
+@task(
+    name="folds",
+    task_run_name="folds {folds} x {score_days} days",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=is_transient,
+    cache_key_fn=content_key,
+    persist_result=True,
+    result_serializer="json",
+)
+def lay_folds(
+    validated: ValidatedManifest,
+    *,
+    folds: int,
+    score_days: int,
+    test_days: int,
+    history_days: int | None,
+    train_days: int | None,
+    validation_share: float,
+) -> FoldsManifest:
+    """Lay the folds into the history before the test part; of the readings the times alone are looked at."""
+    time = pl.col("time_utc")
+    first, last = pl.scan_parquet(validated.path).select(time.min(), time.max().alias("last")).collect().row(0)
+    parts = rolling_folds(
+        first.replace(minute=0, second=0, microsecond=0),
+        last.replace(minute=0, second=0, microsecond=0) + HOUR,
+        folds=folds,
+        score_days=score_days,
+        test_days=test_days,
+        history_days=history_days,
+        train_days=train_days,
+        validation_share=validation_share,
+    )
+    spans = [
+        FoldSpan(
+            number=number,
+            learn_days=(part.test.start - part.train.start).days,
+            score_start_utc=part.test.start,
+            end_utc=part.test.end,
+        )
+        for number, part in enumerate(parts, start=1)
+    ]
+    return FoldsManifest(folds=spans)

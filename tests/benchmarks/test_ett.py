@@ -1,0 +1,275 @@
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from benchmarks import ett, ett_cells
+from benchmarks import ett_protocol as protocol
+from benchmarks.ett_cells import Cell
+from benchmarks.ett_protocol import (
+    HORIZONS,
+    KINDS,
+    LONGEST,
+    LOOKBACK,
+    VARIABLES,
+    Network,
+    Privilege,
+    Series,
+    Settings,
+    borders,
+    errors_of,
+    future_of,
+    make_series,
+    origins_of,
+    past_of,
+    read_values,
+    start_students,
+    train_students,
+)
+from tutelage.dataset import load_dataset_spec
+from tutelage.errors import DataError
+from tutelage.files import file_digest
+from tutelage.recipe import Budget, Recipe
+from tutelage.windows import make_panel
+
+TINY = Settings(
+    mixes=True,
+    batch_windows=32,
+    epochs=1,
+    width=8,
+    windows_an_epoch=64,
+    teachers=1,
+    seeds=2,
+    validation_stride=500,
+)
+
+
+@pytest.fixture(scope="module")
+def series() -> Series:
+    random = np.random.default_rng(0)
+    day = np.sin(np.arange(20 * 720 + LONGEST) * 2 * np.pi / 24)
+    return make_series(day[:, None] + random.normal(size=(len(day), VARIABLES)), 24)
+
+
+def test_borders__are_the_fields(series: Series) -> None:
+    # ETTh1's border1s and border2s of the Informer's data loader, 8640, 11520 and 14400, and the windows it counts.
+    assert series.rows == borders(24)
+    assert [(rows.start, rows.stop) for rows in borders(24).values()] == [(96, 8640), (8640, 11520), (11520, 14400)]
+    windows = {part: len(origins_of(rows, 96)) for part, rows in borders(24).items()}
+    assert windows == {"train": 8640 - 96 - 96 + 1, "validation": 2880 - 96 + 1, "test": 2880 - 96 + 1}
+    assert len(origins_of(borders(96)["test"], 24)) == 11520 - 24 + 1
+
+
+def test_make_series__is_standardised_by_the_first_twelve_months() -> None:
+    values = np.random.default_rng(1).normal(3, 2, size=(15000, VARIABLES))
+    before = make_series(values, 24)
+    train = before.values[:, :8640].double()
+    np.testing.assert_allclose(train.mean(dim=1), 0, atol=1e-6)
+    np.testing.assert_allclose(train.std(dim=1, correction=0), 1, atol=1e-6)
+    values[8640:] += 100
+    assert torch.equal(make_series(values, 24).values[:, :8640], before.values[:, :8640])
+
+
+def test_windows__input_ends_where_the_target_begins(series: Series) -> None:
+    past, clock = past_of(series, torch.tensor([1000, 2005]))
+    assert torch.equal(past[:, 1], series.values[:, 2005 - LOOKBACK : 2005])
+    assert torch.equal(future_of(series, torch.tensor([1000, 2005]))[:, 1], series.values[:, 2005 : 2005 + LONGEST])
+    # 1000 is 16 o'clock, 2005 is 13 o'clock.
+    np.testing.assert_allclose(clock[:, 1], np.sin(2 * np.pi * np.array([16, 13]) / 24), atol=1e-6)
+
+
+def test_errors_of__against_a_hand_computation(series: Series) -> None:
+    origins = torch.tensor([300, 700, 900])
+
+    def wrong(some: torch.Tensor) -> torch.Tensor:
+        truth = future_of(series, some)
+        off = torch.zeros_like(truth)
+        off[0, :, 0] = 2.0  # one variable of seven, one step
+        off[:, :, 30:] = 50.0  # beyond the horizon
+        return torch.stack([truth, truth + off])
+
+    squared, absolute = errors_of(wrong, series, origins, 24)
+    np.testing.assert_allclose(squared, [[0, 0, 0], [4 / (7 * 24)] * 3], rtol=1e-5)
+    np.testing.assert_allclose(absolute, [[0, 0, 0], [2 / (7 * 24)] * 3], rtol=1e-5)
+
+
+def test_read_values__says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TUTELAGE_ETT", raising=False)
+    with pytest.raises(
+        DataError, match=r"^source: the environment variable TUTELAGE_ETT must name the folder with ETT"
+    ):
+        read_values("ETTh1")
+    monkeypatch.setenv("TUTELAGE_ETT", str(tmp_path))
+    with pytest.raises(DataError, match=r"^source: no file matches .*ETTm1\.csv$"):
+        read_values("ETTm1")
+    header = "date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT"
+    (tmp_path / "ETTh1.csv").write_text(f"{header}\n2016-07-01 00:00:00,1,2,3,4,5,6,7\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"^source: ETTh1\.csv is not the file that the spec was written for"):
+        read_values("ETTh1")
+    monkeypatch.setitem(protocol.SHA256, "ETTh1", file_digest(tmp_path / "ETTh1.csv"))
+    np.testing.assert_array_equal(read_values("ETTh1"), [[1, 2, 3, 4, 5, 6, 7]])
+
+
+def test_network__forecasts_in_the_window_s_own_scale(series: Series) -> None:
+    network = Network(2, 8, 0.0, mixes=True).eval()
+    torch.nn.init.normal_(network.mixture)
+    torch.nn.init.normal_(network.day_outside)
+    past, clock = past_of(series, torch.tensor([500, 900]))
+    plain, moved = network(past, clock), network(3 * past + 7, clock)
+    torch.testing.assert_close(moved, 3 * plain + 7, rtol=1e-3, atol=1e-3)
+    assert plain.shape == (2, VARIABLES, 2, LONGEST)
+
+
+def test_network__a_window_is_read_by_itself(series: Series) -> None:
+    network = Network(1, 8, 0.0, mixes=True).eval()
+    torch.nn.init.normal_(network.mixture)
+    origins = torch.tensor([500, 900, 1300])
+    together, alone = network(*past_of(series, origins)), network(*past_of(series, origins[1:2]))
+    torch.testing.assert_close(together[:, :, 1:2], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_privilege__by_kind_of_teacher(series: Series) -> None:
+    settings = replace(TINY, teachers=2, sigma=0.5)
+    privilege = Privilege(series, settings)
+    origins = origins_of(series.rows["train"], LONGEST)[:50]
+    own = future_of(series, origins)
+    privileged, none, placebo = privilege(origins).split(2)
+    assert (privileged - own).std() == pytest.approx(0.5, rel=0.02)
+    assert none.eq(0).all()
+    shown = privilege.shown[origins]
+    assert shown.ne(origins).all()
+    assert (placebo - future_of(series, shown)).std() == pytest.approx(0.5, rel=0.02)
+    for rows in series.rows.values():  # a part's windows see windows of that part
+        inside = origins_of(rows, LONGEST)
+        assert torch.equal(privilege.shown[inside].sort().values, inside)
+
+
+def test_students__share_their_start_and_the_twin_hears_no_teacher(series: Series) -> None:
+    students = start_students(TINY, seed=3, kinds=2)
+    for value in students.parameters():
+        assert torch.equal(value[:2], value[2:])
+    assert not torch.equal(students.own.weight[0], students.own.weight[1])
+    assert students.dropout.seeds == (0, 1, 0, 1)
+
+    count = len(origins_of(series.rows["train"], LONGEST))
+    alpha, taught_by = torch.tensor([0.0, 0.0, 0.9, 0.9]), torch.zeros(4, dtype=torch.int64)
+    weights = [
+        train_students(series, TINY, torch.full((1, VARIABLES, count, LONGEST), level), alpha, taught_by, seed=0)[1]
+        for level in (0.0, 5.0)
+    ]
+    one, other = (found[LONGEST]["out.weight"] for found in weights)
+    assert torch.equal(one[:2], other[:2])
+    assert not torch.equal(one[2:], other[2:])
+
+
+def test_measure__all_test_windows_of_all_kinds() -> None:
+    values = np.random.default_rng(0).normal(size=(20 * 360 + LONGEST, VARIABLES))
+    found = protocol.measure(make_series(values, 12), TINY)
+    for horizon in HORIZONS:
+        windows = 4 * 360 - horizon + 1
+        assert found[f"origin_{horizon}"][[0, -1]].tolist() == [16 * 360, 20 * 360 - horizon]
+        for kind in (*KINDS, "teacher"):
+            assert found[f"{kind}_mse_{horizon}"].shape == (windows,)
+        by_seed = found[f"twin_mse_{horizon}_by_seed"]
+        assert by_seed.mean() == pytest.approx(found[f"twin_mse_{horizon}"].mean())
+    row = ett.summarise_horizon("ETTm1", found | {"origin_24": found["origin_24"] * 4}, 24)
+    assert row["mse"]["twin"] == pytest.approx(found["twin_mse_24"].mean())  # type: ignore[index]
+
+
+def test_settings__the_student_has_fewer_parameters_than_allowed() -> None:
+    for settings in protocol.SETTINGS.values():
+        students = start_students(replace(settings, seeds=1), seed=0, kinds=1)
+        assert sum(value.numel() for value in students.parameters()) < 300_000
+
+
+def _losses(gain: float, *, hours: int = 2000) -> dict[str, np.ndarray]:
+    """Losses of a cell in which the student is `gain` better than its twin."""
+    twin = np.random.default_rng(0).uniform(1, 2, hours)
+    found = {"twin": twin, "privileged": (1 - gain) * twin, "no_privilege": twin, "placebo": 1.5 * twin}
+    found |= {f"{kind}_by_seed": np.full(2, losses.mean()) for kind, losses in found.items()}
+    return found | {
+        "hour": np.arange(hours),
+        "teacher": 0.5 * twin,
+        "seasonal_naive_24h": 2 * twin,
+        "n_train": np.array(9),
+    }
+
+
+def test_summarise__gains_and_holm_over_the_cells() -> None:
+    worse = _losses(-0.1)
+    found = ett.summarise({Cell(1, 50, 0): _losses(0.1), Cell(1, 50, 1): _losses(0.2), Cell(24, 50, 0): worse})
+    better, harmed = found["cells"]["1h-50d"], found["cells"]["24h-50d"]  # type: ignore[index]
+    assert better["gain"]["privileged"]["estimate"] == pytest.approx(0.15)
+    assert better["gain_by_origin"] == pytest.approx([0.1, 0.2])
+    assert better["gain"]["placebo"]["estimate"] == pytest.approx(-0.5)
+    least = 1 / 2001
+    assert (better["p_holm"], better["p_worse_holm"]) == (pytest.approx(2 * least), pytest.approx(1 - least))
+    assert (harmed["p_holm"], harmed["p_worse_holm"]) == (pytest.approx(1), pytest.approx(0))
+    text = ett.table(found)
+    assert "+15.0%" in text
+    assert "TimeKD" not in text
+
+
+def test_summarise_horizon__a_quarter_of_an_hour_is_no_hour() -> None:
+    random = np.random.default_rng(0)
+    found = {"origin_192": np.arange(4000)}
+    for kind in (*KINDS, "teacher"):
+        for metric in ("mse", "mae"):
+            found[f"{kind}_{metric}_192"] = random.uniform(1, 2, 4000)
+            found[f"{kind}_{metric}_192_by_seed"] = np.array([1.5, 1.5])
+    quarters, hours = (ett.summarise_horizon(name, found, 192) for name in ("ETTm1", "ETTh1"))
+    assert quarters["gain"]["privileged"]["windows"] == 1000  # type: ignore[index]
+    assert hours["gain"]["privileged"]["windows"] == 4000  # type: ignore[index]
+    assert quarters["timekd"] == {"mse": 0.355, "mae": 0.367}
+    assert "timekd" not in hours
+
+
+def test_run__keeps_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
+    measured: list[ett.Piece] = []
+
+    def measure(piece: ett.Piece) -> dict[str, np.ndarray]:
+        measured.append(piece)
+        return {"twin": np.arange(3.0)}
+
+    wanted: list[ett.Piece] = ["ETTh1", Cell(1, 50, 0)]
+    for _ in range(2):
+        found = ett.run(wanted, measure=measure)
+        np.testing.assert_array_equal(found["ETTh1"]["twin"], [0, 1, 2])
+    assert measured == wanted
+
+
+@pytest.fixture
+def transformer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up transformer of 250 days, and a recipe of seconds."""
+    spec = load_dataset_spec(ett_cells.SPEC)
+    hours, start = 250 * 24, dt.datetime(2017, 1, 1, tzinfo=dt.UTC)
+    random = np.random.default_rng(0)
+    table = pl.DataFrame(
+        {
+            "series_id": ["ett"] * hours,
+            "time_utc": [start + dt.timedelta(hours=h) for h in range(hours)],
+            **{name: random.normal(size=hours) for name in spec.names()},
+        }
+    )
+    panel = make_panel(table, random.normal(size=(hours, 4)).astype(np.float32), spec)
+    monkeypatch.setattr(ett_cells, "load_transformer", lambda: (panel, spec, start, start + dt.timedelta(hours=hours)))
+    budget = Budget(epochs=1)
+    tiny = Recipe(teachers=1, teacher_width=8, student_width=8, teacher_budget=budget, student_budget=budget)
+    monkeypatch.setattr(ett_cells, "Recipe", lambda: tiny)
+    monkeypatch.setattr(ett_cells, "QUICK", False)
+
+
+def test_measure_cell__tests_on_the_last_days(transformer: None) -> None:
+    panel, _, _, _ = ett_cells.load_transformer()
+    for origin in (0, 1):
+        found = ett_cells.measure_cell(Cell(1, 50, origin))
+        last = int(panel.hour[-1]) - origin * 60 * 24
+        assert found["hour"][[0, -1]].tolist() == [last + 1 - 60 * 24 + 24, last]
+        assert found["n_train"] == 40 * 24 - 24
+        for kind in (*KINDS, "teacher", "seasonal_naive_24h"):
+            assert found[kind].shape == found["hour"].shape
