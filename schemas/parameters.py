@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tutelage.recipe import Recipe
 
@@ -87,6 +87,12 @@ class HistoryParameters(DatedParameters):
     )
 
 
+def _require_shorter_teachers(recipe: Recipe, horizon_hours: int) -> None:
+    longest = max(recipe.teacher_horizons, default=0)
+    if longest >= horizon_hours:
+        raise ValueError(f"recipe.teacher_horizons: {longest} h is not shorter than the horizon, {horizon_hours} h")
+
+
 class RetrainParameters(HistoryParameters):
     """Which forecaster to retrain, on what history, how, and what happens to the result."""
 
@@ -113,6 +119,16 @@ class RetrainParameters(HistoryParameters):
     device: Device = "auto"
     recipe: HowToTrain = Recipe()
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RetrainParameters":
+        _require_shorter_teachers(self.recipe, self.horizon_hours)
+        if self.refit and self.recipe.gate != "none":
+            raise ValueError(
+                f"refit: a gate by {self.recipe.gate} is judged on a part that is held out, and a refit holds none "
+                "out; set refit to false"
+            )
+        return self
+
 
 class BacktestParameters(HistoryParameters):
     """How a forecaster would have fared: retrained at several origins of the past, and judged on what came after each.
@@ -127,6 +143,11 @@ class BacktestParameters(HistoryParameters):
     seed: Seed = 0
     device: Device = "auto"
     recipe: HowToTrain = Recipe()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "BacktestParameters":
+        _require_shorter_teachers(self.recipe, self.horizon_hours)
+        return self
 
     def ending(self, end: dt.datetime) -> RetrainParameters:
         """One origin's retrain: judged on the stretch up to `end`."""

@@ -24,19 +24,17 @@ from schemas.manifests import (
 from tasks.caching import is_transient
 from tasks.guard import guard
 from tasks.home import home
-from tasks.loading import JUDGED, load_task, run_folder
+from tasks.loading import JUDGED, load_soft_labels, load_task, run_folder
 from tasks.tracking import champion_version, client, log_figures
 from tutelage.baselines import seasonal_naive
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec
-from tutelage.distillation import Task, soft_labels
+from tutelage.distillation import Task
 from tutelage.export import Student, forecast_windows, load_student
 from tutelage.files import file_digest, folder_written_whole, read_json, write_json
 from tutelage.heads import QUANTILE_LEVELS, mean_of, quantiles_of
 from tutelage.metrics import Forecasts, crps, reliability, score, score_by_lead
 from tutelage.plots import plot_fan, plot_losses, plot_reliability, plot_skill
-from tutelage.recipe import Recipe
-from tutelage.weights import load_network
 from tutelage.windows import Span, gather_future, gather_past, window_origins
 
 SEASONS = (24, 168)
@@ -59,7 +57,6 @@ def evaluate(
     spec: DatasetSpec,
     teacher: TrainedManifest,
     students: TrainedManifest,
-    recipe: Recipe,
     run: RunManifest,
     *,
     seed: int,
@@ -80,7 +77,7 @@ def evaluate(
     }
     chosen = "student" if validation_crps["student"] < validation_crps["twin"] else "twin"
     forecasts = {name: _forecast(student, learning, test) for name, student in exported.items()}
-    forecasts["teacher"] = _teacher_forecast(teacher, learning, test, recipe, seed)
+    forecasts["teacher"] = _teacher_forecast(teacher, learning)
     for season in SEASONS:
         if season >= features.horizon_hours:
             forecasts[f"seasonal_naive_{season}h"] = seasonal_naive(
@@ -137,11 +134,8 @@ def _forecast(student: Student, learning: Task, origins: Tensor) -> Forecasts:
     return forecast_windows(student, observed.numpy(), known.numpy())
 
 
-def _teacher_forecast(
-    teacher: TrainedManifest, learning: Task, origins: Tensor, recipe: Recipe, seed: int
-) -> Forecasts:
-    network = load_network(teacher.folder, learning.panel.observed.device)
-    probabilities = soft_labels(network, learning, origins, recipe, seed=seed).exp()
+def _teacher_forecast(teacher: TrainedManifest, learning: Task) -> Forecasts:
+    probabilities = load_soft_labels(teacher.folder, learning.panel.observed.device)["test"].exp()
     edges = learning.edges()
     quantiles = quantiles_of(probabilities, edges, edges.new_tensor(QUANTILE_LEVELS))
     return Forecasts(mean_of(probabilities, edges).numpy().astype(np.float64), quantiles.numpy().astype(np.float64))

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from schemas.manifests import FeaturesManifest
@@ -19,6 +21,12 @@ from tutelage.windows import Panel, Span, make_panel, window_origins
 
 JUDGED = "judged"
 """Where in a registered version's folder the student lies that was judged, before its refit."""
+SOFT_LABELS = "soft_labels.safetensors"
+
+
+def load_soft_labels(folder: Path, device: torch.device) -> dict[str, Tensor]:
+    """A teacher's soft labels, log-probabilities (windows, horizon, bins): of validation, test, and all it teaches."""
+    return load_file(folder / SOFT_LABELS, device=str(device))
 
 
 def load_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
@@ -27,16 +35,26 @@ def load_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
     return make_panel(hours, np.load(features.folder / "minutes.npy"), spec)
 
 
-def load_task(features: FeaturesManifest, spec: DatasetSpec, device: str) -> tuple[Task, Tensor]:
-    """The learning task of a features manifest, resident on a device, and the origins of the test part's windows."""
+def load_task(
+    features: FeaturesManifest, spec: DatasetSpec, device: str, *, unlabelled: bool = False
+) -> tuple[Task, Tensor]:
+    """The learning task of a features manifest, resident on a device, and the origins of the test part's windows.
+
+    With `unlabelled`, windows of the training part without a target come along.
+    """
     place = choose_device(device)
     panel = load_panel(features, spec)
     fitted = read_json(features.folder / "fitted.json")
 
-    def origins(part: str) -> Tensor:
+    def origins(part: str, *, labelled: bool = True) -> Tensor:
         span = getattr(features, part)
-        lookback, horizon = features.lookback_hours, features.horizon_hours
-        return window_origins(panel, Span(span.start_utc, span.end_utc), lookback=lookback, horizon=horizon).to(place)
+        return window_origins(
+            panel,
+            Span(span.start_utc, span.end_utc),
+            lookback=features.lookback_hours,
+            horizon=features.horizon_hours,
+            labelled=labelled,
+        ).to(place)
 
     task = Task(
         panel=panel.to(place),
@@ -46,6 +64,7 @@ def load_task(features: FeaturesManifest, spec: DatasetSpec, device: str) -> tup
         validation=origins("validation"),
         scalers=read_scalers(fitted["scalers"]),
         bins=Bins(tuple(fitted["bins"])),
+        unlabelled=origins("train", labelled=False) if unlabelled else origins("train")[:0],
     )
     return task, origins("test")
 

@@ -1,5 +1,7 @@
 """Stage 7: the winner's recipe once more on all the history; that student is registered, the judged one told beside."""
 
+from pathlib import Path
+
 from prefect import task
 from prefect.tasks import exponential_backoff
 
@@ -16,12 +18,15 @@ from tasks.guard import guard
 from tasks.home import home
 from tasks.loading import load_task, run_folder
 from tasks.progress import reporter
+from tasks.registered import load_registered
 from tasks.tracking import log_figures
 from tutelage.dataset import DatasetSpec
 from tutelage.export import export_student, load_student, student_card
 from tutelage.files import file_digest, folder_written_whole
+from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe
-from tutelage.refit import refit_student, whole_task
+from tutelage.refit import refit_student, refit_teacher, whole_task
+from tutelage.teachers import Chair, Teacher, chairs_of, states_taught, teach_taught
 from tutelage.weights import save_network
 from tutelage.windows import Span
 
@@ -54,26 +59,40 @@ def refit(
     Raises LeakError where the exported student sees what it must not.
     """
     history = Span(features.train.start_utc, features.test.end_utc)
-    judged, _ = load_task(features, spec, device)
+    judged, _ = load_task(features, spec, device, unlabelled=recipe.unlabelled)
     learning = whole_task(judged, history, bins=recipe.bins)
-    chosen, mark = evaluation.chosen, features.digest[:12]
+    chosen, folder = evaluation.chosen, run_folder(home(), run.run_id, "refit")
     epochs = {"student": students.best_epoch[chosen]}
+
+    def kept(name: str) -> Path:
+        return run_folder(home(), run.run_id, f"refit-{name}-{features.digest[:12]}.safetensors")
+
+    soft, states = None, None
     if chosen == "student":
-        epochs["teacher"] = teacher.best_epoch["teacher"]
-    folder = run_folder(home(), run.run_id, "refit")
+        teachers: dict[Chair, Teacher] = {}
+        for chair in chairs_of(recipe, learning.horizon):
+            if recipe.teacher_model:
+                teachers[chair] = load_registered(recipe.teacher_model, features, spec)
+                continue
+            epochs[chair.name] = count = teacher.best_epoch[chair.name]
+            report = reporter(f"refit of {chair.name}", features.task, count, {}, watched="train")
+            teachers[chair] = refit_teacher(
+                learning, chair, epochs=count, seed=seed, checkpoint=kept(chair.name), on_epoch=report
+            )
+        soft = teach_taught(teachers, learning, seed=seed)
+        if recipe.terms.inside:
+            first = next(one for chair, one in teachers.items() if chair.name == "teacher")
+            assert isinstance(first, Forecaster), "a recipe whose terms need states has a network for its teacher"
+            states = states_taught(first, learning, recipe, seed=seed)
     network = refit_student(
         learning,
         recipe,
-        taught=chosen == "student",
-        teacher_epochs=epochs.get("teacher", 0),
-        student_epochs=epochs["student"],
+        soft=soft,
+        states=states,
+        epochs=epochs["student"],
         seed=seed,
-        checkpoints=(
-            run_folder(home(), run.run_id, f"refit-teacher-{mark}.safetensors"),
-            run_folder(home(), run.run_id, f"refit-student-{mark}.safetensors"),
-        ),
-        on_teacher=reporter("refit of the teacher", features.task, epochs.get("teacher", 0), {}, watched="train"),
-        on_student=reporter(f"refit of the {chosen}", features.task, epochs["student"], {}, watched="train"),
+        checkpoint=kept("student"),
+        on_epoch=reporter(f"refit of the {chosen}", features.task, epochs["student"], {}, watched="train"),
     )
     with folder_written_whole(folder) as part:
         save_network(network, learning.scalers, part, notes={"features": features.digest, "seed": seed})

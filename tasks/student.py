@@ -8,14 +8,15 @@ from prefect.tasks import exponential_backoff
 from schemas.manifests import FeaturesManifest, RunManifest, TrainedManifest
 from tasks.caching import content_key, is_transient
 from tasks.home import home
-from tasks.loading import load_task, run_folder
+from tasks.loading import load_soft_labels, load_task, run_folder
 from tasks.progress import reporter, rows_of
 from tutelage.dataset import DatasetSpec
-from tutelage.distillation import soft_labels, teacher_states
 from tutelage.export import export_student, student_card
 from tutelage.files import file_digest, folder_written_whole, value_digest, write_json
+from tutelage.gating import find_gate
 from tutelage.recipe import Recipe
 from tutelage.students import train_pair
+from tutelage.teachers import states_taught
 from tutelage.weights import load_network, save_network
 
 MEMBERS = ("student", "twin")
@@ -42,17 +43,19 @@ def distil_student(
     device: str,
 ) -> TrainedManifest:
     """Train student and twin side by side, and export both: what is evaluated is what may be registered."""
-    learning, _ = load_task(features, spec, device)
+    learning, _ = load_task(features, spec, device, unlabelled=recipe.unlabelled)
     place = learning.panel.observed.device
-    network = load_network(teacher.folder, place)
-    soft = soft_labels(network, learning, learning.train, recipe, seed=seed)
-    states = teacher_states(network, learning, learning.train, recipe, seed=seed) if recipe.terms.inside else None
+    labels = load_soft_labels(teacher.folder, place)
+    states = None
+    if recipe.terms.inside:
+        states = states_taught(load_network(teacher.folder, place), learning, recipe, seed=seed)
+    gate = find_gate(learning, recipe, labels["taught"], labels["validation"], seed=seed)
     folder = run_folder(home(), run.run_id, "students")
     checkpoint = run_folder(home(), run.run_id, f"students-{teacher.digest[:12]}.safetensors")
     runs = {run.children[name]: partial(rows_of, member=member) for member, name in enumerate(MEMBERS)}
     report = reporter("student and twin", features.task, recipe.student_budget.epochs, runs)
     *pair, progress = train_pair(
-        learning, soft, recipe, seed=seed, states=states, checkpoint=checkpoint, on_epoch=report
+        learning, labels["taught"], recipe, seed=seed, gate=gate, states=states, checkpoint=checkpoint, on_epoch=report
     )
     with folder_written_whole(folder) as part:
         for name, network in zip(MEMBERS, pair, strict=True):
@@ -60,6 +63,8 @@ def distil_student(
             save_network(network, learning.scalers, part / name, notes=notes)
             card = student_card(network, spec, trained_until=features.validation.end_utc)
             export_student(network, learning.bins, card, part / name / "export")
+        if gate is not None:
+            write_json(part / "gate.json", {"mean_by_hour": gate.expand(-1, learning.horizon).mean(dim=0).tolist()})
         write_json(part / "history.json", {name: rows_of(progress, member) for member, name in enumerate(MEMBERS)})
         digest = value_digest([file_digest(part / name / "weights.safetensors") for name in MEMBERS])
     return TrainedManifest(

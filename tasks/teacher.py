@@ -1,17 +1,28 @@
-"""Stage 4: the teacher, an ensemble on (x, x*), trained with a checkpoint that a retry goes on from."""
+"""Stage 4: the teacher and its soft labels: trained on (x, x*), or a model that is registered already.
+
+Soft labels are computed once, for all parts, and written: students and the evaluation read them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from prefect import task
 from prefect.tasks import exponential_backoff
+from safetensors.torch import save_file
 
 from schemas.manifests import FeaturesManifest, RunManifest, TrainedManifest
 from tasks.caching import content_key, is_transient
 from tasks.home import home
-from tasks.loading import load_task, run_folder
+from tasks.loading import SOFT_LABELS, load_task, run_folder
 from tasks.progress import mean_rows, reporter
+from tasks.registered import load_registered
 from tutelage.dataset import DatasetSpec
-from tutelage.distillation import train_teacher as train
-from tutelage.files import file_digest, folder_written_whole, write_json
+from tutelage.distillation import Task
+from tutelage.files import file_digest, folder_written_whole, value_digest, write_json
+from tutelage.fit import Progress
+from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe
+from tutelage.teachers import Chair, Teacher, chairs_of, judged, shortened, teach, teach_taught, train_any
 from tutelage.weights import save_network
 
 
@@ -28,20 +39,55 @@ from tutelage.weights import save_network
 def train_teacher(
     features: FeaturesManifest, spec: DatasetSpec, recipe: Recipe, run: RunManifest, *, seed: int, device: str
 ) -> TrainedManifest:
-    """Train the ensemble and write its weights; a checkpoint of this run and these features is gone on from."""
-    learning, _ = load_task(features, spec, device)
+    """Train the teachers and write networks and soft labels; checkpoints of this run and features are gone on from.
+
+    Raises RegistryError where the recipe names a registered model that can't teach this task.
+    """
+    learning, test = load_task(features, spec, device, unlabelled=recipe.unlabelled)
     folder = run_folder(home(), run.run_id, "teacher")
-    checkpoint = run_folder(home(), run.run_id, f"teacher-{features.digest[:12]}.safetensors")
-    report = reporter("teacher", features.task, recipe.teacher_budget.epochs, {run.children["teacher"]: mean_rows})
-    teacher, progress = train(learning, recipe, seed=seed, checkpoint=checkpoint, on_epoch=report)
     with folder_written_whole(folder) as part:
-        save_network(teacher, learning.scalers, part, notes={"features": features.digest, "seed": seed})
-        write_json(part / "history.json", {"teacher": mean_rows(progress)})
-        digest = file_digest(part / "weights.safetensors")
+        if recipe.teacher_model is None:
+            teachers, progress = _train_all(features, learning, recipe, run, part, seed)
+        else:
+            registered = load_registered(recipe.teacher_model, features, spec)
+            [chair] = chairs_of(recipe, learning.horizon)
+            teachers, progress = {chair: registered}, {chair.name: judged(registered, learning, recipe, seed=seed)}
+            reporter("teacher", features.task, 1, {run.children["teacher"]: mean_rows})(progress[chair.name])
+        parts = {"validation": learning.validation, "test": test}
+        soft = {name: teach(teachers, learning, origins, seed=seed) for name, origins in parts.items()}
+        soft["taught"] = teach_taught(teachers, learning, seed=seed)
+        save_file({name: labels.cpu().contiguous() for name, labels in soft.items()}, part / SOFT_LABELS)
+        write_json(part / "history.json", {"teacher": mean_rows(progress["teacher"])})
+        digest = value_digest([file_digest(file) for file in sorted(part.rglob("*.safetensors"))])
     return TrainedManifest(
         folder=folder,
         digest=digest,
-        best_epoch={"teacher": round(sum(progress.best_epoch) / len(progress.best_epoch))},
-        best_validation_loss={"teacher": sum(progress.best_loss) / len(progress.best_loss)},
-        epochs=progress.epoch,
+        best_epoch={name: round(_mean(one.best_epoch)) for name, one in progress.items()},
+        best_validation_loss={name: _mean(one.best_loss) for name, one in progress.items()},
+        epochs=max(one.epoch for one in progress.values()),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _train_all(
+    features: FeaturesManifest, learning: Task, recipe: Recipe, run: RunManifest, folder: Path, seed: int
+) -> tuple[dict[Chair, Teacher], dict[str, Progress]]:
+    """Train all of a recipe's teachers and write the networks; MLflow hears of the first view's, the whole horizon."""
+    teachers: dict[Chair, Teacher] = {}
+    progress: dict[str, Progress] = {}
+    for chair in chairs_of(recipe, learning.horizon):
+        first = chair.name == "teacher"
+        checkpoint = run_folder(home(), run.run_id, f"{chair.name}-{features.digest[:12]}.safetensors")
+        runs = {run.children["teacher"]: mean_rows} if first else {}
+        epochs = 1 if recipe.teacher == "boosted" else recipe.teacher_budget.epochs
+        report = reporter(chair.name, features.task, epochs, runs)
+        own = shortened(learning, chair.horizon)
+        teacher, progress[chair.name] = train_any(own, chair.recipe, seed=seed, checkpoint=checkpoint, on_epoch=report)
+        if isinstance(teacher, Forecaster):
+            notes = {"features": features.digest, "seed": seed}
+            save_network(teacher, learning.scalers, folder if first else folder / chair.name, notes=notes)
+        teachers[chair] = teacher
+    return teachers, progress

@@ -57,6 +57,19 @@ class Views(Contract):
         """Whether the teacher sees anything that the student does not."""
         return self.future_sigma is not None or self.minutes_hours > 0 or self.auxiliary
 
+    @property
+    def sentence(self) -> str:
+        """What they are, in words."""
+        seen = []
+        if self.future_sigma is not None:
+            until = "" if self.future_sigma_end is None else f" to {self.future_sigma_end:g}"
+            seen.append(f"the future with noise of σ = {self.future_sigma:g}{until}")
+        if self.minutes_hours:
+            seen.append(f"raw readings of {self.minutes_hours} h")
+        if self.auxiliary:
+            seen.append("auxiliary sensors")
+        return ", ".join(seen) or "what the student sees"
+
     def after(self, share: float) -> "Views":
         """The views once a share of the teacher's epochs is over: with the noise of then, and no schedule."""
         if self.future_sigma is None or self.future_sigma_end is None:

@@ -1,0 +1,241 @@
+"""Retrains whose teacher is no ensemble of networks for the whole horizon, and what their stages hand on."""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from prefect import flow
+from safetensors.torch import load_file
+
+from flows.retrain import retrain
+from schemas.manifests import FeaturesManifest, SpanManifest
+from schemas.parameters import RetrainParameters
+from schemas.verdict import Verdict
+from tasks.home import datasets_folder, home
+from tasks.registered import load_registered
+from tests.core.builders import synthetic_panel, task_of
+from tests.household import write_slice
+from tutelage.dataset import Column, DatasetSpec, Role, load_dataset_spec
+from tutelage.distillation import Task
+from tutelage.errors import RegistryError
+from tutelage.export import forecast_windows, load_student
+from tutelage.files import read_json
+from tutelage.recipe import Budget, Recipe, Terms, Views
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+BUDGET = Budget(epochs=4, patience=4)
+SMALL = {"more_views": (), "teachers": 2, "teacher_width": 16, "student_width": 16, "bins": 12, "draws": 2}
+SMALL |= {"teacher_budget": BUDGET, "student_budget": BUDGET}
+PAST = Views(future_sigma=None)
+
+
+def small(dataset: str, **recipe: object) -> RetrainParameters:
+    return RetrainParameters(
+        dataset=dataset,
+        horizon_hours=4,
+        lookback_hours=24,
+        history_days=24,
+        test_days=14,
+        recipe=Recipe.model_validate(SMALL | recipe),
+        device="cpu",
+        promotion="never",
+        refit=False,
+    )
+
+
+def stage(verdict: Verdict, name: str) -> Path:
+    return home() / "runs" / verdict.mlflow_run_id / name
+
+
+def teachers_epochs(verdict: Verdict) -> list[int]:
+    """The epochs that stand in MLflow for the teacher."""
+    client = mlflow.MlflowClient()
+    parent = client.get_run(verdict.mlflow_run_id).info
+    of_run = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and tags.`tutelage.stage` = 'teacher'"
+    [child] = client.search_runs([parent.experiment_id], of_run)
+    return [metric.step for metric in client.get_metric_history(child.info.run_id, "validation")]
+
+
+@pytest.fixture(scope="module")
+def networks(household_slice: str) -> Verdict:
+    """Two ensembles of transformers, for 2 and for 4 hours, that teach by what they hold inside, too."""
+    return retrain(
+        small(
+            household_slice,
+            teacher="inverted",
+            student="inverted",
+            teacher_horizons=(2,),
+            terms=Terms(attention=1.0, variables=1.0, features=1.0, times=1.0),
+            gate="windows",
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def gap_slice(prefect_server: None) -> str:
+    """The slice without two hours of its training part."""
+    name = write_slice(datasets_folder(), name="gap-slice", days=40)
+    file = datasets_folder() / f"{name}.csv"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(("2010-07-01 10:", "2010-07-01 11:"))]
+    assert len(lines) - len(kept) == 120
+    file.write_text("".join(kept), encoding="utf-8")
+    return name
+
+
+@pytest.fixture(scope="module")
+def trees(gap_slice: str) -> Verdict:
+    return retrain(small(gap_slice, teacher="boosted", views=PAST, unlabelled=True, gate="hours"))
+
+
+def test_retrain__a_teacher_for_each_horizon(networks: Verdict) -> None:
+    folder = stage(networks, "teacher")
+    shapes = [read_json(place / "network.json")["shape"]["horizon"] for place in (folder / "teacher-2h", folder)]
+    assert shapes == [2, 4]
+    labels = load_file(folder / "soft_labels.safetensors")
+    assert labels["taught"].shape == (networks.n_train_windows, 4, 12)
+    assert set(labels) == {"taught", "validation", "test"}
+    for soft in labels.values():
+        np.testing.assert_allclose(soft.exp().sum(dim=-1), 1, rtol=1e-4)
+    assert len(read_json(stage(networks, "students") / "gate.json")["mean_by_hour"]) == 4
+    assert networks.leak_guard["passed"]
+
+
+def test_retrain__trees_teach_windows_without_a_target_too(trees: Verdict) -> None:
+    folder = stage(trees, "teacher")
+    assert not (folder / "network.json").exists()
+    labels = load_file(folder / "soft_labels.safetensors")
+    # Windows of 4 hours that begin from 3 hours before the gap up to its first hour lack a target and nothing else.
+    assert len(labels["taught"]) == trees.n_train_windows + 4
+    gate = read_json(stage(trees, "students") / "gate.json")["mean_by_hour"]
+    assert all(0 <= hour <= 1 for hour in gate)
+    assert {"teacher", "student", "twin"} <= set(trees.metrics)
+    assert len(read_json(folder / "history.json")["teacher"]) == 1
+    assert teachers_epochs(trees) == [1]
+
+
+def test_retrain__a_registered_model_teaches(gap_slice: str, trees: Verdict) -> None:
+    version = trees.registered.version
+    verdict = retrain(small(gap_slice, teacher_model=f"{trees.task}/{version}"))
+    # What was registered is judged again, this time as the teacher, by what is left of it in 12 bins.
+    before = trees.metrics[trees.registered.model]["crps"]
+    assert verdict.metrics["teacher"]["crps"] == pytest.approx(before, rel=0.05)
+    client = mlflow.MlflowClient()
+    assert client.get_run(verdict.mlflow_run_id).data.params["recipe.teacher_model"] == f"{trees.task}/{version}"
+    assert teachers_epochs(verdict) == [1]
+    card = client.get_model_version(verdict.task, verdict.registered.version).description
+    assert f"{trees.task}/{version} as teacher" in card
+
+
+def test_retrain__a_teacher_is_not_longer_than_the_horizon(household_slice: str) -> None:
+    with pytest.raises(ValueError, match="4 h is not shorter than the horizon, 4 h"):
+        small(household_slice, teacher_horizons=(2, 4))
+
+
+def features_of(task: Task, *, test_start: dt.datetime, horizon: int | None = None) -> FeaturesManifest:
+    span = SpanManifest(start_utc=test_start, end_utc=test_start + dt.timedelta(days=9), windows=9)
+    return FeaturesManifest(
+        folder=home(),
+        digest="0",
+        task="home-4h",
+        dataset="home",
+        target="power",
+        unit="kW",
+        horizon_hours=horizon or task.horizon,
+        lookback_hours=task.lookback,
+        train=span,
+        validation=span,
+        test=span,
+        hours=1,
+        null_hours=0,
+    )
+
+
+@pytest.fixture
+def spec(gap_slice: str) -> DatasetSpec:
+    return load_dataset_spec(datasets_folder() / f"{gap_slice}.yaml")
+
+
+AFTER = dt.datetime(2011, 1, 1, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"horizon": 6}, "its horizon_hours is 4, not 6"),
+        ({"test_start": AFTER - dt.timedelta(days=400)}, "it was trained until 2010-.*, into the test part"),
+        ({"lookback": 12}, "it looks back 24 h, and the windows have 12"),
+        ({"columns": True}, "its observed is .*'global_active_power_kw'.*, not .*'voltage_v'"),
+        ({"version": "99"}, "gap-slice-4h/99 can't be loaded from the registry"),
+    ],
+    ids=["horizon", "test part", "lookback", "columns", "version"],
+)
+def test_load_registered__refuses_what_cannot_teach(
+    trees: Verdict, spec: DatasetSpec, changes: dict[str, object], sentence: str
+) -> None:
+    task = task_of(synthetic_panel([200]), train_hours=120, lookback=changes.get("lookback", 24), horizon=4)
+    features = features_of(task, test_start=changes.get("test_start", AFTER), horizon=changes.get("horizon"))
+    if "columns" in changes:
+
+        def seen(column: Column) -> Column:
+            return column.model_copy(update={"role": Role.OBSERVED}) if column.name == "voltage_v" else column
+
+        spec = spec.model_copy(update={"columns": tuple(map(seen, spec.columns))})
+    version = changes.get("version", trees.registered.version)
+    with pytest.raises(RegistryError, match=sentence):
+        load_registered(f"{trees.task}/{version}", features, spec)
+
+
+@flow
+def _in_flow(work: Callable[[], object]) -> object:
+    """Prefect's run logger speaks in runs alone."""
+    return work()
+
+
+def with_one_column(task: Task) -> Task:
+    """The task with the target alone, as the household has it."""
+    return replace(task, panel=replace(task.panel, observed=task.panel.observed[:, :1].contiguous()))
+
+
+class Shift(mlflow.pyfunc.PythonModel):
+    """Of every hour uniform between the last value and one above, a further one for each hour ahead."""
+
+    def predict(self, context: object, model_input: pd.DataFrame, params: object = None) -> pd.DataFrame:
+        rows = []
+        # Backwards: nobody has promised an order.
+        for name, part in sorted(model_input.groupby("series_id"), reverse=True):
+            last = part.iloc[:, 2].dropna().iloc[-1]
+            for lead in range(1, 5):
+                quantiles = {f"q{level:02d}": last + lead - 1 + level / 100 for level in range(1, 100)}
+                rows.append({"series_id": name, "lead_hours": lead, **quantiles})
+        return pd.DataFrame(rows)
+
+
+def test_load_registered__any_model_that_answers_as_ours_do(spec: DatasetSpec) -> None:
+    with mlflow.start_run():
+        info = mlflow.pyfunc.log_model(name="model", python_model=Shift(), registered_model_name="shift")
+    task = with_one_column(task_of(synthetic_panel([400]), train_hours=340, lookback=5, horizon=4))
+    features = features_of(task, test_start=AFTER)
+    told = _in_flow(lambda: load_registered(f"shift/{info.registered_model_version}", features, spec))
+    found = told(task, task.train)
+    assert len(task.train) > 256  # more than one call
+    last = task.panel.observed[task.train - 1, 0].numpy()
+    expected = last[:, None] + np.arange(4) + 0.5
+    np.testing.assert_allclose(found.quantiles[..., 49], expected, rtol=1e-5)
+
+
+def test_load_registered__one_of_ours_says_what_its_graph_says(trees: Verdict, spec: DatasetSpec) -> None:
+    task = with_one_column(task_of(synthetic_panel([200]), train_hours=120, lookback=30, horizon=4))
+    told = load_registered(f"{trees.task}/{trees.registered.version}", features_of(task, test_start=AFTER), spec)
+    student = load_student(stage(trees, "students") / trees.registered.model / "export")
+    origin = int(task.train[7])
+    panel = task.panel
+    observed, known = panel.observed[None, origin - 24 : origin], panel.known[None, origin : origin + 4]
+    expected = forecast_windows(student, observed.numpy(), known.numpy()).quantiles[0]
+    np.testing.assert_allclose(told(task, task.train).quantiles[7], expected, rtol=1e-5)
