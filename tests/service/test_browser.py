@@ -57,7 +57,7 @@ def from_the_page(retrained: str, service: Up, page: Page) -> str:
     """The id of a retrain that was started from the form and seen to complete."""
     open_form(page, service, "retrain/household")
     fill_small(page)
-    page.driver.execute_script("window.scrollTo(0, 0)")
+    page.field("Dataset")
     page.picture("retrain-form")
     before = started_by_hand()
     page.press("Submit")
