@@ -5,6 +5,7 @@ A schedule of ours is no use to data whose day lasts a minute: what runs each ho
 """
 
 import datetime as dt
+import sys
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -15,6 +16,7 @@ from tasks.clock import clock_path
 from tasks.home import datasets_folder
 from tutelage.clock import read_clock, started, write_clock
 from tutelage.dataset import Replay, load_dataset_spec
+from tutelage.errors import TutelageError
 
 SLUG = "replay"
 EVERY_HOURS = {"retrain": 7 * 24, "forecast": 24, "monitor": 3 * 24}
@@ -73,4 +75,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TutelageError as error:
+        sys.exit(str(error))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,8 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
-from tests.service.conftest import ROOT, Up, ran, until
+from tests.household import write_slice
+from tests.service.conftest import ROOT, Up, ran, service_environment, until
 from tutelage.clock import Clock, read_clock
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -111,3 +113,23 @@ def test_replay__its_schedule_makes_runs_that_move_on(replayed: Up) -> None:
     assert run.state.name == "Completed", run.state.message
     assert clock_of(replayed).hour_at(run.expected_start_time) in issue_times(replayed)
     assert time.time() - run.expected_start_time.timestamp() < 240
+
+
+def test_replay__a_bad_spec_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """`make up` shows what its steps say: no server is asked before the specs are read."""
+    write_slice(tmp_path / "datasets", name="household", days=1)
+    path = tmp_path / "datasets" / "household.yaml"
+    path.write_text(path.read_text() + "replay: {start: 2010-07-30T00:00:00Z, end: 2010-07-20T00:00:00Z}\n")
+    refused = subprocess.run(
+        [sys.executable, "-m", "deployments.replay"],
+        cwd=ROOT,
+        env=service_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(
+        "dataset spec household.yaml: replay: start 2010-07-30 00:00:00+00:00 is not before"
+    )
+    assert "Traceback" not in refused.stderr
