@@ -1,4 +1,4 @@
-"""What the Prefect server must hold before the deployments: the work pool, and the automation for lost runs."""
+"""What the Prefect server must hold before the deployments: the work pool, its queue `gpu`, what ends lost runs."""
 
 import datetime as dt
 
@@ -14,6 +14,8 @@ from prefect.workers.process import ProcessWorker
 from deployments.service import POOL
 
 LOST = "Mark a run without a heartbeat as crashed"
+GPU = "gpu"
+TRAININGS = 1
 SILENCE = dt.timedelta(seconds=90)
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 WAITS = ("Paused", "Suspended", "AwaitingRetry", "Scheduled")
@@ -53,6 +55,22 @@ def _ensure_pool(client: SyncPrefectClient) -> None:
         )
 
 
+def _ensure_queue(client: SyncPrefectClient) -> None:
+    """One training at a time on this machine.
+
+    By a queue and not by a tag's limit: a task that is killed keeps its tag's slot for ever (Prefect 3.8 leases it for
+    a hundred years), a run that is crashed leaves its queue.
+    """
+    try:
+        queue = client.read_work_queue_by_name(GPU, work_pool_name=POOL)
+    except ObjectNotFound:
+        client.create_work_queue(
+            GPU, description="Trainings: one at a time", concurrency_limit=TRAININGS, work_pool_name=POOL
+        )
+    else:
+        client.update_work_queue(queue.id, concurrency_limit=TRAININGS)
+
+
 def _ensure_automation(client: SyncPrefectClient) -> None:
     found = client.read_automations_by_name(LOST)
     if found:
@@ -62,9 +80,10 @@ def _ensure_automation(client: SyncPrefectClient) -> None:
 
 
 def main() -> None:
-    """Make both where they are missing; what is there is kept."""
+    """Make what is missing."""
     with get_client(sync_client=True) as client:
         _ensure_pool(client)
+        _ensure_queue(client)
         _ensure_automation(client)
 
 

@@ -23,6 +23,7 @@ from typing import IO, Any
 from deployments.databases import create_databases, database_settings
 from deployments.processes import Running, Service, ServiceError, end_orphans, until
 from tasks.home import datasets_folder, home
+from tutelage.clock import read_clock, write_clock
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -111,6 +112,7 @@ def worker() -> Service:
     )
 
 
+REPLAY = [sys.executable, "-m", "deployments.replay"]
 ARRANGE = [sys.executable, "-m", "deployments.arrange"]
 DEPLOY = [str(BIN / "prefect"), "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"]
 
@@ -156,6 +158,7 @@ def up() -> None:
             _start_all(running)
             while True:
                 running.check()
+                _keep_time()
                 time.sleep(1)
         except KeyboardInterrupt:
             print()
@@ -163,6 +166,14 @@ def up() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             running.end()
+
+
+def _keep_time() -> None:
+    """Note what the replays' clocks show, so that they go on from there when the service starts again."""
+    for path in (home() / "clock").glob("*.json"):
+        clock = read_clock(path)
+        if clock is not None:
+            write_clock(clock.moved(dt.datetime.now(dt.UTC)), path)
 
 
 def _start_all(running: Running) -> None:
@@ -175,6 +186,7 @@ def _start_all(running: Running) -> None:
         running.wait(service)
     running.step("arrange", ARRANGE)
     running.step("deploy", DEPLOY)
+    running.step("replay", REPLAY)
     last = worker()
     running.start(last)
     running.wait(last)

@@ -5,6 +5,7 @@ from prefect.runtime import flow_run
 
 from schemas.serving import ForecastManifest, ForecastParameters
 from tasks.champion import find_champion
+from tasks.clock import at_its_time
 from tasks.home import datasets_folder
 from tasks.issue import issue_forecast
 from tasks.recent import read_recent
@@ -22,6 +23,7 @@ def forecast(parameters: ForecastParameters) -> ForecastManifest:
 
     Needs neither torch nor a GPU: the champion is an ONNX graph behind MLflow's border.
     """
+    parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     champion = find_champion(parameters.task)
     hours = read_recent(source_files(spec.source), spec, champion, parameters.as_of)

@@ -6,6 +6,7 @@ from prefect.runtime import flow_run
 from schemas.serving import HealthManifest, MonitorParameters
 from tasks.alarm import publish_health
 from tasks.champion import find_champion
+from tasks.clock import at_its_time
 from tasks.home import datasets_folder
 from tasks.judge import judge_forecasts
 from tutelage.dataset import load_dataset_spec, source_files
@@ -22,6 +23,7 @@ def monitor(parameters: MonitorParameters) -> HealthManifest:
 
     It asks by the event `tutelage.forecast.degraded`, which holds the reason.
     """
+    parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     champion = find_champion(parameters.task)
     health = judge_forecasts(source_files(spec.source), spec, champion, parameters.as_of)

@@ -6,6 +6,7 @@ from prefect.runtime import flow_run
 from flows.commit import git_commit
 from schemas.manifests import ValidatedManifest
 from schemas.study import FoldScores, FoldSpan, StudyParameters, StudyResult
+from tasks.clock import at_its_time
 from tasks.features import build_features
 from tasks.folds import lay_folds
 from tasks.home import datasets_folder
@@ -31,6 +32,7 @@ def study(parameters: StudyParameters) -> StudyResult:
     What is finished comes from cache: a study that was killed goes on when it is started again with the same
     parameters, and one with more values in its space trains only what is new.
     """
+    parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     trials = list_trials(parameters.recipe, parameters.space, draws=parameters.draws, seed=parameters.seed)
     files = source_files(spec.source)

@@ -112,6 +112,16 @@ class EvaluationManifest(Manifest):
     leak_guard: dict[str, Any]
 
 
+class BacktestManifest(Manifest):
+    """A backtest's table and plot; the gain over the twin is that of the mean CRPS over all stretches."""
+
+    folder: Path
+    run_id: str
+    origins: int
+    gain_vs_twin: float
+    origins_with_gain: int
+
+
 class RefitManifest(Manifest):
     """The winner trained once more, on all the history from start up to end, and for how many epochs, by network."""
 

@@ -17,10 +17,21 @@ AsOf = Annotated[
     AfterValidator(_as_utc),
     Field(
         title="As of",
-        description="Nothing after this time is read; without a zone it is UTC. Empty: the end of the data.",
+        description="Nothing after this time is read; without a zone it is UTC. Empty: the replayed time where the "
+        "dataset is replayed, else the end of the data.",
     ),
 ]
 """The clock of a flow."""
+
+HowToTrain = Annotated[Recipe, Field(title="Recipe", description="Teacher, student and the distillation between them.")]
+Seed = Annotated[
+    int,
+    Field(ge=0, le=2**31 - 1, title="Seed", description="The same seed, data and code: the same result."),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    Field(title="Device", description="auto takes CUDA where there is one, then MPS, then the CPU."),
+]
 
 
 class TaskParameters(BaseModel):
@@ -48,8 +59,14 @@ class TaskParameters(BaseModel):
         return f"{self.dataset}-{self.horizon_hours}h"
 
 
-class RetrainParameters(TaskParameters):
-    """Which forecaster to retrain, on what history, how, and what happens to the result."""
+class DatedParameters(TaskParameters):
+    """A forecasting task at a time."""
+
+    as_of: AsOf = None
+
+
+class HistoryParameters(DatedParameters):
+    """What is learned from."""
 
     lookback_hours: int = Field(
         168, ge=1, le=1008, title="Lookback [h]", description="Past hours that the student sees."
@@ -68,6 +85,17 @@ class RetrainParameters(TaskParameters):
         title="Validation share",
         description="Last share of the history, for every choice.",
     )
+
+
+def _require_shorter_teachers(recipe: Recipe, horizon_hours: int) -> None:
+    longest = max(recipe.teacher_horizons, default=0)
+    if longest >= horizon_hours:
+        raise ValueError(f"recipe.teacher_horizons: {longest} h is not shorter than the horizon, {horizon_hours} h")
+
+
+class RetrainParameters(HistoryParameters):
+    """Which forecaster to retrain, on what history, how, and what happens to the result."""
+
     test_days: int = Field(
         120, ge=7, le=2000, title="Test [days]", description="Last days of the data, for the verdict alone."
     )
@@ -76,12 +104,6 @@ class RetrainParameters(TaskParameters):
         title="Refit",
         description="After the verdict, train the winner once more on all parts, for the epochs that were chosen, and "
         "register that. Without it the version that was judged is registered, which has not seen the test part.",
-    )
-    as_of: AsOf = None
-    recipe: Recipe = Field(Recipe(), title="Recipe", description="Teacher, student and the distillation between them.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed, data and code: the same result.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", title="Device", description="auto takes CUDA where there is one, then MPS, then the CPU."
     )
     promotion: Literal["automatic", "approval", "never"] = Field(
         "automatic",
@@ -93,17 +115,41 @@ class RetrainParameters(TaskParameters):
     reason: str | None = Field(
         None, max_length=1000, title="Reason", description="Why this retrain was started; the monitor says it here."
     )
+    seed: Seed = 0
+    device: Device = "auto"
+    recipe: HowToTrain = Recipe()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RetrainParameters":
-        longest = max(self.recipe.teacher_horizons, default=0)
-        if longest >= self.horizon_hours:
-            raise ValueError(
-                f"recipe.teacher_horizons: {longest} h is not shorter than the horizon, {self.horizon_hours} h"
-            )
+        _require_shorter_teachers(self.recipe, self.horizon_hours)
         if self.refit and self.recipe.gate != "none":
             raise ValueError(
                 f"refit: a gate by {self.recipe.gate} is judged on a part that is held out, and a refit holds none "
                 "out; set refit to false"
             )
         return self
+
+
+class BacktestParameters(HistoryParameters):
+    """How a forecaster would have fared: retrained at several origins of the past, and judged on what came after each.
+
+    `as_of` is the end of the last stretch.
+    """
+
+    origins: int = Field(6, ge=1, le=100, title="Origins", description="How often it is retrained.")
+    stretch_days: int = Field(
+        30, ge=7, le=365, title="Stretch [days]", description="Days from one origin to the next, which it is judged on."
+    )
+    seed: Seed = 0
+    device: Device = "auto"
+    recipe: HowToTrain = Recipe()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "BacktestParameters":
+        _require_shorter_teachers(self.recipe, self.horizon_hours)
+        return self
+
+    def ending(self, end: dt.datetime) -> RetrainParameters:
+        """One origin's retrain: judged on the stretch up to `end`."""
+        shared = {name: getattr(self, name) for name in (*HistoryParameters.model_fields, "seed", "device", "recipe")}
+        return RetrainParameters(**shared | {"as_of": end}, test_days=self.stretch_days, refit=False, promotion="never")

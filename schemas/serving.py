@@ -4,20 +4,16 @@ import datetime as dt
 from pathlib import Path
 
 from schemas.manifests import Manifest
-from schemas.parameters import AsOf, TaskParameters
+from schemas.parameters import DatedParameters
 from tutelage.dataset import DatasetSpec, Role
 
 
-class ForecastParameters(TaskParameters):
+class ForecastParameters(DatedParameters):
     """Which forecaster speaks, and at what time."""
 
-    as_of: AsOf = None
 
-
-class MonitorParameters(TaskParameters):
+class MonitorParameters(DatedParameters):
     """Whose stored forecasts are judged, and at what time."""
-
-    as_of: AsOf = None
 
 
 def model_columns(spec: DatasetSpec) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.manifests import Manifest
-from schemas.parameters import AsOf, TaskParameters
+from schemas.parameters import DatedParameters
 from tutelage.choice import Kind, Rule
 from tutelage.recipe import Recipe
 from tutelage.study import Space
 
 
-class StudyParameters(TaskParameters):
+class StudyParameters(DatedParameters):
     """Which recipes of a forecaster are compared, and on which folds of its history."""
 
     lookback_hours: int = Field(
@@ -60,7 +60,6 @@ class StudyParameters(TaskParameters):
     test_days: int = Field(
         120, ge=0, le=2000, title="Test [days]", description="Last days of the data, which the study never reads."
     )
-    as_of: AsOf = None
     seeds: int = Field(3, ge=1, le=50, title="Seeds", description="Students of each recipe, averaged before all else.")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="The same seed, data and code: the same result.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

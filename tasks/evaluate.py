@@ -60,6 +60,7 @@ def evaluate(
     run: RunManifest,
     *,
     seed: int,
+    meet_champion: bool = True,
 ) -> EvaluationManifest:
     """Score all forecasts on the test part; choose student or twin on the validation part; guard against leaks.
 
@@ -83,7 +84,7 @@ def evaluate(
                 learning.panel, learning.train, test, horizon=features.horizon_hours, season=season
             )
     actual = _actual(learning, test)
-    champion = _champion(features.task)
+    champion = _champion(features.task) if meet_champion else None
     rival = _rival(champion, learning, test, features) if champion else None
     gain_vs_champion = None
     if rival is not None:

@@ -154,10 +154,16 @@ def child_runs(
 
 
 @task(name="open run", task_run_name="run {parameters.task}", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=2)
-def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str) -> RunManifest:
+def open_run(
+    key: str, parameters: RetrainParameters, spec: DatasetSpec, commit: str, within: RunManifest | None
+) -> RunManifest:
     """Continue this work's unfinished MLflow run, or start one, with its children and parameters."""
     experiment_id, name = experiment(parameters.task), f"{parameters.task} seed {parameters.seed}"
+    if within is not None:
+        experiment_id, name = within.experiment_id, f"{name} until {parameters.as_of:%Y-%m-%d}"
     run_id = continued_run(experiment_id, key, stage="retrain", name=name, commit=commit)
+    if within is not None:
+        client().set_tag(run_id, "mlflow.parentRunId", within.run_id)
     describe_run(run_id, parameters, spec)
     names = {child: f"{parameters.task} {child}" for child in CHILDREN}
     children = child_runs(experiment_id, run_id, key, names, commit=commit)
@@ -165,11 +171,24 @@ def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, commit:
 
 
 @contextmanager
-def tracked(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], commit: str) -> Iterator[RunManifest]:
-    """One retrain's MLflow runs, as of `opened_alone`."""
+def tracked(
+    parameters: RetrainParameters,
+    spec: DatasetSpec,
+    files: list[Path],
+    commit: str,
+    *,
+    within: RunManifest | None = None,
+) -> Iterator[RunManifest]:
+    """One retrain's MLflow runs, by themselves or within a backtest's, as of `opened_alone`."""
     key = work_key(parameters, spec, files)
-    with opened_alone(key, lambda: open_run(key, parameters, spec, commit)) as run:
+    with opened_alone(key, lambda: open_run(key, parameters, spec, commit, within)) as run:
         yield run
+
+
+def finished_figures(key: str, experiment_id: str) -> dict[str, float] | None:
+    """The figures of a retrain that an experiment holds finished, or None."""
+    found = _search(experiment_id, f"tags.`{KEY_TAG}` = '{key}' and tags.`tutelage.stage` = 'retrain'")
+    return next((dict(run.data.metrics) for run in found if run.info.status == "FINISHED"), None)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+SCREENSHOTS = Path(os.environ.get("TUTELAGE_HOME", "var")).resolve() / "screenshots"
 HOME = Path(tempfile.mkdtemp(prefix="tutelage-tests-"))
 os.environ["TUTELAGE_HOME"] = str(HOME)
 os.environ["TUTELAGE_DATASETS"] = str(HOME / "datasets")

@@ -21,6 +21,7 @@ def write_slice(folder: Path, *, name: str, days: int, end: dt.datetime = dt.dat
     )
     rows.collect().write_csv(folder / f"{name}.csv")
     content = yaml.safe_load((SPECS / "household.yaml").read_text(encoding="utf-8"))
+    content.pop("replay", None)
     content |= {"name": name, "source": {"path": str(folder / f"{name}.csv")}}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tutelage.errors import DataError, SpecError
 from tutelage.files import file_digest
@@ -146,6 +146,25 @@ class Monitoring(Contract):
     most_drift: Share = Field(0.5, description="Kolmogorov-Smirnov distance of an input that must not be exceeded")
 
 
+class Replay(Contract):
+    """Historical data played again, as if they came in now: the service's runs read no further than the replayed time.
+
+    start, end: times in the data; the clock starts at the first, when the service first does, and stops at the other
+    """
+
+    start: AwareDatetime
+    end: AwareDatetime
+    hours_per_minute: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        24.0, description="hours of the data that pass in one minute of ours"
+    )
+
+    @model_validator(mode="after")
+    def _forward(self) -> "Replay":
+        if not self.start < self.end:
+            raise ValueError(f"start {self.start} is not before end {self.end}")
+        return self
+
+
 class Calendar(Contract):
     """What is known of any hour ahead of time: hour, weekday and public holidays on this clock, in this country."""
 
@@ -171,6 +190,7 @@ class DatasetSpec(Contract):
     quality: QualityRules = QualityRules()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
+    replay: Replay | None = Field(None, description="none: the data's time is ours")
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSpec":

@@ -156,3 +156,38 @@ def plot_health(
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def plot_backtest(
+    origins: list[dt.datetime],
+    crps: dict[str, list[float]],
+    gain: dict[str, list[float]],
+    *,
+    unit: str,
+    title: str,
+) -> Figure:
+    """The CRPS of each forecast by origin, and below the student's gain over its twin with its 95 % interval.
+
+    gain: estimate, low and high, one value an origin
+    """
+    figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    x: Any = origins
+    for name, values in crps.items():
+        upper.plot(x, values, color=COLOURS.get(name), marker="o", ms=4, lw=1.5, label=_readable(name))
+    upper.set(title=title, ylabel=f"CRPS [{unit}]")
+    upper.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    estimate, low, high = (np.array(gain[name]) for name in ("estimate", "low", "high"))
+    lower.axhline(0, color="black", lw=0.8, ls="--")
+    # A bootstrap's interval need not hold its estimate: an error bar has no negative length.
+    reach = np.maximum([estimate - low, high - estimate], 0)
+    lower.errorbar(x, estimate, yerr=reach, color=COLOURS["student"], fmt="o", ms=4, capsize=3)
+    lower.set(ylabel="gain over the twin", xlabel="origin [UTC]")
+    locator = AutoDateLocator()
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.6)
+    return figure

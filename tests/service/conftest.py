@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ def service_environment(home: Path, **changes: str) -> dict[str, str]:
         "TUTELAGE_DATASETS": str(home / "datasets"),
         "PREFECT_PORT": str(free_port()),
         "MLFLOW_PORT": str(free_port()),
+        # Ten seconds by default, which every run of every test would wait for.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         **changes,
     }
 
@@ -114,6 +116,15 @@ SMALL: dict[str, Any] = {
         "student_budget": {"epochs": 4, "patience": 4},
     },
 }
+
+
+def until(found: Callable[[], Any], seconds: float = 180) -> Any:
+    """Wait until something is found, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not found in {seconds} s"
+        time.sleep(1)
+    return value
 
 
 def ran(deployment: str, parameters: dict[str, Any]) -> FlowRun:

@@ -1,9 +1,5 @@
 """Who becomes the champion, decided by people on the real servers."""
 
-import time
-from collections.abc import Callable
-from typing import Any
-
 import mlflow
 import pytest
 from prefect.client.orchestration import get_client
@@ -11,7 +7,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from tests.service.conftest import SMALL, Up, ran
+from tests.service.conftest import SMALL, Up, ran, until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -25,14 +21,6 @@ def champion() -> int:
 def approvals() -> list[FlowRun]:
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["approve"])))
-
-
-def until(found: Callable[[], Any], seconds: float = 180) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline
-        time.sleep(2)
-    return value
 
 
 def suspended(version: int) -> FlowRun | None:
@@ -50,7 +38,7 @@ def state_of(run: FlowRun) -> str:
 @pytest.fixture(scope="module")
 def waiting(retrained: str, service: Up) -> int:
     """A version whose retrain asks for approval."""
-    run = ran("retrain/household", SMALL | {"promotion": "approval", "seed": 1})
+    run = ran("retrain/household", SMALL | {"promotion": "approval", "seed": 1, "refit": False})
     versions = mlflow.MlflowClient().search_model_versions(f"name = '{NAME}'")
     [version] = [v for v in versions if v.tags["prefect.flow_run_id"] == str(run.id)]
     assert "awaits a person's approval" in version.tags["promotion"]

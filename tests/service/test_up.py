@@ -1,12 +1,15 @@
+import asyncio
 import datetime as dt
 import json
 import os
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import asyncpg
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -14,7 +17,8 @@ from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 
 from deployments.arrange import LOST
 from deployments.processes import started_at
-from tests.service.conftest import ROOT, Up, command, service_environment, start, stop
+from tests.service.conftest import ROOT, Up, command, free_port, service_environment, start, stop, until
+from tests.service.postgres import running_postgres
 from tutelage.dataset import load_dataset_spec
 
 pytestmark = pytest.mark.service
@@ -64,6 +68,7 @@ def test_deployments__retrain_runs_weekly_on_the_data_s_clock(service: Up) -> No
     spec = load_dataset_spec(ROOT / "deployments" / "datasets" / "household.yaml")
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("retrain/household")
+    assert deployment.work_queue_name == "gpu"
     [schedule] = deployment.schedules
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 3 * * 1", spec.calendar.timezone)
     assert deployment.concurrency_options.collision_strategy == ConcurrencyLimitStrategy.CANCEL_NEW
@@ -83,10 +88,42 @@ def test_deployments__cron_runs_really_get_scheduled(service: Up) -> None:
                 assert {dt.datetime.fromtimestamp(time, dt.UTC).hour for time in scheduled} == {2}, "03:00 at UTC+1"
 
 
+async def rows(url: str, database: str, query: str) -> list[tuple[object, ...]]:
+    connection = await asyncpg.connect(f"{url}/{database}")
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="module")
+def on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, str]]:
+    """A second service, whose servers keep their records in PostgreSQL, and PostgreSQL's URL."""
+    home = tmp_path_factory.mktemp("on-postgres")
+    (home / "datasets").mkdir()
+    with running_postgres(home / "postgres", free_port()) as url:
+        yield start(home, service_environment(home, TUTELAGE_DATABASE_URL=url)), url
+
+
 @pytest.mark.slow
-def test_down__ends_exactly_what_was_started(tmp_path: Path) -> None:
-    (tmp_path / "datasets").mkdir()
-    up = start(tmp_path, service_environment(tmp_path))
+def test_up__on_postgresql_both_keep_their_records_there(on_postgres: tuple[Up, str]) -> None:
+    up, url = on_postgres
+    body = json.dumps({"name": "kept"}).encode()
+    request = urllib.request.Request(f"{up.mlflow}/api/2.0/mlflow/experiments/create", body)
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+    assert ("kept",) in asyncio.run(rows(url, "mlflow", "SELECT name FROM experiments"))
+    deployed = asyncio.run(rows(url, "prefect", "SELECT f.name FROM deployment d JOIN flow f ON d.flow_id = f.id"))
+    assert ("retrain",) in deployed
+    scheduled = "SELECT count(*) FROM flow_run WHERE auto_scheduled"
+    until(lambda: asyncio.run(rows(url, "prefect", scheduled))[0][0] >= 3, 90)
+    assert list(up.home.rglob("*.db")) == []
+
+
+@pytest.mark.slow
+def test_down__ends_exactly_what_was_started(on_postgres: tuple[Up, str]) -> None:
+    up, _ = on_postgres
     ours = processes(up)
     bystander = subprocess.Popen(["sleep", "60"], start_new_session=True)
     assert sorted(ours) == ["mlflow", "prefect", "worker"]

@@ -1,0 +1,55 @@
+"""Backtest: how a forecaster would have fared, retrained at one origin of the past after the other."""
+
+import datetime as dt
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+
+from flows.commit import git_commit
+from flows.retrain import judge
+from schemas.manifests import BacktestManifest
+from schemas.parameters import BacktestParameters
+from tasks.backtest import summarise_backtest, tracked_backtest
+from tasks.clock import at_its_time
+from tasks.home import datasets_folder
+from tasks.ingest import ingest
+from tasks.tracking import finished_figures, tracked, work_key
+from tutelage.backtest import stretch_ends
+from tutelage.dataset import load_dataset_spec, source_files
+from tutelage.inputs import HOUR
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters["parameters"]
+    return (parameters if isinstance(parameters, BacktestParameters) else BacktestParameters(**parameters)).task
+
+
+@flow(name="backtest", flow_run_name=lambda: f"backtest {_run_name()}")
+def backtest(parameters: BacktestParameters) -> BacktestManifest:
+    """Retrain at each origin on what was known then, and judge on the stretch after it; nothing is registered.
+
+    An interrupted backtest goes on when it is started again with the same parameters: finished origins are read from
+    MLflow, the one that was at work continues from its checkpoint.
+    """
+    parameters = at_its_time(parameters)
+    spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
+    files, figures = source_files(spec.source), {}
+    end = parameters.as_of or _end(ingest(files, spec, None).last_utc)
+    with tracked_backtest(parameters, spec, files, git_commit()) as run:
+        for stop in stretch_ends(end, origins=parameters.origins, stretch_days=parameters.stretch_days):
+            step = parameters.ending(stop)
+            found = finished_figures(work_key(step, spec, files), run.experiment_id)
+            if found is None:
+                with tracked(step, spec, files, git_commit(), within=run) as its_run:
+                    judge(files, spec, step, its_run, meet_champion=False)
+                found = finished_figures(work_key(step, spec, files), run.experiment_id)
+            else:
+                get_run_logger().info("the stretch up to %s is there already", f"{stop:%Y-%m-%d %H:%M} UTC")
+            assert found is not None
+            figures[stop] = found
+        return summarise_backtest(figures, spec, parameters, run)
+
+
+def _end(last: dt.datetime) -> dt.datetime:
+    """The end of the last full hour that begins by a reading's time."""
+    return last.replace(minute=0, second=0, microsecond=0) + HOUR

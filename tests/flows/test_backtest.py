@@ -1,0 +1,98 @@
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import polars as pl
+import pytest
+from mlflow.entities import Run
+
+import flows.backtest
+from flows.backtest import backtest
+from schemas.manifests import BacktestManifest
+from schemas.parameters import BacktestParameters
+from tasks.home import datasets_folder
+from tests.flows.test_retrain import SMALL
+from tests.household import write_slice
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+class PowerCut(Exception):  # noqa: N818 - nobody's error
+    """What ends a backtest half-way."""
+
+
+def asked(dataset: str) -> BacktestParameters:
+    return BacktestParameters(
+        dataset=dataset,
+        horizon_hours=1,
+        lookback_hours=24,
+        history_days=20,
+        origins=2,
+        stretch_days=8,
+        recipe=SMALL,
+        device="cpu",
+    )
+
+
+def runs(stage: str) -> list[Run]:
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("backtest-slice-1h-backtest")
+    return list(client.search_runs([experiment.experiment_id], f"tags.`tutelage.stage` = '{stage}'"))
+
+
+@pytest.fixture(scope="module")
+def cut_off(prefect_server: None) -> Iterator[str]:
+    """A dataset whose backtest was cut off at its second origin."""
+    name = write_slice(datasets_folder(), name="backtest-slice", days=40)
+    real, judged = flows.backtest.judge, []
+
+    def until_the_second(*given: object, **named: object) -> object:
+        if judged:
+            raise PowerCut
+        judged.append(given)
+        return real(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows.backtest, "judge", until_the_second)
+        with pytest.raises(PowerCut):
+            backtest(asked(name))
+    return name
+
+
+@pytest.fixture(scope="module")
+def done(cut_off: str) -> BacktestManifest:
+    return backtest(asked(cut_off))
+
+
+def test_backtest__goes_on_where_it_was_cut_off(done: BacktestManifest) -> None:
+    assert [run.info.status for run in runs("retrain")] == ["FINISHED", "FINISHED"]
+    [whole] = runs("backtest")
+    assert (whole.info.run_id, whole.info.status) == (done.run_id, "FINISHED")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs("retrain")} == {done.run_id}
+
+
+def test_backtest__judges_each_stretch_with_what_was_known_at_its_origin(done: BacktestManifest) -> None:
+    table = pl.read_csv(done.folder / "backtest.csv", try_parse_dates=True)
+    ends = [dt.datetime(2010, 7, day, 23, tzinfo=dt.UTC) for day in (22, 30)]
+    assert table["end_utc"].dt.replace_time_zone("UTC").to_list() == ends
+    assert {"student_crps", "twin_crps", "teacher_crps", "seasonal_naive_24h_crps"} <= set(table.columns)
+    [early] = [run for run in runs("retrain") if "2010-07-22" in run.data.params["as_of"]]
+    assert early.data.metrics["student.crps"] == pytest.approx(table["student_crps"][0])
+
+
+def test_backtest__table_and_plot_are_in_mlflow(done: BacktestManifest, tmp_path: Path) -> None:
+    folder = mlflow.artifacts.download_artifacts(run_id=done.run_id, artifact_path="backtest", dst_path=str(tmp_path))
+    assert sorted(file.name for file in Path(folder).iterdir()) == ["backtest.csv", "backtest.png"]
+    assert mlflow.get_run(done.run_id).data.metrics["gain_vs_twin.estimate"] == pytest.approx(done.gain_vs_twin)
+
+
+def test_backtest__a_second_time_trains_nothing(done: BacktestManifest, cut_off: str) -> None:
+    before = {run.info.run_id: run.info.end_time for run in runs("retrain")}
+    again = backtest(asked(cut_off))
+    assert {run.info.run_id: run.info.end_time for run in runs("retrain")} == before
+    assert (again.gain_vs_twin, again.origins) == (done.gain_vs_twin, done.origins)
+
+
+def test_backtest__registers_nothing(done: BacktestManifest) -> None:
+    assert mlflow.MlflowClient().search_model_versions("name = 'backtest-slice-1h'") == []
