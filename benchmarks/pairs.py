@@ -110,5 +110,6 @@ def _add_needed(file: Path, needed: set[Path]) -> None:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tutelage."):
             spec = find_spec(node.module)
-            assert spec is not None and spec.origin is not None
+            assert spec is not None
+            assert spec.origin is not None
             _add_needed(Path(spec.origin), needed)
