@@ -176,12 +176,13 @@ def table(found: dict[str, object]) -> str:
         lines += [
             f"Published protocol, MSE/MAE and gain in MSE. Parameters of a student: {counted}.",
             "TimeKD chose its checkpoint by test error, ours is chosen on validation.",
-            f"{'':<12}{'twin':>13}{'student':>13}{'teacher':>13}{'TimeKD':>13}{gain}",
+            f"{'':<12}{'twin':>13}{'student':>13}{'teacher':>13}{'TimeKD':>13}{gain}{'in MAE':>8}",
         ]
     for name, row in found["protocol"].items():  # type: ignore[attr-defined]
         figures = [f"{row['mse'][kind]:.3f}/{row['mae'][kind]:.3f}" for kind in ("twin", "privileged", "teacher")]
         figures.append(f"{row['timekd']['mse']:.3f}/{row['timekd']['mae']:.3f}" if "timekd" in row else "–")
-        lines.append(f"{name:<12}" + "".join(f"{text:>13}" for text in figures) + _gain_text(row))
+        in_mae = f"{row['gain_mae']['estimate']:>+8.1%}"
+        lines.append(f"{name:<12}" + "".join(f"{text:>13}" for text in figures) + _gain_text(row) + in_mae)
     if found["cells"]:
         lines += [
             "Hourly oil temperature, CRPS in °C, default recipe.",

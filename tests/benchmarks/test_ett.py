@@ -226,9 +226,13 @@ def test_summarise_horizon__a_quarter_of_an_hour_is_no_hour() -> None:
     assert hours["gain"]["privileged"]["windows"] == 4000  # type: ignore[index]
     assert quarters["timekd"] == {"mse": 0.355, "mae": 0.367}
     assert "timekd" not in hours
+    rows = {name: row | {"p_holm": 0.5} for name, row in (("ETTm1-192", quarters), ("ETTh1-192", hours))}
+    text = ett.table({"protocol": rows, "student_parameters": {"ETTm1": 1000}, "cells": {}})
+    assert text.count("0.355/0.367") == 1
+    assert f"{quarters['gain_mae']['estimate']:+.1%}" in text.splitlines()[3]  # type: ignore[index]
 
 
-def test_run__keeps_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept__is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
     measured: list[ett.Piece] = []
 
@@ -236,10 +240,10 @@ def test_run__keeps_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
         measured.append(piece)
         return {"twin": np.arange(3.0)}
 
+    monkeypatch.setattr(ett, "measure", measure)
     wanted: list[ett.Piece] = ["ETTh1", Cell(1, 50, 0)]
-    for _ in range(2):
-        found = ett.run(wanted, measure=measure)
-        np.testing.assert_array_equal(found["ETTh1"]["twin"], [0, 1, 2])
+    for piece in [*wanted, *wanted]:
+        np.testing.assert_array_equal(ett.kept(piece)["twin"], [0, 1, 2])
     assert measured == wanted
 
 
