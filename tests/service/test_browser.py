@@ -63,7 +63,7 @@ def from_the_page(retrained: str, service: Up, page: Page) -> str:
     page.press("Submit")
     [run] = until(lambda: started_by_hand() - before)
     page.driver.get(f"{service.prefect}/runs/flow-run/{run}")
-    page.see("Completed", 400)
+    page.see("Completed", 600)
     page.picture("retrain-completed")
     return run
 
