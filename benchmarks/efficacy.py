@@ -7,7 +7,8 @@ the test parts nothing was chosen; on validation the epoch alone. `benchmarks.pa
 
 Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.comparison` over the test
 windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces are kept under
-TUTELAGE_HOME and not computed again. QUICK=1 takes two histories, one origin and two seeds.
+TUTELAGE_HOME and not computed again. QUICK=1 takes two histories, one origin and two seeds. Where TUTELAGE_ETT names a
+folder, `benchmarks.ett` follows; its cells, and the controls' figures, stand in the same JSON.
 """
 
 import datetime as dt
@@ -27,6 +28,7 @@ import torch
 from statsmodels.stats.multitest import multipletests
 from torch import Tensor
 
+from benchmarks import ett
 from benchmarks.pairs import KINDS, LOOKBACK_HOURS, ORIGINS, QUICK, RECIPE, SEEDS, TAUGHT_BY, code_digest, measure_pairs
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
@@ -269,20 +271,30 @@ def main() -> None:
             )
             _write(found, results)
     print(table(found))
-    print(json.dumps(found["summary"], indent=2))
+    if "TUTELAGE_ETT" in os.environ:
+        ett.main()
+    print(json.dumps(_write(found, results), indent=2))
 
 
-def _write(found: dict[str, object], results: Path) -> None:
-    """Write the JSON, with the controls' figures where they were measured (`make bench-controls`)."""
-    controls = RESULTS.with_name("controls.json")
+def _write(found: dict[str, object], results: Path) -> dict[str, object]:
+    """Write the JSON, with what `make bench-controls` and `benchmarks.ett` found, where they were run."""
+    summary: dict[str, object] = dict(found["summary"])  # type: ignore[call-overload]
+    controls, transformers = (RESULTS.with_name(name) for name in ("controls.json", "ett.json"))
     if controls.exists():
         told = read_json(controls)
-        found["summary"] |= {  # type: ignore[operator]
+        summary |= {
             "positive_control_win_rate": told["positive"]["win_rate"]["rate"],
             "null_control_promotion_rate": told["null"]["promotion_rate"]["rate"],
         }
+    if transformers.exists():
+        told = read_json(transformers)
+        further = [*told["protocol"].values(), *told["cells"].values()]
+        summary["cells"] += len(further)  # type: ignore[operator]
+        summary["cells_significantly_worse"] += sum(row["p_worse_holm"] < SIGNIFICANT for row in further)  # type: ignore[operator]
+        found = {**found, "ett": {"protocol": told["protocol"], "cells": told["cells"]}}
     settings = {"seeds": SEEDS, "origins": ORIGINS, "quick": QUICK, "torch": torch.__version__, "device": "cpu"}
-    write_json(results, {**found, "settings": settings})
+    write_json(results, {**found, "summary": summary, "settings": settings})
+    return summary
 
 
 if __name__ == "__main__":

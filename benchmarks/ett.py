@@ -11,10 +11,13 @@ of a week; p is one-sided and Holm-corrected over the cells of each table. The b
 Finished pieces are kept under TUTELAGE_HOME and not computed again.
 """
 
+import inspect
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,6 @@ from benchmarks.pairs import KINDS, ORIGINS, QUICK, SEEDS, TAUGHT_BY, code_diges
 from tutelage.comparison import Gain, gain_over
 from tutelage.files import file_digest, value_digest, write_json, written_whole
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "ett.json"
 TIMEKD = {
     24: (0.202, 0.258),
@@ -65,25 +67,24 @@ def path_of(piece: Piece) -> Path:
         code = [code_digest(), file_digest(Path(ett_cells.__file__)), file_digest(ett_cells.SPEC)]
         name = f"{piece.name}-{piece.origin}"
     else:
-        code = [file_digest(ROOT / "tutelage" / "layers.py"), file_digest(Path(protocol.__file__))]
+        layers = [inspect.getsource(layer) for layer in (protocol.MemberLinear, protocol.MemberDropout)]
+        code = [file_digest(Path(protocol.__file__)), *layers]
         name = piece
     home = Path(os.environ.get("TUTELAGE_HOME", "var"))
     return home / "benchmarks" / f"ett-{value_digest([*code, QUICK])[:12]}" / f"{name}.npz"
 
 
-def run(wanted: list[Piece], *, measure: Callable[[Piece], Losses] = measure) -> dict[Piece, Losses]:
-    """The pieces' figures, measured where they are not kept yet."""
-    found = {}
-    for piece in wanted:
-        path = path_of(piece)
-        if not path.exists():
-            begun = time.perf_counter()
-            with written_whole(path) as part, part.open("wb") as file:
-                np.savez_compressed(file, **measure(piece))  # type: ignore[arg-type]
-            print(f"  {path.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-        with np.load(path) as file:
-            found[piece] = dict(file)
-    return found
+def kept(piece: Piece) -> Losses:
+    """A piece's figures, measured where they are not kept yet. One thread: it is the pieces that run side by side."""
+    path = path_of(piece)
+    if not path.exists():
+        torch.set_num_threads(1)
+        begun = time.perf_counter()
+        with written_whole(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **measure(piece))  # type: ignore[arg-type]
+        print(f"  {path.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    with np.load(path) as file:
+        return dict(file)
 
 
 def _holm(p: Mapping[str, float]) -> dict[str, float]:
@@ -215,14 +216,12 @@ def write(found: dict[str, object]) -> Path:
 
 def main() -> None:
     """Measure what is missing, write the JSON after each piece, and print the tables."""
-    torch.set_num_threads(1)
     done: dict[Piece, Losses] = {}
-    found: dict[str, object] = {}
-    for piece in pieces():
-        done |= run([piece])
-        found = summarise(done)
-        write(found)
-    print(table(found))
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for piece, losses in zip(pieces(), pool.map(kept, pieces()), strict=True):
+            done[piece] = losses
+            write(summarise(done))
+    print(table(summarise(done)))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ without privilege, and the recipe's teachers with shuffled privileged values (pl
 twin share first weights, batches and dropout. Nothing is chosen but the epoch, on validation.
 """
 
+import ast
 import os
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,19 @@ def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarra
 
 
 def code_digest() -> str:
-    """Digest of this module and of the core's that it needs: a piece measured by other code is measured again."""
-    needed = {name: module for name, module in sys.modules.items() if name.startswith("tutelage.")}
-    files = [Path(__file__), *(Path(str(module.__file__)) for _, module in sorted(needed.items()))]
-    return value_digest([file_digest(path) for path in files])
+    """Digest of this module and of all that it needs of the core: a piece measured by other code is measured again."""
+    needed: set[Path] = set()
+    _add_needed(Path(__file__), needed)
+    return value_digest([file_digest(path) for path in sorted(needed)])
+
+
+def _add_needed(file: Path, needed: set[Path]) -> None:
+    if file in needed:
+        return
+    needed.add(file)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tutelage."):
+            spec = find_spec(node.module)
+            assert spec is not None
+            assert spec.origin is not None
+            _add_needed(Path(spec.origin), needed)

@@ -37,7 +37,7 @@ def open_study(
     Studies have an experiment of their own, and a trial only the parameters that tell it from the others: what is the
     same for all is in the parent's `parameters.json`. So the table and parallel coordinates show what was varied.
     """
-    experiment_id, name = experiment(f"{parameters.task}-study"), f"study seed {parameters.seed}"
+    experiment_id, name = experiment(f"{parameters.task}-study"), f"study, {len(trials)} trials"
     run_id = continued_run(experiment_id, key, stage="study", name=name, commit=commit)
     describe_run(run_id, parameters, spec, leave_out=("recipe", "space"))
     client().log_dict(run_id, parameters.model_dump(mode="json"), "parameters.json")

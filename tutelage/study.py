@@ -67,7 +67,10 @@ TEACHER_FIELDS = (
     "draws",
     "teacher_budget",
 )
-"""All fields of a recipe, by who changes where they do."""
+"""Fields of a recipe, by who changes where they do."""
+
+LEFT_OUT = ("gate", "unlabelled", "teacher_model")
+"""Fields that a study can't have: they need more than a fold's soft labels."""
 
 
 class Space(Contract):
@@ -180,8 +183,11 @@ def list_trials(recipe: Recipe, space: Space, *, draws: int | None, seed: int) -
     has its twin: the same student and budget, α = 0. The average, of two or more recipes, is one student: taught by the
     mean of their teachers' soft labels, with their mean α and temperature.
 
-    Raises SpecError where a value can't be in a recipe, or nothing is taught at all.
+    Raises SpecError where a value can't be in a recipe, nothing is taught at all, or the recipe has one of LEFT_OUT.
     """
+    for name in LEFT_OUT:
+        if getattr(recipe, name) != Recipe.model_fields[name].default:
+            raise SpecError(f"a study can't have recipe.{name}: leave it out")
     axes = {axis: getattr(space, axis) or (_value(recipe, axis),) for axis in AXES}
     varied = [axis for axis in AXES if axis == "alpha" or len(set(axes[axis])) > 1]
     combinations: dict[Recipe, dict[str, Setting]] = {}
@@ -231,7 +237,8 @@ def _averages(singles: list[Trial], twins: list[Trial], varied: list[str]) -> li
         if len(mates) < 2:
             continue
         mean = {
-            axis: float(np.mean([getattr(trial.recipe, axis) for trial in mates])) for axis in ("alpha", "temperature")
+            axis: round(float(np.mean([getattr(trial.recipe, axis) for trial in mates])), 6)
+            for axis in ("alpha", "temperature")
         }
         settings: dict[str, Setting] = {**mean, **{axis: twin.settings[axis] for axis in STUDENT_AXES}}
         teachers = tuple(dict.fromkeys(trial.teachers[0] for trial in mates))

@@ -9,8 +9,10 @@ from tutelage.errors import SpecError
 from tutelage.heads import forecast_of
 from tutelage.metrics import Forecasts, crps
 from tutelage.recipe import Recipe, StudentPlan, Terms, Views
+from tutelage.students import train_students
 from tutelage.study import (
     AXES,
+    LEFT_OUT,
     STUDENT_FIELDS,
     TEACHER_FIELDS,
     Space,
@@ -34,9 +36,14 @@ def task() -> Task:
     return task_of(synthetic_panel([240]), train_hours=160)
 
 
+def test_list_trials__refuses_what_needs_more_than_soft_labels() -> None:
+    with pytest.raises(SpecError, match=r"a study can't have recipe\.gate: leave it out"):
+        list_trials(Recipe(gate="hours"), Space(), draws=None, seed=0)
+
+
 def test_recipe__each_field_is_the_teachers_or_the_students() -> None:
     """A new field must be named in one of the two (or both), or a study would share what it must not."""
-    assert set(Recipe.model_fields) == {*STUDENT_FIELDS, *TEACHER_FIELDS}
+    assert set(Recipe.model_fields) == {*STUDENT_FIELDS, *TEACHER_FIELDS, *LEFT_OUT}
 
 
 def test_recipe__each_of_a_plan_is_left_out_of_what_must_be_equal() -> None:
@@ -77,7 +84,7 @@ def test_list_trials__averages_are_of_all_teachers_of_a_twin() -> None:
     averages = [t for t in list_trials(small_recipe(), SPACE, draws=None, seed=0) if t.kind == "average"]
     assert [average.twin for average in averages] == ["twin, dropout 0", "twin, dropout 0.3"]
     for average in averages:
-        assert average.recipe.alpha == pytest.approx(0.7)
+        assert average.settings["alpha"] == average.recipe.alpha == 0.7
         assert [teacher.views.future_sigma for teacher in average.teachers] == [1.0, 3.0]
         assert "future_sigma" not in average.settings
 
