@@ -20,8 +20,8 @@ from tutelage.files import file_digest, value_digest
 from tutelage.heads import QUANTILE_LEVELS, quantiles_of
 from tutelage.metrics import Forecasts, crps
 from tutelage.networks import Forecaster
-from tutelage.recipe import BLIND, Recipe, StudentPlan, Views
-from tutelage.students import train_students
+from tutelage.recipe import BLIND, Recipe, Views
+from tutelage.students import plan_student, train_students
 
 QUICK = os.environ.get("QUICK") == "1"
 LOOKBACK_HOURS = {1: 24, 24: 168}
@@ -77,12 +77,10 @@ def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarra
         soft.append(mean_labels(told))
         if judged:
             losses["teacher"] = _crps(mean_labels(judged).exp(), task, actual)
-    dropout = RECIPE.student_budget.dropout
-    plans = [StudentPlan(seed=own, alpha=0.0, dropout=dropout) for own in range(SEEDS)]
-    plans += [
-        StudentPlan(seed=own, alpha=RECIPE.alpha, temperature=RECIPE.temperature, dropout=dropout, soft=place)
-        for place in range(len(TAUGHT_BY))
-        for own in range(SEEDS)
+    plans = [plan_student(task, RECIPE, seed=own) for own in range(SEEDS)]
+    plans = [
+        *(plan.twin for plan in plans),
+        *(plan.model_copy(update={"soft": place}) for place in range(len(TAUGHT_BY)) for plan in plans),
     ]
     students, _ = train_students(task, torch.stack(soft), plans, RECIPE, seed=seed)
     by_plan = np.array(_student_losses(students, task, test, actual)).reshape(len(KINDS), SEEDS, -1)

@@ -46,7 +46,7 @@ def publish_study(
         chosen=chosen.name,
         best=choice.best.name,
         within_one_standard_error=list(choice.within),
-        recipe=chosen.recipe,
+        recipe=chosen.recipe.model_copy(update={"few_alpha": None}),
         averaged_teachers=list(chosen.teachers) if chosen.kind == "average" else [],
         folds=[each.fold for each in scores],
         leaderboard=rows,

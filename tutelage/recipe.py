@@ -124,6 +124,9 @@ class Terms(Contract):
         return any(getattr(self, name) for name in INSIDE)
 
 
+FEW_WINDOWS = 50
+
+
 class Recipe(Contract):
     """Teacher, student and the distillation between them. Where the defaults come from: docs/method.md."""
 
@@ -134,6 +137,13 @@ class Recipe(Contract):
         "all. One that sees too much, or overfits what it sees, is held by the others.",
     )
     alpha: float = Field(0.9, ge=0, le=1, description="Weight of the teacher's soft labels; the truth has 1 - alpha.")
+    few_alpha: float | None = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description=f"The most that alpha is where fewer than {FEW_WINDOWS} windows of the training part fit one after "
+        "the other: a teacher of so few knows little. Empty: alpha throughout.",
+    )
     temperature: float = Field(1.0, gt=0, le=20, description="Softens teacher and student alike in the soft loss.")
     terms: Terms = Field(Terms(), description="What the student is taught beside its head's losses.")
     horizon_decay: float = Field(
@@ -209,6 +219,11 @@ class Recipe(Contract):
         if self.terms.times and self.head == "point":
             raise ValueError("terms.times: it needs a head with more than one value an hour, and a point is one")
         return self
+
+    def alpha_for(self, windows: int, horizon: int) -> float:
+        """α on so many training windows, an hour apart, of so many hours each."""
+        few = self.few_alpha is not None and windows / horizon < FEW_WINDOWS
+        return min(self.alpha, self.few_alpha) if few and self.few_alpha is not None else self.alpha
 
     def by_view(self) -> "list[Recipe]":
         """A recipe for each of the teachers, with the views that are its own; the first one's are `views`.

@@ -19,8 +19,8 @@ from tutelage.distillation import Task
 from tutelage.fit import Progress
 from tutelage.heads import fit_bins
 from tutelage.networks import Forecaster, fit_scalers
-from tutelage.recipe import Budget, Recipe, StudentPlan
-from tutelage.students import train_students
+from tutelage.recipe import Budget, Recipe
+from tutelage.students import plan_student, train_students
 from tutelage.teachers import Chair, shortened, train_any
 from tutelage.windows import Span, window_origins
 
@@ -82,13 +82,7 @@ def refit_student(
     on_epoch: Report = lambda progress: None,
 ) -> Forecaster:
     """Train the student for so many epochs on its teachers' soft labels, or, where there are none, the twin."""
-    plan = StudentPlan(
-        seed=seed,
-        alpha=recipe.alpha,
-        temperature=recipe.temperature,
-        dropout=recipe.student_budget.dropout,
-        terms=recipe.terms,
-    )
+    plan = plan_student(task, recipe, seed=seed)
     if soft is None:
         # The twin is taught by nobody: labels that say nothing stand for the teacher's.
         plan, shape = plan.twin, (len(task.taught()), task.horizon, len(task.bins))

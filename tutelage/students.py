@@ -29,6 +29,17 @@ def pair_plans(plans: Sequence[StudentPlan]) -> tuple[list[StudentPlan], list[tu
     return every, [(every.index(plan), every.index(plan.twin)) for plan in plans]
 
 
+def plan_student(task: Task, recipe: Recipe, *, seed: int) -> StudentPlan:
+    """The student of a recipe on a task: α is what the recipe says for as many training windows."""
+    return StudentPlan(
+        seed=seed,
+        alpha=recipe.alpha_for(len(task.train), task.horizon),
+        temperature=recipe.temperature,
+        dropout=recipe.student_budget.dropout,
+        terms=recipe.terms,
+    )
+
+
 def _start_students(task: Task, recipe: Recipe, plans: Sequence[StudentPlan]) -> Forecaster:
     """One network of all students, each as its own seed makes it alone."""
     device = task.panel.observed.device
@@ -180,13 +191,7 @@ def train_pair(
 
     They share first weights, batches and what dropout drops: they differ in α alone.
     """
-    plan = StudentPlan(
-        seed=seed,
-        alpha=recipe.alpha,
-        temperature=recipe.temperature,
-        dropout=recipe.student_budget.dropout,
-        terms=recipe.terms,
-    )
+    plan = plan_student(task, recipe, seed=seed)
     pair, progress = train_students(
         task,
         soft[None],

@@ -47,6 +47,7 @@ STUDENT_AXES = ("dropout", "learning_rate", "weight_decay")
 
 STUDENT_FIELDS = (
     "alpha",
+    "few_alpha",
     "temperature",
     "terms",
     "horizon_decay",

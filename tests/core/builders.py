@@ -115,6 +115,7 @@ def small_recipe(**changes: object) -> Recipe:
     budget = Budget(epochs=4, patience=4, batch_size=32, learning_rate=3e-3, dropout=0.0)
     values = {
         "more_views": (),
+        "few_alpha": None,
         "teachers": 2,
         "teacher_width": 16,
         "student_width": 16,

@@ -11,7 +11,7 @@ from tutelage.distillation import Task, soft_labels, train_teacher
 from tutelage.losses import hard_label_loss
 from tutelage.networks import select_members
 from tutelage.recipe import Budget, Head, StudentPlan, Views
-from tutelage.students import pair_plans, train_pair, train_students
+from tutelage.students import pair_plans, plan_student, train_pair, train_students
 from tutelage.weights import describe
 from tutelage.windows import Span, window_origins
 
@@ -264,3 +264,13 @@ def test_describe__holds_all_that_rebuilds_the_network(task: Task) -> None:
     told = describe(teacher, task.scalers)
     assert (told["members"], told["shape"]["width"], told["shape"]["bins"]) == (2, 16, len(task.bins))
     assert told["scalers"]["observed"]["mean"] == task.scalers.observed.mean
+
+
+def test_plan_student__alpha_is_less_where_few_windows_fit_one_after_the_other(task: Task) -> None:
+    few, many = small_recipe(alpha=0.9, few_alpha=0.5), small_recipe(alpha=0.9, few_alpha=None)
+    enough = replace(task, train=torch.arange(50 * task.horizon))
+    assert plan_student(enough, few, seed=1).alpha == 0.9
+    short = replace(task, train=enough.train[:-1])
+    assert plan_student(short, few, seed=1).alpha == 0.5
+    assert plan_student(short, many, seed=1).alpha == 0.9
+    assert plan_student(short, small_recipe(alpha=0.3, few_alpha=0.5), seed=1).alpha == 0.3

@@ -63,7 +63,7 @@ def from_the_page(retrained: str, service: Up, page: Page) -> str:
     page.press("Submit")
     [run] = until(lambda: started_by_hand() - before)
     page.driver.get(f"{service.prefect}/runs/flow-run/{run}")
-    page.see("Completed", 400)
+    page.see("Completed", 600)
     page.picture("retrain-completed")
     return run
 
@@ -78,7 +78,8 @@ def test_form__a_retrain_is_filled_in_and_seen_to_complete(from_the_page: str) -
 
 
 def test_run_page__shows_quality_progress_and_verdict(from_the_page: str, service: Up, page: Page) -> None:
-    page.driver.get(f"{service.prefect}/runs/flow-run/{from_the_page}?tab=Artifacts")
+    page.driver.get(f"{service.prefect}/runs/flow-run/{from_the_page}")
+    page.find("//li[normalize-space()='Artifacts']").click()
     for key in (f"verdict-{NAME}", "quality-household", f"teacher-{NAME}"):
         page.see(key)
     page.picture("retrain-artifacts")

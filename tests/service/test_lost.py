@@ -1,6 +1,5 @@
 """Runs that are killed, and trainings that wait for each other, on the real servers."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -56,10 +55,12 @@ def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    [run] = until(running_retrains, 120)
-    time.sleep(3)  # its first heartbeat leaves as it begins
-    alone.send_signal(signal.SIGKILL)
-    alone.wait()
+    try:
+        [run] = until(running_retrains, 300)
+        time.sleep(3)  # its first heartbeat leaves as it begins
+    finally:
+        alone.kill()
+        alone.wait()
     killed = time.monotonic()
     assert now(run).state.name == "Running"
     until(lambda: now(run).state.name != "Running", SILENCE.total_seconds() + 60)
@@ -69,7 +70,7 @@ def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str
 
 def test_gpu__a_second_training_waits_for_the_first(retrained: str, service: Up) -> None:
     first = run_deployment("retrain/household", parameters={"parameters": LONG}, timeout=0)
-    until(lambda: now(first).state.name == "Running")
+    until(lambda: now(first).state.name == "Running", 300)
     origins = {"dataset": "household", "history_days": 24, "lookback_hours": 24, "origins": 1, "stretch_days": 14}
     second = run_deployment(
         "backtest/household",

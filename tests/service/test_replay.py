@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
 from tests.household import write_slice
 from tests.service.conftest import ROOT, Up, ran, service_environment, until
-from tutelage.clock import Clock, read_clock
+from tutelage.clock import Clock, read_clock, write_clock
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
@@ -26,7 +26,8 @@ END = dt.datetime(2010, 7, 31, tzinfo=dt.UTC)
 
 def arrange(up: Up) -> None:
     """What `up` does between deploying and starting the worker."""
-    subprocess.run([sys.executable, "-m", "deployments.replay"], cwd=ROOT, env=up.environment, check=True)
+    environment = up.environment | {"PREFECT_API_URL": f"{up.prefect}/api"}
+    subprocess.run([sys.executable, "-m", "deployments.replay"], cwd=ROOT, env=environment, check=True)
 
 
 def write_spec(up: Up, replay: dict[str, Any] | None) -> None:
@@ -56,6 +57,8 @@ def clock_of(up: Up) -> Clock:
 @pytest.fixture(scope="module")
 def replayed(retrained: str, service: Up) -> Iterator[Up]:
     write_spec(service, {"start": START, "end": END, "hours_per_minute": 24})
+    # A clock that has run before: a new one would start a retrain of the default size at once.
+    write_clock(Clock(dt.datetime.now(dt.UTC), START, END, 24), service.home / "clock" / "household.json")
     arrange(service)
     yield service
     write_spec(service, None)
