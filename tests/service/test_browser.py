@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import mlflow
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 
 from tests.conftest import SCREENSHOTS
 from tests.service.browser import Page, open_browser
@@ -39,6 +41,11 @@ def started_by_hand() -> set[str]:
         return {str(run.id) for run in client.read_flow_runs() if not run.auto_scheduled}
 
 
+def state_of(run: str) -> State:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(run)).state
+
+
 def fill_small(page: Page) -> None:
     """A slice that is learned in seconds, as SMALL asks for it by API."""
     page.fill("Lookback", SMALL["lookback_hours"])
@@ -62,8 +69,11 @@ def from_the_page(retrained: str, service: Up, page: Page) -> str:
     before = started_by_hand()
     page.press("Submit")
     [run] = until(lambda: started_by_hand() - before)
+    # The page alone can't tell: its logs say "Completed" of each stage.
+    until(lambda: state_of(run).is_final(), 600)
     page.driver.get(f"{service.prefect}/runs/flow-run/{run}")
-    page.see("Completed", 600)
+    page.see("Finished in state Completed()")
+    assert state_of(run).is_completed(), state_of(run).message
     page.picture("retrain-completed")
     return run
 
