@@ -5,7 +5,7 @@ RevIN, Kim et al. 2022) and the time of day; on ETTm1 also a mixture of the othe
 shorter horizon is the first part of them, with the weights of the epoch that was best for that horizon on validation.
 The loss is the absolute error, weighed by 1 / sqrt(lead) (CARD, Xue et al. 2024, arXiv:2305.12095).
 
-Teachers are the same network and see the noised future besides; σ and α are those of the pipeline's default recipe.
+Teachers are the same network and see the noised future besides; σ is that of the pipeline's default recipe.
 Three ensembles are trained side by side: with the future, with none, and with another window's (placebo). Students of
 one seed and their twin share first weights, batches and dropout, and differ in what they are taught alone. Nothing is
 chosen on test.
@@ -51,7 +51,7 @@ class Settings:
     batch_windows: int
     validation_stride: int
     sigma: float = 2.0
-    alpha: float = 0.9
+    alpha: float = 0.3
     epochs: int = 5
     windows_an_epoch: int = 8400
     learning_rate: float = 6e-3
