@@ -7,7 +7,6 @@ from pathlib import Path
 from tutelage.dataset import Replay
 from tutelage.files import read_json, write_json
 
-MINUTE = dt.timedelta(minutes=1)
 HOUR = dt.timedelta(hours=1)
 
 
@@ -25,7 +24,9 @@ class Clock:
 
     def at(self, wall: dt.datetime) -> dt.datetime:
         """The data's time at a time of ours."""
-        return min(self.data + (wall - self.wall) / MINUTE * self.hours_per_minute * HOUR, self.end)
+        # Not divided by a timedelta: the interval between two of Prefect's times (pendulum's) can't be.
+        minutes = (wall - self.wall).total_seconds() / 60
+        return min(self.data + minutes * self.hours_per_minute * HOUR, self.end)
 
     def hour_at(self, wall: dt.datetime) -> dt.datetime:
         """The last full hour of the data's time, in UTC."""

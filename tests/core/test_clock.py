@@ -1,6 +1,7 @@
 import datetime as dt
 from pathlib import Path
 
+import pendulum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,13 @@ def test_clock__a_day_passes_in_a_minute() -> None:
     assert clock.at(NOW) == START
     assert clock.at(NOW + minutes(1)) == START + dt.timedelta(days=1)
     assert clock.at(NOW + minutes(2.5)) == START + dt.timedelta(days=2, hours=12)
+
+
+def test_clock__reads_the_times_of_prefect() -> None:
+    clock = started(REPLAY, NOW, None)
+    assert clock.at(pendulum.instance(NOW + minutes(1))) == START + dt.timedelta(days=1)
+    theirs = Clock(pendulum.instance(NOW), START, REPLAY.end, 24)
+    assert theirs.hour_at(pendulum.instance(NOW - minutes(0.5))) == START - dt.timedelta(hours=12)
 
 
 def test_clock__stops_at_its_end() -> None:
