@@ -4,7 +4,6 @@ Soft labels are computed once, for all parts, and written: students and the eval
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import task
 from prefect.tasks import exponential_backoff
@@ -45,17 +44,23 @@ def train_teacher(
     """
     learning, test = load_task(features, spec, device, unlabelled=recipe.unlabelled)
     folder = run_folder(home(), run.run_id, "teacher")
+    if recipe.teacher_model is None:
+        teachers, progress = _train_all(features, learning, recipe, run, seed)
+    else:
+        registered = load_registered(recipe.teacher_model, features, spec)
+        [chair] = chairs_of(recipe, learning.horizon)
+        teachers, progress = {chair: registered}, {chair.name: judged(registered, learning, recipe, seed=seed)}
+        reporter("teacher", features.task, 1, {run.children["teacher"]: mean_rows})(progress[chair.name])
+    parts = {"validation": learning.validation, "test": test}
+    soft = {name: teach(teachers, learning, origins, seed=seed) for name, origins in parts.items()}
+    soft["taught"] = teach_taught(teachers, learning, seed=seed)
+    # Only now: a run that is killed while it trains leaves checkpoints and no half-made folder.
     with folder_written_whole(folder) as part:
-        if recipe.teacher_model is None:
-            teachers, progress = _train_all(features, learning, recipe, run, part, seed)
-        else:
-            registered = load_registered(recipe.teacher_model, features, spec)
-            [chair] = chairs_of(recipe, learning.horizon)
-            teachers, progress = {chair: registered}, {chair.name: judged(registered, learning, recipe, seed=seed)}
-            reporter("teacher", features.task, 1, {run.children["teacher"]: mean_rows})(progress[chair.name])
-        parts = {"validation": learning.validation, "test": test}
-        soft = {name: teach(teachers, learning, origins, seed=seed) for name, origins in parts.items()}
-        soft["taught"] = teach_taught(teachers, learning, seed=seed)
+        notes = {"features": features.digest, "seed": seed}
+        for chair, teacher in teachers.items():
+            if isinstance(teacher, Forecaster):
+                place = part if chair.name == "teacher" else part / chair.name
+                save_network(teacher, learning.scalers, place, notes=notes)
         save_file({name: labels.cpu().contiguous() for name, labels in soft.items()}, part / SOFT_LABELS)
         write_json(part / "history.json", {"teacher": mean_rows(progress["teacher"])})
         digest = value_digest([file_digest(file) for file in sorted(part.rglob("*.safetensors"))])
@@ -73,21 +78,18 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _train_all(
-    features: FeaturesManifest, learning: Task, recipe: Recipe, run: RunManifest, folder: Path, seed: int
+    features: FeaturesManifest, learning: Task, recipe: Recipe, run: RunManifest, seed: int
 ) -> tuple[dict[Chair, Teacher], dict[str, Progress]]:
-    """Train all of a recipe's teachers and write the networks; MLflow hears of the first view's, the whole horizon."""
+    """Train all of a recipe's teachers; MLflow hears of the first view's, for the whole horizon."""
     teachers: dict[Chair, Teacher] = {}
     progress: dict[str, Progress] = {}
     for chair in chairs_of(recipe, learning.horizon):
-        first = chair.name == "teacher"
         checkpoint = run_folder(home(), run.run_id, f"{chair.name}-{features.digest[:12]}.safetensors")
-        runs = {run.children["teacher"]: mean_rows} if first else {}
+        runs = {run.children["teacher"]: mean_rows} if chair.name == "teacher" else {}
         epochs = 1 if recipe.teacher == "boosted" else recipe.teacher_budget.epochs
         report = reporter(chair.name, features.task, epochs, runs)
         own = shortened(learning, chair.horizon)
-        teacher, progress[chair.name] = train_any(own, chair.recipe, seed=seed, checkpoint=checkpoint, on_epoch=report)
-        if isinstance(teacher, Forecaster):
-            notes = {"features": features.digest, "seed": seed}
-            save_network(teacher, learning.scalers, folder if first else folder / chair.name, notes=notes)
-        teachers[chair] = teacher
+        teachers[chair], progress[chair.name] = train_any(
+            own, chair.recipe, seed=seed, checkpoint=checkpoint, on_epoch=report
+        )
     return teachers, progress

@@ -130,7 +130,7 @@ def test_retrain__a_registered_model_teaches(gap_slice: str, trees: Verdict) -> 
     assert client.get_run(verdict.mlflow_run_id).data.params["recipe.teacher_model"] == f"{trees.task}/{version}"
     assert teachers_epochs(verdict) == [1]
     card = client.get_model_version(verdict.task, verdict.registered.version).description
-    assert f"{trees.task}/{version} as teacher" in card
+    assert f"taught by {trees.task}/{version}; " in card
 
 
 def test_retrain__a_teacher_is_not_longer_than_the_horizon(household_slice: str) -> None:
