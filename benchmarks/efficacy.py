@@ -15,119 +15,58 @@ import datetime as dt
 import itertools
 import json
 import os
-import sys
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from statsmodels.stats.multitest import multipletests
-from torch import Tensor
 
 from benchmarks import ett
-from benchmarks.pairs import KINDS, LOOKBACK_HOURS, ORIGINS, QUICK, RECIPE, SEEDS, TAUGHT_BY, code_digest, measure_pairs
+from benchmarks.pairs import (
+    KINDS,
+    LOOKBACK_HOURS,
+    ORIGINS,
+    QUICK,
+    SEEDS,
+    TAUGHT_BY,
+    Cell,
+    code_digest,
+    holm,
+    kept,
+    load_series,
+    make_task,
+    measure_pairs,
+)
 from tutelage.comparison import Gain, gain_over
-from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
-from tutelage.distillation import Task
-from tutelage.files import read_json, value_digest, write_json, written_whole
-from tutelage.heads import fit_bins
-from tutelage.networks import fit_scalers
-from tutelage.quality import clean
-from tutelage.readings import read_readings
-from tutelage.recipe import Recipe
-from tutelage.resample import hourly_table, minutes_of_hours
-from tutelage.windows import Panel, make_panel, split, window_origins
+from tutelage.dataset import DatasetSpec
+from tutelage.files import read_json, value_digest, write_json
+from tutelage.windows import Panel
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"
 HISTORIES: tuple[int | None, ...] = (50, 100) if QUICK else (50, 100, 200, 400, None)
 TEST_DAYS = 120
-MOST_WINDOWS = 10_000
-THINNED_HOURS = 5
-"""Of more training windows those of every fifth hour are taken: 5 and 24 share no divisor, so all hours of the day."""
 SHORT_DAYS = 100
 SIGNIFICANT = 0.05
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One cell at one origin: hours ahead, days of history (None: all), which of the last test parts (0 the last)."""
-
-    horizon: int
-    history: int | None
-    origin: int
-
-    @property
-    def cell(self) -> str:
-        """The cell's name: 24h-100d."""
-        return f"{self.horizon}h-{'all' if self.history is None else f'{self.history}d'}"
-
-
-def load_household() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
-    """The household's panel, its spec, its first hour and the end of its last, with all bad values masked."""
-    spec = load_dataset_spec(ROOT / "deployments" / "datasets" / "household.yaml")
-    grid = clean(read_readings(source_files(spec.source), spec), spec)
-    hours = hourly_table(grid, spec)
-    first, last = hours["time_utc"][0], hours["time_utc"][-1]
-    return make_panel(hours, minutes_of_hours(grid, hours, spec), spec), spec, first, last + dt.timedelta(hours=1)
-
-
-def make_task(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime, recipe: Recipe) -> tuple[Task, Tensor]:
-    """The learning task of a piece and the origins of its test windows."""
-    lookback = LOOKBACK_HOURS[piece.horizon]
-    parts = split(
-        end - dt.timedelta(days=piece.origin * TEST_DAYS),
-        start=first,
-        history_days=piece.history,
-        validation_share=0.2,
-        test_days=TEST_DAYS,
-    )
-    train, validation, test = (
-        window_origins(panel, span, lookback=lookback, horizon=piece.horizon)
-        for span in (parts.train, parts.validation, parts.test)
-    )
-    if len(train) > MOST_WINDOWS:
-        train = train[panel.hour[train] % THINNED_HOURS == 0]
-    inside = (panel.hour >= parts.train.hours.start) & (panel.hour < parts.train.hours.stop)
-    task = Task(
-        panel=panel,
-        lookback=lookback,
-        horizon=piece.horizon,
-        train=train,
-        validation=validation,
-        scalers=fit_scalers(panel, parts.train),
-        bins=fit_bins(panel.observed[inside, 0].numpy(), recipe.bins),
-    )
-    return task, test
-
-
-def measure(panel: Panel, piece: Piece, first: dt.datetime, end: dt.datetime) -> dict[str, np.ndarray]:
-    """All losses of a piece: `pairs.measure_pairs` on its task."""
-    task, test = make_task(panel, piece, first, end, RECIPE)
-    return measure_pairs(task, test, seed=piece.origin)
-
-
 @cache
 def _household() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
-    """The household, read once a process. One thread a process: the pieces themselves are what runs side by side."""
-    torch.set_num_threads(1)
-    return load_household()
+    """The household, read once a process."""
+    return load_series(ROOT / "deployments" / "datasets" / "household.yaml")
 
 
-def _measure_into(piece: Piece, path: Path) -> Piece:
-    """Measure a piece and keep what was found, whole or not at all; one that is there already is left."""
-    if not path.exists():
-        begun = time.perf_counter()
-        panel, _, first, end = _household()
-        losses = measure(panel, piece, first, end)
-        with written_whole(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, **losses)
-        print(f"  {piece.cell} origin {piece.origin}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-    return piece
+def measure(cell: Cell) -> dict[str, np.ndarray]:
+    """All losses of a cell: `pairs.measure_pairs` on its task."""
+    panel, _, first, end = _household()
+    task, test = make_task(panel, cell, first, end, test_days=TEST_DAYS)
+    return measure_pairs(task, test, seed=cell.origin)
+
+
+def _kept(cell: Cell, path: Path) -> tuple[Cell, dict[str, np.ndarray]]:
+    return cell, kept(path, partial(measure, cell))
 
 
 def _joined(pieces: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
@@ -166,11 +105,6 @@ def pooled(cells: list[list[dict[str, np.ndarray]]]) -> Gain:
     return gain_over(np.concatenate(student), np.concatenate(twin), np.concatenate(hour), seed=0)
 
 
-def holm(p: dict[str, float]) -> dict[str, float]:
-    """Holm's step-down correction (1979) of some p-values."""
-    return dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist(), strict=True))
-
-
 def history_saved(crps_of: dict[int, dict[str, float]], days: int) -> float | None:
     """How many times `days` the twin needs to match the student of `days`, on a line in log days; None: more than all.
 
@@ -187,12 +121,12 @@ def history_saved(crps_of: dict[int, dict[str, float]], days: int) -> float | No
     return None
 
 
-def summarise(done: dict[Piece, dict[str, np.ndarray]], days_of_all: int) -> dict[str, object]:
+def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict[str, object]:
     """All cells, and the summary over them."""
     by_cell: dict[tuple[int, int | None], list[dict[str, np.ndarray]]] = {}
     for piece, losses in done.items():
         by_cell.setdefault((piece.horizon, piece.history), []).append(losses)
-    cells = {Piece(*key, 0).cell: summarise_cell(pieces) for key, pieces in by_cell.items()}
+    cells = {Cell(*key, 0).name: summarise_cell(pieces) for key, pieces in by_cell.items()}
     better = holm({name: cell["gain"]["privileged"]["p"] for name, cell in cells.items()})  # type: ignore[index]
     worse = holm({name: 1 - cell["gain"]["privileged"]["p"] for name, cell in cells.items()})  # type: ignore[index]
     for name, cell in cells.items():
@@ -253,16 +187,15 @@ def main() -> None:
     results = folder / "efficacy.json" if QUICK else RESULTS
     _, _, first, end = _household()
     pieces = [
-        Piece(horizon, days, origin) for days in HISTORIES for horizon in LOOKBACK_HOURS for origin in range(ORIGINS)
+        Cell(horizon, days, origin) for days in HISTORIES for horizon in LOOKBACK_HOURS for origin in range(ORIGINS)
     ]
-    paths = {piece: folder / f"{piece.cell}-{piece.origin}.npz" for piece in pieces}
-    done: dict[Piece, dict[str, np.ndarray]] = {}
+    paths = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in pieces}
+    done: dict[Cell, dict[str, np.ndarray]] = {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for finished in as_completed(pool.submit(_measure_into, piece, path) for piece, path in paths.items()):
-            with np.load(paths[finished.result()]) as file:
-                done[finished.result()] = dict(file)
+        for finished in as_completed(pool.submit(_kept, piece, path) for piece, path in paths.items()):
+            piece, done[piece] = finished.result()
             cells = {(piece.horizon, piece.history) for piece in done}
-            whole = {key for key in cells if all(Piece(*key, origin) in done for origin in range(ORIGINS))}
+            whole = {key for key in cells if all(Cell(*key, origin) in done for origin in range(ORIGINS))}
             if not whole:
                 continue
             found = summarise(

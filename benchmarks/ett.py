@@ -13,23 +13,21 @@ Finished pieces are kept under TUTELAGE_HOME and not computed again.
 
 import inspect
 import os
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from statsmodels.stats.multitest import multipletests
 
 from benchmarks import ett_cells
 from benchmarks import ett_protocol as protocol
-from benchmarks.ett_cells import Cell, cells, measure_cell
-from benchmarks.pairs import KINDS, ORIGINS, QUICK, SEEDS, TAUGHT_BY, code_digest
+from benchmarks.ett_cells import cells, measure_cell
+from benchmarks.pairs import KINDS, ORIGINS, QUICK, SEEDS, TAUGHT_BY, Cell, code_digest, holm, kept
 from tutelage.comparison import Gain, gain_over
-from tutelage.files import file_digest, value_digest, write_json, written_whole
+from tutelage.files import file_digest, value_digest, write_json
 
 RESULTS = Path(__file__).parent / "results" / "ett.json"
 TIMEKD = {
@@ -41,8 +39,6 @@ TIMEKD = {
 }
 """TimeKD's published MSE and MAE on ETTm1, arXiv:2505.02138. Those on ETTh1 were not at hand."""
 Losses = dict[str, np.ndarray]
-
-
 Piece = str | Cell
 """ETTh1 or ETTm1 under the published protocol, or one cell at one origin."""
 
@@ -74,21 +70,9 @@ def path_of(piece: Piece) -> Path:
     return home / "benchmarks" / f"ett-{value_digest([*code, QUICK])[:12]}" / f"{name}.npz"
 
 
-def kept(piece: Piece) -> Losses:
-    """A piece's figures, measured where they are not kept yet. One thread: it is the pieces that run side by side."""
-    path = path_of(piece)
-    if not path.exists():
-        torch.set_num_threads(1)
-        begun = time.perf_counter()
-        with written_whole(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, **measure(piece))  # type: ignore[arg-type]
-        print(f"  {path.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-    with np.load(path) as file:
-        return dict(file)
-
-
-def _holm(p: Mapping[str, float]) -> dict[str, float]:
-    return dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist(), strict=True)) if p else {}
+def kept_of(piece: Piece) -> Losses:
+    """A piece's figures, measured where they are not kept yet."""
+    return kept(path_of(piece), partial(measure, piece))
 
 
 def _gains(of: Callable[[str], np.ndarray], hour: np.ndarray) -> dict[str, dict[str, float]]:
@@ -152,7 +136,7 @@ def summarise(found: dict[Piece, Losses]) -> dict[str, object]:
     cells = {name: summarise_cell(origins) for name, origins in by_cell.items()}
     for rows in (published, cells):
         p = {name: row["gain"]["privileged"]["p"] for name, row in rows.items()}  # type: ignore[index]
-        better, worse = _holm(p), _holm({name: 1 - value for name, value in p.items()})
+        better, worse = holm(p), holm({name: 1 - value for name, value in p.items()})
         for name, row in rows.items():
             row |= {"p_holm": better[name], "p_worse_holm": worse[name]}
     return {"protocol": published, "student_parameters": parameters, "cells": cells}
@@ -219,7 +203,7 @@ def main() -> None:
     """Measure what is missing, write the JSON after each piece, and print the tables."""
     done: dict[Piece, Losses] = {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for piece, losses in zip(pieces(), pool.map(kept, pieces()), strict=True):
+        for piece, losses in zip(pieces(), pool.map(kept_of, pieces()), strict=True):
             done[piece] = losses
             write(summarise(done))
     print(table(summarise(done)))

@@ -6,22 +6,33 @@ twin share first weights, batches and dropout. Nothing is chosen but the epoch, 
 """
 
 import ast
+import datetime as dt
 import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from statsmodels.stats.multitest import multipletests
 from torch import Tensor
 
 from tutelage.baselines import seasonal_naive
+from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
 from tutelage.distillation import Task, mean_labels, soft_labels, train_teacher
-from tutelage.files import file_digest, value_digest
-from tutelage.heads import QUANTILE_LEVELS, quantiles_of
+from tutelage.files import file_digest, value_digest, written_whole
+from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
 from tutelage.metrics import Forecasts, crps
-from tutelage.networks import Forecaster
+from tutelage.networks import Forecaster, fit_scalers
+from tutelage.quality import clean
+from tutelage.readings import read_readings
 from tutelage.recipe import BLIND, Recipe, Views
+from tutelage.resample import hourly_table, minutes_of_hours
 from tutelage.students import plan_student, train_students
+from tutelage.windows import Panel, make_panel, split, window_origins
 
 QUICK = os.environ.get("QUICK") == "1"
 LOOKBACK_HOURS = {1: 24, 24: 168}
@@ -30,6 +41,25 @@ ORIGINS = 1 if QUICK else 3
 SEEDS = 2 if QUICK else 5
 SEASONS = (24, 168)
 RECIPE = Recipe(teachers=2) if QUICK else Recipe()
+
+
+MOST_WINDOWS = 10_000
+THINNED_HOURS = 5
+"""Of more training windows those of every fifth hour are taken: 5 and 24 share no divisor, so all hours of the day."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell at one origin: hours ahead, days of history (None: all), which of the last test parts (0 the last)."""
+
+    horizon: int
+    history: int | None
+    origin: int
+
+    @property
+    def name(self) -> str:
+        """The cell's name: 24h-100d."""
+        return f"{self.horizon}h-{'all' if self.history is None else f'{self.history}d'}"
 
 
 def _placebo(views: Views) -> Views:
@@ -63,6 +93,36 @@ def _student_losses(students: Forecaster, task: Task, test: Tensor, actual: np.n
     return [_crps(member, task, actual) for member in torch.cat(parts, dim=1)]
 
 
+def load_series(spec_path: Path) -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
+    """A dataset's hourly panel, its spec, its first hour and the end of its last, with all bad values masked."""
+    spec = load_dataset_spec(spec_path)
+    grid = clean(read_readings(source_files(spec.source), spec), spec)
+    hours = hourly_table(grid, spec)
+    first, last = hours["time_utc"][0], hours["time_utc"][-1]
+    return make_panel(hours, minutes_of_hours(grid, hours, spec), spec), spec, first, last + dt.timedelta(hours=1)
+
+
+def make_task(panel: Panel, cell: Cell, first: dt.datetime, end: dt.datetime, *, test_days: int) -> tuple[Task, Tensor]:
+    """The learning task of a cell and the origins of its test windows."""
+    lookback = LOOKBACK_HOURS[cell.horizon]
+    parts = split(
+        end - dt.timedelta(days=cell.origin * test_days),
+        start=first,
+        history_days=cell.history,
+        validation_share=0.2,
+        test_days=test_days,
+    )
+    train, validation, test = (
+        window_origins(panel, span, lookback=lookback, horizon=cell.horizon)
+        for span in (parts.train, parts.validation, parts.test)
+    )
+    if len(train) > MOST_WINDOWS:
+        train = train[panel.hour[train] % THINNED_HOURS == 0]
+    inside = (panel.hour >= parts.train.hours.start) & (panel.hour < parts.train.hours.stop)
+    bins = fit_bins(panel.observed[inside, 0].numpy(), RECIPE.bins)
+    return Task(panel, lookback, cell.horizon, train, validation, fit_scalers(panel, parts.train), bins), test
+
+
 def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarray]:
     """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
     actual = task.truth(test).numpy().astype(np.float64)
@@ -92,6 +152,26 @@ def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarra
         losses[f"seasonal_naive_{season}h"] = crps(naive, actual).mean(axis=1)
     losses["n_train"] = np.array(len(task.train))
     return losses
+
+
+def kept(path: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What was measured into a file, whole or not at all; measured now where the file is not there.
+
+    One thread: it is the pieces that run side by side.
+    """
+    if not path.exists():
+        torch.set_num_threads(1)
+        begun = time.perf_counter()
+        with written_whole(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **measure())  # type: ignore[arg-type]
+        print(f"  {path.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    with np.load(path) as file:
+        return dict(file)
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction (1979) of some p-values."""
+    return dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist(), strict=True)) if p else {}
 
 
 def code_digest() -> str:

@@ -7,9 +7,8 @@ import polars as pl
 import pytest
 import torch
 
-from benchmarks import ett, ett_cells
+from benchmarks import ett, ett_cells, pairs
 from benchmarks import ett_protocol as protocol
-from benchmarks.ett_cells import Cell
 from benchmarks.ett_protocol import (
     HORIZONS,
     KINDS,
@@ -30,6 +29,7 @@ from benchmarks.ett_protocol import (
     start_students,
     train_students,
 )
+from benchmarks.pairs import Cell
 from tutelage.dataset import load_dataset_spec
 from tutelage.errors import DataError
 from tutelage.files import file_digest
@@ -243,7 +243,7 @@ def test_kept__is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ett, "measure", measure)
     wanted: list[ett.Piece] = ["ETTh1", Cell(1, 50, 0)]
     for piece in [*wanted, *wanted]:
-        np.testing.assert_array_equal(ett.kept(piece)["twin"], [0, 1, 2])
+        np.testing.assert_array_equal(ett.kept_of(piece)["twin"], [0, 1, 2])
     assert measured == wanted
 
 
@@ -264,8 +264,8 @@ def transformer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ett_cells, "load_transformer", lambda: (panel, spec, start, start + dt.timedelta(hours=hours)))
     budget = Budget(epochs=1)
     tiny = Recipe(teachers=1, teacher_width=8, student_width=8, teacher_budget=budget, student_budget=budget)
-    monkeypatch.setattr(ett_cells, "Recipe", lambda: tiny)
-    monkeypatch.setattr(ett_cells, "QUICK", False)
+    monkeypatch.setattr(pairs, "RECIPE", tiny)
+    monkeypatch.setattr(pairs, "TAUGHT_BY", dict.fromkeys(pairs.TAUGHT_BY, tiny))
 
 
 def test_measure_cell__tests_on_the_last_days(transformer: None) -> None:
