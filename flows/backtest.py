@@ -3,9 +3,9 @@
 import datetime as dt
 
 from prefect import flow, get_run_logger
-from prefect.runtime import flow_run
 
 from flows.commit import git_commit
+from flows.naming import task_of_run
 from flows.retrain import judge
 from schemas.manifests import BacktestManifest
 from schemas.parameters import BacktestParameters
@@ -19,12 +19,7 @@ from tutelage.dataset import load_dataset_spec, source_files
 from tutelage.inputs import HOUR
 
 
-def _run_name() -> str:
-    parameters = flow_run.parameters["parameters"]
-    return (parameters if isinstance(parameters, BacktestParameters) else BacktestParameters(**parameters)).task
-
-
-@flow(name="backtest", flow_run_name=lambda: f"backtest {_run_name()}")
+@flow(name="backtest", flow_run_name=lambda: f"backtest {task_of_run(BacktestParameters)}")
 def backtest(parameters: BacktestParameters) -> BacktestManifest:
     """Retrain at each origin on what was known then, and judge on the stretch after it; nothing is registered.
 

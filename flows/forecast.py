@@ -1,8 +1,8 @@
 """Forecast: the champion speaks about the hours to come, and what it said is kept."""
 
 from prefect import flow
-from prefect.runtime import flow_run
 
+from flows.naming import task_of_run
 from schemas.serving import ForecastManifest, ForecastParameters
 from tasks.champion import find_champion
 from tasks.clock import at_its_time
@@ -12,12 +12,7 @@ from tasks.recent import read_recent
 from tutelage.dataset import load_dataset_spec, source_files
 
 
-def _run_name() -> str:
-    parameters = flow_run.parameters["parameters"]
-    return (parameters if isinstance(parameters, ForecastParameters) else ForecastParameters(**parameters)).task
-
-
-@flow(name="forecast", flow_run_name=lambda: f"forecast {_run_name()}")
+@flow(name="forecast", flow_run_name=lambda: f"forecast {task_of_run(ForecastParameters)}")
 def forecast(parameters: ForecastParameters) -> ForecastManifest:
     """Forecast the hours after `as_of` with the champion; running it twice for the same hour changes nothing.
 

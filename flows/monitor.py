@@ -1,8 +1,8 @@
 """Monitor: stored forecasts meet what then happened; where they have degraded, an event asks for a retrain."""
 
 from prefect import flow
-from prefect.runtime import flow_run
 
+from flows.naming import task_of_run
 from schemas.serving import HealthManifest, MonitorParameters
 from tasks.alarm import publish_health
 from tasks.champion import find_champion
@@ -12,12 +12,7 @@ from tasks.judge import judge_forecasts
 from tutelage.dataset import load_dataset_spec, source_files
 
 
-def _run_name() -> str:
-    parameters = flow_run.parameters["parameters"]
-    return (parameters if isinstance(parameters, MonitorParameters) else MonitorParameters(**parameters)).task
-
-
-@flow(name="monitor", flow_run_name=lambda: f"monitor {_run_name()}")
+@flow(name="monitor", flow_run_name=lambda: f"monitor {task_of_run(MonitorParameters)}")
 def monitor(parameters: MonitorParameters) -> HealthManifest:
     """Judge the forecasts that have come true by `as_of`, and ask for a retrain where the spec's limits break.
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from flows.commit import git_commit
+from flows.naming import task_of_run
 from schemas.manifests import (
     EvaluationManifest,
     FeaturesManifest,
@@ -31,11 +31,6 @@ from tasks.teacher import train_teacher
 from tasks.tracking import tracked
 from tasks.validate import validate
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
-
-
-def _run_name() -> str:
-    parameters = flow_run.parameters["parameters"]
-    return parameters.task if isinstance(parameters, RetrainParameters) else RetrainParameters(**parameters).task
 
 
 class Judged(NamedTuple):
@@ -73,7 +68,7 @@ def judge(
     return Judged(readings, validated, features, teacher, students, evaluation)
 
 
-@flow(name="retrain", flow_run_name=lambda: f"retrain {_run_name()}")
+@flow(name="retrain", flow_run_name=lambda: f"retrain {task_of_run(RetrainParameters)}")
 def retrain(parameters: RetrainParameters) -> Verdict:
     """Retrain a forecaster with a privileged teacher, and say whether that was worth it.
 

@@ -1,9 +1,9 @@
 """Study: many recipes of one forecaster, scored on rolling folds inside its history, and one of them chosen."""
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from flows.commit import git_commit
+from flows.naming import task_of_run
 from schemas.manifests import ValidatedManifest
 from schemas.study import FoldScores, FoldSpan, StudyParameters, StudyResult
 from tasks.clock import at_its_time
@@ -20,12 +20,7 @@ from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
 from tutelage.study import Trial, list_lessons, list_trials, student_part
 
 
-def _run_name() -> str:
-    parameters = flow_run.parameters["parameters"]
-    return (parameters if isinstance(parameters, StudyParameters) else StudyParameters(**parameters)).task
-
-
-@flow(name="study", flow_run_name=lambda: f"study {_run_name()}")
+@flow(name="study", flow_run_name=lambda: f"study {task_of_run(StudyParameters)}")
 def study(parameters: StudyParameters) -> StudyResult:
     """Compare recipes on folds of the history, never on the test part, and choose one, or their average, or the twin.
 

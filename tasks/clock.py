@@ -1,6 +1,5 @@
 """What time it is for a flow run: its own `as_of`, else the replayed time, else the end of the data."""
 
-import datetime as dt
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +26,6 @@ def at_its_time(parameters: Dated) -> Dated:
     clock = read_clock(clock_path(parameters.dataset))
     if parameters.as_of is not None or clock is None or not deployment.id:
         return parameters
-    # Prefect's own kind of time can't be reckoned with like Python's.
-    as_of = clock.hour_at(dt.datetime.fromtimestamp(flow_run.scheduled_start_time.timestamp(), dt.UTC))
+    as_of = clock.hour_at(flow_run.scheduled_start_time)
     get_run_logger().info("%s is replayed: it is %s UTC there", parameters.dataset, f"{as_of:%Y-%m-%d %H:%M}")
     return parameters.model_copy(update={"as_of": as_of})

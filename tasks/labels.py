@@ -11,10 +11,9 @@ from tasks.home import home
 from tasks.loading import load_task, piece_checkpoint
 from tutelage.dataset import DatasetSpec
 from tutelage.files import file_digest, folder_written_whole
-from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe
 from tutelage.study import labels_crps
-from tutelage.teachers import chairs_of, shortened, states_taught, teach, teach_taught, train_any
+from tutelage.teachers import chairs_of, first_states_taught, shortened, teach, teach_taught, train_any
 
 
 @task(
@@ -43,9 +42,7 @@ def label_windows(
         teachers[chair], _ = train_any(own, chair.recipe, seed=seed, checkpoint=checkpoints[-1])
     tensors = {"soft": teach_taught(teachers, learning, seed=seed)}
     if inside:
-        first = next(teacher for chair, teacher in teachers.items() if chair.name == "teacher")
-        assert isinstance(first, Forecaster), "a recipe whose terms need states has a network for its teacher"
-        states = states_taught(first, learning, recipe, seed=seed)
+        states = first_states_taught(teachers, learning, seed=seed)
         tensors |= {f"states.{name}": value for name, value in vars(states).items() if value is not None}
     crps = labels_crps(teach(teachers, learning, scored, seed=seed), learning, scored)
     folder = home() / "data" / "labels" / key.stem

@@ -23,10 +23,9 @@ from tasks.tracking import log_figures
 from tutelage.dataset import DatasetSpec
 from tutelage.export import export_student, load_student, student_card
 from tutelage.files import file_digest, folder_written_whole
-from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe
 from tutelage.refit import refit_student, refit_teacher, whole_task
-from tutelage.teachers import Chair, Teacher, chairs_of, states_taught, teach_taught
+from tutelage.teachers import Chair, Teacher, chairs_of, first_states_taught, teach_taught
 from tutelage.weights import save_network
 from tutelage.windows import Span
 
@@ -81,9 +80,7 @@ def refit(
             )
         soft = teach_taught(teachers, learning, seed=seed)
         if recipe.terms.inside:
-            first = next(one for chair, one in teachers.items() if chair.name == "teacher")
-            assert isinstance(first, Forecaster), "a recipe whose terms need states has a network for its teacher"
-            states = states_taught(first, learning, recipe, seed=seed)
+            states = first_states_taught(teachers, learning, seed=seed)
     network = refit_student(
         learning,
         recipe,

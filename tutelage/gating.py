@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tutelage.distillation import Task
 from tutelage.recipe import Recipe, StudentPlan
-from tutelage.students import train_students
+from tutelage.students import even_labels, train_students
 
 DAY_HOURS = 24
 
@@ -94,10 +94,9 @@ def _baseline_losses(task: Task, recipe: Recipe, *, seed: int) -> Float[Tensor, 
     """
     plan = StudentPlan(seed=seed, alpha=0.0, dropout=recipe.student_budget.dropout)
     plain = recipe.model_copy(update={"head": "categorical"})
-    nothing = torch.zeros(1, len(task.train), task.horizon, len(task.bins), device=task.train.device)
     labelled = replace(task, unlabelled=task.train[:0])
     with torch.enable_grad():
-        twin, _ = train_students(labelled, nothing, [plan], plain, seed=seed)
+        twin, _ = train_students(labelled, even_labels(labelled)[None], [plan], plain, seed=seed)
     logits = [twin(*task.student_inputs(some)).squeeze(0) for some in task.validation.split(1024)]
     return cell_losses(torch.cat(logits).log_softmax(dim=-1), task.labels(task.validation))
 

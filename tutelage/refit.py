@@ -3,12 +3,10 @@
 What was judged on a held-out part is stale by that part's length. Nothing is held out here, so nothing is chosen here.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
@@ -20,7 +18,7 @@ from tutelage.fit import Progress
 from tutelage.heads import fit_bins
 from tutelage.networks import Forecaster, fit_scalers
 from tutelage.recipe import Budget, Recipe
-from tutelage.students import plan_student, train_students
+from tutelage.students import even_labels, plan_student, train_students
 from tutelage.teachers import Chair, shortened, train_any
 from tutelage.windows import Span, window_origins
 
@@ -84,9 +82,7 @@ def refit_student(
     """Train the student for so many epochs on its teachers' soft labels, or, where there are none, the twin."""
     plan = plan_student(task, recipe, seed=seed)
     if soft is None:
-        # The twin is taught by nobody: labels that say nothing stand for the teacher's.
-        plan, shape = plan.twin, (len(task.taught()), task.horizon, len(task.bins))
-        soft = torch.full(shape, -math.log(len(task.bins)), device=task.panel.observed.device)
+        plan, soft = plan.twin, even_labels(task)
     brief = recipe.model_copy(update={"student_budget": _exactly(recipe.student_budget, epochs)})
     student, _ = train_students(
         task, soft[None], [plan], brief, seed=seed, states=states, checkpoint=checkpoint, on_epoch=on_epoch

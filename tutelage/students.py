@@ -3,6 +3,7 @@
 Student and twin start from the same weights and see the same batches; they differ in what they are taught alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,15 +30,27 @@ def pair_plans(plans: Sequence[StudentPlan]) -> tuple[list[StudentPlan], list[tu
     return every, [(every.index(plan), every.index(plan.twin)) for plan in plans]
 
 
-def plan_student(task: Task, recipe: Recipe, *, seed: int) -> StudentPlan:
-    """The student of a recipe on a task: α is what the recipe says for as many training windows."""
+def make_plan(recipe: Recipe, *, seed: int) -> StudentPlan:
+    """The student of a recipe as one of many, with the recipe's α."""
     return StudentPlan(
         seed=seed,
-        alpha=recipe.alpha_for(len(task.train), task.horizon),
+        alpha=recipe.alpha,
         temperature=recipe.temperature,
         dropout=recipe.student_budget.dropout,
         terms=recipe.terms,
     )
+
+
+def plan_student(task: Task, recipe: Recipe, *, seed: int) -> StudentPlan:
+    """The student of a recipe on a task: α is what the recipe says for as many training windows."""
+    alpha = recipe.alpha_for(len(task.train), task.horizon)
+    return make_plan(recipe, seed=seed).model_copy(update={"alpha": alpha})
+
+
+def even_labels(task: Task) -> Float[Tensor, "taught horizon bins"]:
+    """Soft labels that say nothing, in place of a teacher's, for twins alone: they never learn from them."""
+    even = torch.tensor(-math.log(len(task.bins)), device=task.panel.observed.device)
+    return even.expand(len(task.taught()), task.horizon, len(task.bins))
 
 
 def _start_students(task: Task, recipe: Recipe, plans: Sequence[StudentPlan]) -> Forecaster:

@@ -24,8 +24,8 @@ from tutelage.errors import SpecError
 from tutelage.heads import QUANTILE_LEVELS, forecast_of, quantiles_of
 from tutelage.metrics import Forecasts, crps
 from tutelage.networks import Forecaster
-from tutelage.recipe import Recipe, StudentPlan, Terms
-from tutelage.students import train_students
+from tutelage.recipe import Recipe, Terms
+from tutelage.students import even_labels, make_plan, train_students
 
 AXES = {
     "alpha": "alpha",
@@ -145,17 +145,6 @@ def side_by_side(recipe: Recipe) -> Recipe:
     budget = recipe.student_budget.model_copy(update={"dropout": 0.0})
     return student_part(recipe).model_copy(
         update={"alpha": 0.0, "temperature": 1.0, "terms": Terms(), "student_budget": budget}
-    )
-
-
-def make_plan(recipe: Recipe, *, seed: int) -> StudentPlan:
-    """The student of a recipe as one of many."""
-    return StudentPlan(
-        seed=seed,
-        alpha=recipe.alpha,
-        temperature=recipe.temperature,
-        dropout=recipe.student_budget.dropout,
-        terms=recipe.terms,
     )
 
 
@@ -328,10 +317,7 @@ def score_lesson(
     if soft is None:
         if any(plan.taught for plan in plans):
             raise ValueError("a student can't be taught without soft labels")
-        # Never learnt from: the weight of these even labels is 0.
-        even = -float(np.log(len(task.bins)))
-        soft = torch.full((1, task.horizon, len(task.bins)), even, device=task.panel.observed.device)
-        soft = soft.expand(len(task.train), -1, -1)
+        soft = even_labels(task)
     students, _ = train_students(
         task,
         soft[None],

@@ -144,5 +144,12 @@ def states_taught(teacher: Forecaster, task: Task, recipe: Recipe, *, seed: int)
     return join_states(told, lambda values: torch.cat(values, dim=1))
 
 
+def first_states_taught(teachers: Mapping[Chair, Teacher], task: Task, *, seed: int) -> States:
+    """The states of a recipe's first teacher, as of `states_taught`; terms that need them ask for a network there."""
+    chair, first = next(item for item in teachers.items() if item[0].name == "teacher")
+    assert isinstance(first, Forecaster), "a recipe whose terms need states has a network for its teacher"
+    return states_taught(first, task, chair.recipe, seed=seed)
+
+
 def _parts(task: Task) -> list[Tensor]:
     return [part for part in (task.train, task.unlabelled) if len(part)]
