@@ -51,7 +51,7 @@ def judge(
     recipe, seed, device = parameters.recipe, parameters.seed, parameters.device
     readings = ingest(files, spec, parameters.as_of)
     validated = validate(readings, spec)
-    publish_quality(validated, spec, run)
+    publish_quality(validated, spec)
     features = build_features(
         validated,
         spec,

@@ -22,7 +22,7 @@ from schemas.manifests import (
 from schemas.verdict import Refit, Registered, Verdict
 from tasks.caching import is_transient
 from tasks.home import home
-from tasks.tracking import client
+from tasks.tracking import client, log_figures
 from tutelage.files import folder_written_whole, write_json
 
 PLOTS = {
@@ -71,7 +71,9 @@ def report(
         page = TEMPLATES.get_template("report.html").render(**values, images=images, captions=PLOTS)
         (part / "report.html").write_text(page, encoding="utf-8")
     _point_latest(features.task, folder)
-    client().log_artifacts(run.run_id, str(folder), "report")
+    client().log_artifacts(run.run_id, str(folder))
+    counts = {f"quality.{rule.rule}.rows": float(validated.count(rule.rule)) for rule in validated.rules}
+    log_figures(run.run_id, counts)  # only now: the compare page draws a run's first metric
     key = f"verdict-{features.task}"
     text = TEMPLATES.get_template("verdict.md").render(**values, images=images, captions=PLOTS)
     create_markdown_artifact(text, key=key, description=verdict.sentence)

@@ -94,6 +94,8 @@ def test_retrain__one_run_with_three_children(first: Verdict) -> None:
     assert parent.data.params["recipe.views.future_sigma"] == "2.0"
     assert parent.data.metrics["student.crps"] == pytest.approx(first.metrics["student"]["crps"])
     assert parent.data.metrics["quality.repeated.rows"] == first.quality["filled_rows"]
+    shown = {"forecast.png", "losses.png", "reliability.png", "skill.png", "report.html", "verdict.json"}
+    assert shown <= {file.path for file in client.list_artifacts(parent.info.run_id)}
     for child in children:
         steps = [metric.step for metric in client.get_metric_history(child.info.run_id, "validation")]
         assert steps == list(range(1, 7))

@@ -9,6 +9,7 @@ import mlflow
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from selenium.webdriver.common.by import By
 
 from tests.conftest import SCREENSHOTS
 from tests.service.browser import Page, open_browser
@@ -113,12 +114,18 @@ def test_mlflow__compares_the_last_retrains(from_the_page: str, service: Up, pag
         f"{service.mlflow}/#/compare-runs?runs={chosen}&experiments={json.dumps([experiment.experiment_id])}"
     )
     page.see("recipe.alpha")
+    page.see("gain_vs_twin.estimate")  # what the parallel coordinates show before anything is chosen
     page.close_assistant()
     page.picture("mlflow-compare")
     for name in ("gain_vs_twin.estimate", "seasonal_naive_24h.crps", "student.crps", "teacher.crps", "twin.crps"):
         page.scroll_to(name)
     page.find("//*[normalize-space(text())='student.crps']")
     page.picture("mlflow-compare-metrics")
+    for plot in ("forecast.png", "losses.png", "reliability.png", "skill.png"):
+        page.scroll_to(plot)
+    page.find("//*[normalize-space(text())='skill.png']").click()
+    until(lambda: len(page.driver.find_elements(By.XPATH, "//img")) >= 2)
+    page.picture("mlflow-compare-plots")
 
 
 def test_mlflow__a_version_shows_its_card(from_the_page: str, service: Up, page: Page) -> None:
