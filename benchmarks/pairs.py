@@ -2,7 +2,8 @@
 
 The recipe is the pipeline's default. Its teachers teach students of several seeds; so do, as controls, as many networks
 without privilege, and the recipe's teachers with shuffled privileged values (placebo). Students of one seed and their
-twin share first weights, batches and dropout. Nothing is chosen but the epoch, on validation.
+twin share first weights, batches and dropout; from seed to seed all three differ, the teachers alone are the same.
+Nothing is chosen but the epoch, on validation.
 """
 
 import ast
@@ -137,14 +138,13 @@ def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarra
         soft.append(mean_labels(told))
         if judged:
             losses["teacher"] = _crps(mean_labels(judged).exp(), task, actual)
-    plans = [plan_student(task, RECIPE, seed=own) for own in range(SEEDS)]
-    plans = [
-        *(plan.twin for plan in plans),
-        *(plan.model_copy(update={"soft": place}) for place in range(len(TAUGHT_BY)) for plan in plans),
-    ]
-    students, _ = train_students(task, torch.stack(soft), plans, RECIPE, seed=seed)
-    by_plan = np.array(_student_losses(students, task, test, actual)).reshape(len(KINDS), SEEDS, -1)
-    for kind, of_seeds in zip(KINDS, by_plan, strict=True):
+    labels, by_seed = torch.stack(soft), []
+    for own in range(SEEDS):
+        plan = plan_student(task, RECIPE, seed=own)
+        plans = [plan.twin, *(plan.model_copy(update={"soft": place}) for place in range(len(TAUGHT_BY)))]
+        students, _ = train_students(task, labels, plans, RECIPE, seed=own)
+        by_seed.append(_student_losses(students, task, test, actual))
+    for kind, of_seeds in zip(KINDS, np.array(by_seed).swapaxes(0, 1), strict=True):
         losses[kind] = of_seeds.mean(axis=0)
         losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)
     for season in SEASONS:
