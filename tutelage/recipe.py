@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tutelage.dataset import Contract, load_contract
 
@@ -125,6 +125,7 @@ class Terms(Contract):
 
 
 FEW_WINDOWS = 50
+TEACHER_DROPOUT = 0.5
 
 
 class Recipe(Contract):
@@ -190,8 +191,16 @@ class Recipe(Contract):
     teacher_width: Width = Field(128, description="Hidden units a layer, teacher.")
     student_width: Width = Field(128, description="Hidden units a layer, student and twin.")
     draws: int = Field(4, ge=1, le=64, description="Noise draws that a soft label is averaged over.")
-    teacher_budget: Budget = Field(Budget(dropout=0.5), description="The teacher's training.")
+    teacher_budget: Budget = Field(Budget(dropout=TEACHER_DROPOUT), description="The teacher's training.")
     student_budget: Budget = Field(Budget(), description="The student's and the twin's training.")
+
+    @field_validator("teacher_budget", mode="before")
+    @classmethod
+    def _keeps_its_dropout(cls, given: object) -> object:
+        """A budget that says nothing of dropout has the teacher's, not the student's."""
+        if isinstance(given, Budget):
+            given = given.model_dump(exclude_unset=True)
+        return {"dropout": TEACHER_DROPOUT, **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _can_be_taught(self) -> "Recipe":

@@ -85,6 +85,15 @@ def test_recipe__takes_what_goes_together(changes: dict[str, object]) -> None:
     }
 
 
+@pytest.mark.parametrize("budget", [{"epochs": 4}, Budget(epochs=4)])
+def test_recipe__a_teacher_s_budget_that_says_nothing_of_dropout_has_the_teacher_s(budget: object) -> None:
+    recipe = Recipe.model_validate({"teacher_budget": budget, "student_budget": budget})
+    assert (recipe.teacher_budget.epochs, recipe.teacher_budget.dropout) == (4, 0.5)
+    assert recipe.student_budget.dropout == 0.2
+    again = Recipe.model_validate(recipe.model_copy(update={"teacher_budget": Budget(dropout=0.2)}).model_dump())
+    assert again.teacher_budget.dropout == 0.2
+
+
 def test_student_plan__a_twin_has_no_teacher() -> None:
     taught = StudentPlan(seed=3, dropout=0.4, terms=Terms(windows=1.0))
     assert taught.taught
