@@ -2,9 +2,10 @@
 
 Real minute data of one household, fills masked; horizons 1 h and 24 h; histories of 50 days up to all there is, the
 validation part (the last 20 %) within them. Tests are the last 360 days of the file, in three parts back to back, each
-with its own training before it; histories of up to 100 days, cheap to train and more a matter of luck, have six parts.
-The recipe is the pipeline's default. It was chosen on earlier days (docs/log.md), and on the test parts nothing was
-chosen; on validation the epoch alone. `benchmarks.pairs` says who teaches whom.
+with its own training before it. Histories of up to 100 days are cheap to train and more a matter of luck: they have six
+parts, and each seed has batches in an order of its own. The recipe is the pipeline's default. It was chosen on earlier
+days (docs/log.md), and on the test parts nothing was chosen; on validation the epoch alone. `benchmarks.pairs` says who
+teaches whom.
 
 Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.comparison` over the test
 windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces are kept under
@@ -60,9 +61,13 @@ def _household() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
     return load_series(ROOT / "deployments" / "datasets" / "household.yaml")
 
 
+def _is_short(history: int | None) -> bool:
+    return history is not None and history <= SHORT_DAYS
+
+
 def origins_of(history: int | None) -> int:
     """How many test parts a history is judged on."""
-    return SHORT_ORIGINS if history is not None and history <= SHORT_DAYS else ORIGINS
+    return SHORT_ORIGINS if _is_short(history) else ORIGINS
 
 
 def measure(cell: Cell) -> dict[str, np.ndarray]:
@@ -70,7 +75,7 @@ def measure(cell: Cell) -> dict[str, np.ndarray]:
     panel, _, first, end = _household()
     parts = 6 if QUICK else origins_of(cell.history)
     task, test = make_task(panel, cell, first, end, test_days=TESTED_DAYS // parts)
-    return measure_pairs(task, test, seed=cell.origin)
+    return measure_pairs(task, test, seed=cell.origin, own_batches=_is_short(cell.history))
 
 
 def _kept(cell: Cell, path: Path) -> tuple[Cell, dict[str, np.ndarray]]:
@@ -159,7 +164,7 @@ def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict
             gain = pooled(chosen)
             name = "all" if history is None else str(history)
             by_history[name] = {"mean": gain.estimate, "low": gain.low, "high": gain.high, "p": gain.p}
-    short = [pieces for key, pieces in by_cell.items() if key[1] is not None and key[1] <= SHORT_DAYS]
+    short = [pieces for key, pieces in by_cell.items() if _is_short(key[1])]
     mean_short = pooled(short) if short else None
     saved = {}
     for horizon in LOOKBACK_HOURS:
