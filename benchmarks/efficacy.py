@@ -2,10 +2,10 @@
 
 Real minute data of one household, fills masked; horizons 1 h and 24 h; histories of 50 days up to all there is, the
 validation part (the last 20 %) within them. Tests are the last 360 days of the file, in three parts back to back, each
-with its own training before it. Histories of up to 100 days are cheap to train and more a matter of luck: they have six
-parts, and each seed has batches in an order of its own. The recipe is the pipeline's default. It was chosen on earlier
-days (docs/log.md), and on the test parts nothing was chosen; on validation the epoch alone. `benchmarks.pairs` says who
-teaches whom.
+with its own training before it; histories of up to 100 days, cheap to train and more a matter of luck, have six parts.
+A part with fewer windows than the pipeline takes is left out, and said. The recipe is the pipeline's default. It was
+chosen on earlier days (docs/log.md), and on the test parts nothing was chosen; on validation the epoch alone.
+`benchmarks.pairs` says who teaches whom.
 
 Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.comparison` over the test
 windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces are kept under
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks import ett
 from benchmarks.pairs import (
@@ -43,8 +44,9 @@ from benchmarks.pairs import (
 )
 from tutelage.comparison import Gain, gain_over
 from tutelage.dataset import DatasetSpec
+from tutelage.distillation import Task
 from tutelage.files import read_json, value_digest, write_json
-from tutelage.windows import Panel
+from tutelage.windows import LEAST_WINDOWS, Panel
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"
@@ -61,21 +63,42 @@ def _household() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
     return load_series(ROOT / "deployments" / "datasets" / "household.yaml")
 
 
-def _is_short(history: int | None) -> bool:
-    return history is not None and history <= SHORT_DAYS
-
-
 def origins_of(history: int | None) -> int:
     """How many test parts a history is judged on."""
-    return SHORT_ORIGINS if _is_short(history) else ORIGINS
+    return SHORT_ORIGINS if history is not None and history <= SHORT_DAYS else ORIGINS
+
+
+def _task_of(cell: Cell) -> tuple[Task, Tensor]:
+    panel, _, first, end = _household()
+    parts = 3 if QUICK else origins_of(cell.history)
+    return make_task(panel, cell, first, end, test_days=TESTED_DAYS // parts)
+
+
+def every_piece() -> list[Cell]:
+    """All cells at all of their origins, the short histories first."""
+    return [
+        Cell(horizon, days, origin)
+        for days in HISTORIES
+        for horizon in LOOKBACK_HOURS
+        for origin in range(origins_of(days))
+    ]
 
 
 def measure(cell: Cell) -> dict[str, np.ndarray]:
     """All losses of a cell: `pairs.measure_pairs` on its task."""
-    panel, _, first, end = _household()
-    parts = 6 if QUICK else origins_of(cell.history)
-    task, test = make_task(panel, cell, first, end, test_days=TESTED_DAYS // parts)
-    return measure_pairs(task, test, seed=cell.origin, own_batches=_is_short(cell.history))
+    task, test = _task_of(cell)
+    return measure_pairs(task, test, seed=cell.origin)
+
+
+@cache
+def can_be_measured(cell: Cell) -> bool:
+    """Whether all parts have as many windows as a retrain asks for: masked hours may leave a short one without any."""
+    task, test = _task_of(cell)
+    return min(len(task.train), len(task.validation), len(test)) >= LEAST_WINDOWS
+
+
+def _left_out() -> list[str]:
+    return [f"{piece.name}-{piece.origin}" for piece in every_piece() if not can_be_measured(piece)]
 
 
 def _kept(cell: Cell, path: Path) -> tuple[Cell, dict[str, np.ndarray]]:
@@ -164,7 +187,7 @@ def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict
             gain = pooled(chosen)
             name = "all" if history is None else str(history)
             by_history[name] = {"mean": gain.estimate, "low": gain.low, "high": gain.high, "p": gain.p}
-    short = [pieces for key, pieces in by_cell.items() if _is_short(key[1])]
+    short = [pieces for key, pieces in by_cell.items() if key[1] is not None and key[1] <= SHORT_DAYS]
     mean_short = pooled(short) if short else None
     saved = {}
     for horizon in LOOKBACK_HOURS:
@@ -208,27 +231,19 @@ def main() -> None:
     folder = home / "benchmarks" / f"efficacy-{value_digest(settings)[:12]}"
     results = folder / "efficacy.json" if QUICK else RESULTS
     _, _, first, end = _household()
-    pieces = [
-        Cell(horizon, days, origin)
-        for days in HISTORIES
-        for horizon in LOOKBACK_HOURS
-        for origin in range(origins_of(days))
-    ]
+    pieces = list(filter(can_be_measured, every_piece()))
     paths = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in pieces}
     done: dict[Cell, dict[str, np.ndarray]] = {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for finished in as_completed(pool.submit(_kept, piece, path) for piece, path in paths.items()):
             piece, done[piece] = finished.result()
-            cells = {(piece.horizon, piece.history) for piece in done}
-            whole = {key for key in cells if all(Cell(*key, origin) in done for origin in range(origins_of(key[1])))}
-            if not whole:
-                continue
-            found = summarise(
-                {piece: done[piece] for piece in pieces if (piece.horizon, piece.history) in whole},
-                days_of_all=(end - first).days - TESTED_DAYS,
-            )
-            _write(found, results)
+            lacking = {piece.name for piece in pieces if piece not in done}
+            whole = {piece: done[piece] for piece in pieces if piece.name not in lacking}
+            if whole:
+                found = summarise(whole, days_of_all=(end - first).days - TESTED_DAYS)
+                _write(found, results)
     print(table(found))
+    print("left out, too few windows in a part:", ", ".join(_left_out()) or "none")
     if "TUTELAGE_ETT" in os.environ:
         ett.main()
     print(json.dumps(_write(found, results), indent=2))
@@ -253,6 +268,7 @@ def _write(found: dict[str, object], results: Path) -> dict[str, object]:
     settings = {
         "seeds": SEEDS,
         "origins": {str(days or "all"): origins_of(days) for days in HISTORIES},
+        "left_out": _left_out(),
         "quick": QUICK,
         "torch": torch.__version__,
         "device": "cpu",

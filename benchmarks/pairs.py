@@ -2,8 +2,8 @@
 
 The recipe is the pipeline's default. Its teachers teach students of several seeds; so do, as controls, as many networks
 without privilege, and the recipe's teachers with shuffled privileged values (placebo). Students of one seed and their
-twin share first weights, batches and dropout; all seeds share the teachers. Nothing is chosen but the epoch, on
-validation.
+twin share first weights, batches and dropout; from seed to seed all three differ, the teachers alone are the same.
+Nothing is chosen but the epoch, on validation.
 """
 
 import ast
@@ -124,12 +124,8 @@ def make_task(panel: Panel, cell: Cell, first: dt.datetime, end: dt.datetime, *,
     return Task(panel, lookback, cell.horizon, train, validation, fit_scalers(panel, parts.train), bins), test
 
 
-def measure_pairs(task: Task, test: Tensor, *, seed: int, own_batches: bool = False) -> dict[str, np.ndarray]:
-    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive.
-
-    own_batches: each seed's students see batches in an order of their own; else all train side by side on the same, in
-    about half the time
-    """
+def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarray]:
+    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
     actual = task.truth(test).numpy().astype(np.float64)
     losses, soft = {"hour": task.panel.hour[test].numpy()}, []
     for name, taught in TAUGHT_BY.items():
@@ -142,17 +138,13 @@ def measure_pairs(task: Task, test: Tensor, *, seed: int, own_batches: bool = Fa
         soft.append(mean_labels(told))
         if judged:
             losses["teacher"] = _crps(mean_labels(judged).exp(), task, actual)
-    groups = {own: [own] for own in range(SEEDS)} if own_batches else {seed: list(range(SEEDS))}
-    by_seed = []
-    for order, seeds in groups.items():
-        plans = [plan_student(task, RECIPE, seed=own) for own in seeds]
-        plans = [
-            *(plan.twin for plan in plans),
-            *(plan.model_copy(update={"soft": place}) for place in range(len(TAUGHT_BY)) for plan in plans),
-        ]
-        students, _ = train_students(task, torch.stack(soft), plans, RECIPE, seed=order)
-        by_seed.append(np.reshape(_student_losses(students, task, test, actual), (len(KINDS), len(seeds), -1)))
-    for kind, of_seeds in zip(KINDS, np.concatenate(by_seed, axis=1), strict=True):
+    labels, by_seed = torch.stack(soft), []
+    for own in range(SEEDS):
+        plan = plan_student(task, RECIPE, seed=own)
+        plans = [plan.twin, *(plan.model_copy(update={"soft": place}) for place in range(len(TAUGHT_BY)))]
+        students, _ = train_students(task, labels, plans, RECIPE, seed=own)
+        by_seed.append(_student_losses(students, task, test, actual))
+    for kind, of_seeds in zip(KINDS, np.array(by_seed).swapaxes(0, 1), strict=True):
         losses[kind] = of_seeds.mean(axis=0)
         losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)
     for season in SEASONS:

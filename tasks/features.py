@@ -19,9 +19,7 @@ from tutelage.files import file_digest, folder_written_whole, value_digest, writ
 from tutelage.heads import fit_bins
 from tutelage.networks import fit_scalers
 from tutelage.resample import hourly_table, minutes_of_hours
-from tutelage.windows import Panel, Span, make_panel, split, window_origins
-
-LEAST_WINDOWS = 32
+from tutelage.windows import LEAST_WINDOWS, Panel, Span, make_panel, split, window_origins
 
 
 @task(

@@ -17,6 +17,9 @@ from tutelage.calendar import calendar_features
 from tutelage.dataset import DatasetSpec, Role
 from tutelage.errors import DataError
 
+LEAST_WINDOWS = 32
+"""A part with fewer is nothing to learn from, to stop by or to judge on."""
+
 
 @dataclass(frozen=True)
 class Panel:
