@@ -40,9 +40,12 @@ def train_teacher(
 ) -> TrainedManifest:
     """Train the teachers and write networks and soft labels; checkpoints of this run and features are gone on from.
 
-    Raises RegistryError where the recipe names a registered model that can't teach this task.
+    Raises RegistryError where the recipe names a registered model that can't teach this task, and SpecError where its
+    student can't forecast it.
     """
     learning, test = load_task(features, spec, device, unlabelled=recipe.unlabelled)
+    # Before the teachers take their time.
+    learning.shape(recipe, teacher=False)
     folder = run_folder(home(), run.run_id, "teacher")
     if recipe.teacher_model is None:
         teachers, progress = _train_all(features, learning, recipe, run, seed)

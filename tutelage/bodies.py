@@ -1,7 +1,7 @@
 """The architectures: from a standardised window to the last hidden state, each with a member axis.
 
 All take (past, ahead, privileged): (batch, lookback, observed), (batch, horizon, encoded calendar and known columns)
-and (batch, privileged) or None, and give (members, batch, width).
+and (batch, privileged) or None, and give (members, batch, width). An Mlp takes a past of each member's own, too.
 """
 
 import math
@@ -21,7 +21,9 @@ from tutelage.recipe import Architecture, Head
 class Shape:
     """What a network is built from, and all that is needed to build it again.
 
-    lookback, horizon: hours; observed, known: columns; privileged: values a window; width: units a hidden layer.
+    lookback, horizon: hours; observed, known: columns; privileged: values a window; width: units a hidden layer
+    rolled: one hour is forecast at a time, from what was forecast for the hours before
+    centres: means of the bins, in the target's standard deviations, which a rolled categorical head goes on from
     """
 
     lookback: int
@@ -34,6 +36,8 @@ class Shape:
     dropout: float
     architecture: Architecture = "mlp"
     head: Head = "categorical"
+    rolled: bool = False
+    centres: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Mlp(nn.Module):
 
     def forward(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> Tensor:
         """(members, batch, width)."""
-        x = _beside(past.flatten(1), ahead, privileged)
+        x = _beside(past.flatten(-2), ahead, privileged)
         for layer in (self.first, self.second):
             x = self.dropout(functional.relu(layer(x)))
         return x

@@ -4,6 +4,7 @@ The teacher is an ensemble that learns f(x, x*) → y. Its soft labels, averaged
 computed once. Those who learn from them are in `tutelage.students`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tutelage.bodies import Shape, States
+from tutelage.errors import SpecError
 from tutelage.fit import Progress, fit, seeded
 from tutelage.heads import Bins, bin_index
 from tutelage.losses import hard_label_loss
@@ -74,11 +76,19 @@ class Task:
     def shape(self, recipe: Recipe, *, teacher: bool) -> Shape:
         """The shape of the teacher's or the student's network.
 
-        Raises ValueError where the recipe's teacher is no network.
+        Raises ValueError where the recipe's teacher is no network, and SpecError where a rolled student would have to
+        forecast other columns than the target, too.
         """
         kind = recipe.teacher if teacher else recipe.student
         if kind == "boosted":
             raise ValueError("boosted trees are no network: they are trained by tutelage.teachers")
+        rolled, beside = recipe.rolled and not teacher, self.panel.observed.shape[1] - 1
+        if rolled and beside:
+            raise SpecError(
+                f"recipe.rolled: a student that goes on from its own forecasts sees the target's past alone, and "
+                f"{beside} more observed columns are beside it, which nobody forecasts"
+            )
+        head = "categorical" if teacher else recipe.head
         views = privileged_width(self.panel, recipe.views, lookback=self.lookback, horizon=self.horizon)
         return Shape(
             lookback=self.lookback,
@@ -90,8 +100,15 @@ class Task:
             width=recipe.teacher_width if teacher else recipe.student_width,
             dropout=(recipe.teacher_budget if teacher else recipe.student_budget).dropout,
             architecture=kind,
-            head="categorical" if teacher else recipe.head,
+            head=head,
+            rolled=rolled,
+            centres=self._centres() if rolled and head == "categorical" else (),
         )
+
+    def _centres(self) -> tuple[float, ...]:
+        """The bins' means, standardised."""
+        mean, std = self.scalers.observed.mean[0], self.scalers.observed.std[0]
+        return tuple(((low + high) / 2 - mean) / std for low, high in itertools.pairwise(self.bins.edges))
 
     def teacher_logits(
         self,

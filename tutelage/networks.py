@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tutelage.bodies import Shape, States, Transformer, make_body
-from tutelage.heads import head_width
+from tutelage.heads import head_width, ordered_quantiles
 from tutelage.layers import MemberDropout, MemberLinear
 from tutelage.windows import Panel, Span
 
@@ -74,18 +74,27 @@ class Forecaster(nn.Module):
     """From a window to what the shape's head puts out for each hour of the horizon, by the shape's architecture.
 
     The scaling of its inputs is part of it. With `privileged` values in its shape it is a teacher.
+
+    A rolled one forecasts one hour at a time, and the mean of what it has just said is the newest hour of the next
+    one's past: trained on all hours, it is taught what its errors grow to, since the gradient goes through all steps.
+    Source: Venkatraman et al. 2015, Improving Multi-Step Prediction of Learned Time Series Models; the gradient as in
+    Bengio et al. 2015, arXiv:1506.03099, section 2.4, which leaves it out.
     """
 
     def __init__(self, shape: Shape, scalers: Scalers, members: int) -> None:
         super().__init__()
         self.observed_scaler: Tensor
         self.known_scaler: Tensor
+        self.centres: Tensor
         self.shape = shape
         self.register_buffer("observed_scaler", torch.tensor([scalers.observed.mean, scalers.observed.std]))
         self.register_buffer("known_scaler", torch.tensor([scalers.known.mean, scalers.known.std]))
+        # Of the shape, which is saved beside the weights.
+        self.register_buffer("centres", torch.tensor(shape.centres), persistent=False)
         self.dropout = MemberDropout(members, shape.dropout)
-        self.body = make_body(shape, CALENDAR_ENCODED + shape.known - 3, members, self.dropout)
-        self.last = MemberLinear(members, shape.width, shape.horizon * head_width(shape.head, shape.bins))
+        at_once = replace(shape, horizon=1) if shape.rolled else shape
+        self.body = make_body(at_once, CALENDAR_ENCODED + shape.known - 3, members, self.dropout)
+        self.last = MemberLinear(members, shape.width, at_once.horizon * head_width(shape.head, shape.bins))
 
     @property
     def members(self) -> int:
@@ -98,8 +107,9 @@ class Forecaster(nn.Module):
         known: Float[Tensor, "batch horizon known"],
         privileged: Float[Tensor, "batch privileged"] | None = None,
     ) -> Float[Tensor, "members batch width"]:
-        """The last hidden state, which the head reads."""
-        return self.body(*self._standardised(observed, known), privileged)
+        """The last hidden state, which the head reads; of a rolled network those of all hours, side by side."""
+        past, ahead = self._standardised(observed, known)
+        return self._roll_out(past, ahead) if self.shape.rolled else self.body(past, ahead, privileged)
 
     def states(
         self,
@@ -108,10 +118,29 @@ class Forecaster(nn.Module):
         privileged: Float[Tensor, "batch privileged"] | None = None,
     ) -> States:
         """The last hidden state and, of a transformer, tokens and attention maps: what losses inside compare."""
-        inputs = self._standardised(observed, known)
         if isinstance(self.body, Transformer):
-            return self.body.states(*inputs, privileged)
-        return States(self.body(*inputs, privileged))
+            return self.body.states(*self._standardised(observed, known), privileged)
+        return States(self.hidden(observed, known, privileged))
+
+    def _roll_out(
+        self, past: Float[Tensor, "batch lookback 1"], ahead: Float[Tensor, "batch horizon encoded"]
+    ) -> Float[Tensor, "members batch values"]:
+        """Hour by hour, each from what the ones before made of the past."""
+        hidden = []
+        for hour in ahead.split(1, dim=1):
+            hidden.append(self.body(past, hour, None))
+            mean = self._mean_of(self.last(hidden[-1]))[..., None, None]
+            past = torch.cat([past[..., 1:, :].expand(self.members, -1, -1, -1), mean], dim=-2)
+        return torch.cat(hidden, dim=-1)
+
+    def _mean_of(self, outputs: Float[Tensor, "members batch values"]) -> Float[Tensor, "members batch"]:
+        """The mean of one hour's forecast, standardised."""
+        if self.shape.head == "categorical":
+            return (outputs.softmax(dim=-1) * self.centres).sum(dim=-1)
+        if self.shape.head == "point":
+            return outputs.squeeze(-1)
+        # Not mean(): its node in ONNX would have the name that the export gives the forecast.
+        return ordered_quantiles(outputs).sum(dim=-1) / outputs.shape[-1]
 
     def _standardised(self, observed: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         past = (observed - self.observed_scaler[0]) / self.observed_scaler[1]
@@ -131,6 +160,8 @@ class Forecaster(nn.Module):
 
     def read(self, hidden: Float[Tensor, "members batch width"]) -> Float[Tensor, "members batch horizon values"]:
         """The head's outputs from the last hidden state."""
+        if self.shape.rolled:
+            return self.last(hidden.unflatten(-1, (self.shape.horizon, -1)))
         return self.last(hidden).unflatten(-1, (self.shape.horizon, -1))
 
 

@@ -180,6 +180,12 @@ class Recipe(Contract):
         description="Kind of network of student and twin: mlp; linear, on trend and remainder (DLinear); tcn, causal "
         "convolutions; patch, a transformer over days; inverted, a transformer over columns.",
     )
+    rolled: bool = Field(
+        False,
+        description="Student and twin forecast one hour at a time and go on from the mean of what they have just said; "
+        "they are taught along this roll-out, the gradient goes through all of its steps. An mlp, and one observed "
+        "column, alone.",
+    )
     head: Head = Field(
         "categorical",
         description="What student and twin forecast: a distribution over bins, quantiles, or a point (then all "
@@ -227,6 +233,11 @@ class Recipe(Contract):
             raise ValueError(f"terms.variables: only inverted transformers have a token for each variable; {kinds}")
         if self.terms.times and self.head == "point":
             raise ValueError("terms.times: it needs a head with more than one value an hour, and a point is one")
+        if self.rolled and self.student != "mlp":
+            raise ValueError(f"rolled: an mlp alone goes on from its own forecasts, and the student is {self.student}")
+        if self.rolled and self.terms.inside:
+            inside = ", ".join(name for name in INSIDE if getattr(self.terms, name))
+            raise ValueError(f"terms: {inside} compare one hidden state a window, and a rolled student has one an hour")
         return self
 
     def alpha_for(self, windows: int, horizon: int) -> float:

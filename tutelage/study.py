@@ -52,6 +52,7 @@ STUDENT_FIELDS = (
     "terms",
     "horizon_decay",
     "student",
+    "rolled",
     "head",
     "point_loss",
     "student_width",

@@ -28,7 +28,8 @@ def load_network(folder: Path, device: torch.device) -> Forecaster:
     """Read a network back, in evaluation mode, on a device."""
     meta = read_json(folder / "network.json")
     scalers = read_scalers(meta["scalers"])
-    network = Forecaster(Shape(**meta["shape"]), scalers, meta["members"])
+    shape = Shape(**meta["shape"] | {"centres": tuple(meta["shape"].get("centres", ()))})
+    network = Forecaster(shape, scalers, meta["members"])
     network.load_state_dict(load_file(folder / "weights.safetensors"))
     return network.to(device).eval()
 

@@ -83,6 +83,11 @@ def synthetic_panel(
     )
 
 
+def target_alone(panel: Panel) -> Panel:
+    """The panel with no observed column beside the target."""
+    return replace(panel, observed=panel.observed[:, :1].contiguous())
+
+
 def hours_span(first: int, stop: int) -> Span:
     """From `first` up to `stop`, in hours since START."""
     return Span(START + dt.timedelta(hours=first), START + dt.timedelta(hours=stop))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.core.builders import small_recipe, synthetic_panel, task_of
+from tests.core.builders import small_recipe, synthetic_panel, target_alone, task_of
 from tutelage import distillation
 from tutelage.distillation import Task, soft_labels, train_teacher
+from tutelage.errors import SpecError
 from tutelage.fit import Progress
+from tutelage.heads import Bins
 from tutelage.losses import hard_label_loss
 from tutelage.networks import Forecaster
 from tutelage.recipe import Budget, Recipe, Views
@@ -178,3 +181,18 @@ def test_shape__boosted_trees_have_none(task: Task) -> None:
     with pytest.raises(ValueError, match="boosted trees are no network"):
         task.shape(small_recipe(teacher="boosted"), teacher=True)
     assert task.shape(small_recipe(teacher="boosted"), teacher=False).architecture == "mlp"
+
+
+def test_shape__of_a_rolled_student_holds_the_bins_means_and_a_teacher_is_not_rolled(task: Task) -> None:
+    alone = replace(task, panel=target_alone(task.panel), bins=Bins((0.0, 2.0, 6.0)))
+    recipe = small_recipe(rolled=True)
+    shape, (mean, std) = alone.shape(recipe, teacher=False), alone.scale().tolist()
+    assert shape.rolled
+    assert shape.centres == pytest.approx([(1.0 - mean) / std, (4.0 - mean) / std])
+    assert alone.shape(recipe.model_copy(update={"head": "point"}), teacher=False).centres == ()
+    assert alone.shape(recipe, teacher=True) == alone.shape(small_recipe(), teacher=True)
+
+
+def test_shape__a_rolled_student_has_no_columns_that_nobody_forecasts(task: Task) -> None:
+    with pytest.raises(SpecError, match=r"recipe\.rolled: .* 1 more observed columns are beside it"):
+        task.shape(small_recipe(rolled=True), teacher=False)

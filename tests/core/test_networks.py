@@ -3,8 +3,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from tests.core.builders import hours_span, plain_scalers, small_network, synthetic_panel, task_of
+from tests.core.builders import (
+    CPU,
+    hours_span,
+    plain_scalers,
+    small_network,
+    small_recipe,
+    synthetic_panel,
+    target_alone,
+    task_of,
+)
+from tutelage.distillation import Task
+from tutelage.fit import seeded
+from tutelage.lessons import make_measure, path_of
 from tutelage.networks import (
     CALENDAR_ENCODED,
     Forecaster,
@@ -17,6 +30,7 @@ from tutelage.networks import (
     select_members,
     stack_members,
 )
+from tutelage.recipe import Head
 
 
 def test_fit_scaler__golden() -> None:
@@ -146,3 +160,85 @@ def test_member_dropout__what_a_low_rate_drops_a_higher_one_drops_too() -> None:
 def test_member_dropout__does_nothing_when_not_training() -> None:
     layer = MemberDropout(2, 0.5).eval()
     assert torch.equal(layer(torch.ones(2, 3)), torch.ones(2, 3))
+
+
+HEADS: list[Head] = ["categorical", "quantiles", "point"]
+
+
+@pytest.fixture(scope="module")
+def alone() -> Task:
+    """A task without observed columns beside the target, which can be rolled out."""
+    return task_of(target_alone(synthetic_panel([60])), train_hours=40, lookback=3, horizon=4)
+
+
+def rolled(task: Task, head: Head, *, members: int = 2) -> Forecaster:
+    shape = task.shape(small_recipe(head=head, rolled=True), teacher=False)
+    with seeded(0, CPU):
+        return Forecaster(shape, task.scalers, members).eval()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_rolled__every_step_stands_on_the_ones_before(alone: Task, head: Head) -> None:
+    network = rolled(alone, head)
+    next_hour = Forecaster(replace(network.shape, horizon=1, rolled=False), alone.scalers, 2).eval()
+    next_hour.load_state_dict(network.state_dict())
+    measure = make_measure(head, alone.edges(), alone.scale(), horizon=1, decay=1.0)
+    origin = int(alone.train[4])
+    with torch.no_grad():
+        found = network(*alone.student_inputs(alone.train))
+    for member in range(2):
+        values = alone.panel.observed[origin - 3 : origin, 0].tolist()
+        for lead in range(4):
+            past, known = torch.tensor(values[-3:]).reshape(1, 3, 1), alone.panel.known[origin + lead].reshape(1, 1, -1)
+            with torch.no_grad():
+                outputs = next_hour(past, known)[member : member + 1]
+            torch.testing.assert_close(found[member, 4, lead], outputs[0, 0, 0], rtol=1e-4, atol=1e-5)
+            values.append(measure.scale[0].item() + measure.scale[1].item() * path_of(measure, outputs).item())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_rolled__each_hours_calendar_reaches_it_and_what_comes_after(alone: Task, head: Head) -> None:
+    network = rolled(alone, head)
+    observed, known = alone.student_inputs(alone.train[4:5])
+    later = known.clone()
+    later[:, 2, 0] += 6.0
+    before, moved = network(observed, known), network(observed, later)
+    assert torch.equal(moved[:, :, :2], before[:, :, :2])
+    assert (moved[:, :, 2:] != before[:, :, 2:]).any(dim=-1).all()
+
+
+class Share(nn.Module):
+    """A body whose one hidden unit is a share of the newest hour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, past: Tensor, ahead: Tensor, privileged: Tensor | None) -> Tensor:
+        return (self.share * past[..., -1, :]).expand(1, -1, -1)
+
+
+def test_rolled__golden_with_the_gradient_of_the_whole_way() -> None:
+    shape = Shape(2, 3, 1, 3, 0, bins=4, width=1, dropout=0.0, head="point", rolled=True)
+    network = Forecaster(shape, plain_scalers(observed=1, known=3), 1)
+    network.body = body = Share()
+    with torch.no_grad():
+        network.last.weight.fill_(1.0)
+        network.last.bias.zero_()
+    path = network(torch.tensor([[[0.0], [8.0]]]), torch.zeros(1, 3, 3)).flatten()
+    assert path.tolist() == [4.0, 2.0, 1.0]
+    (path - torch.tensor([4.0, 3.0, 3.0])).square().mean().backward()
+    # d/da of (8a - 4)² + (8a² - 3)² + (8a³ - 3)² over 3, at ½.
+    assert body.share.grad is not None
+    assert body.share.grad.item() == pytest.approx((0 + 2 * -1 * 8 + 2 * -2 * 6) / 3)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_rolled__members_equal_networks_built_apart(alone: Task, head: Head) -> None:
+    network = rolled(alone, head, members=3)
+    inputs = alone.student_inputs(alone.train)
+    together = network(*inputs)
+    for member in range(3):
+        single = select_members(network, alone.scalers, [member]).eval()
+        torch.testing.assert_close(single(*inputs)[0], together[member], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together[0], together[1])

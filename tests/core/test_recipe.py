@@ -61,6 +61,8 @@ def test_load_recipe__names_those_that_are_there(tmp_path: Path) -> None:
         ({"teacher_horizons": [6, 6]}, "they must ascend, none twice"),
         ({"teacher_horizons": [0]}, "greater than or equal to 1"),
         ({"unlabelled": True}, "leave future_sigma empty in views"),
+        ({"rolled": True, "student": "tcn"}, "an mlp alone goes on from its own forecasts, and the student is tcn"),
+        ({"rolled": True, "terms": {"windows": 1}}, "windows compare one hidden state a window, and a rolled student"),
     ],
 )
 def test_recipe__refuses_what_does_not_go_together(changes: dict[str, object], sentence: str) -> None:
@@ -76,6 +78,7 @@ def test_recipe__refuses_what_does_not_go_together(changes: dict[str, object], s
         {"teacher": "boosted", "terms": {"times": 1}, "teacher_horizons": [1, 6]},
         {"teacher": "inverted", "student": "inverted", "terms": {"variables": 1, "attention": 1}},
         {"teacher": "patch", "student": "patch", "terms": {"attention": 1}},
+        {"teacher": "tcn", "rolled": True, "terms": {"scale": 1, "times": 1}},
     ],
 )
 def test_recipe__takes_what_goes_together(changes: dict[str, object]) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.core.builders import hours_span, small_recipe, synthetic_panel, task_of
+from tests.core.builders import hours_span, small_recipe, synthetic_panel, target_alone, task_of
 from tutelage.distillation import Task
 from tutelage.fit import Progress
 from tutelage.networks import Forecaster
@@ -92,3 +92,11 @@ def test_refit_student__goes_on_from_its_checkpoint(judged: Task, tmp_path: Path
     again = refit(whole, tmp_path)
     assert torch.equal(weights(first), weights(again))
     assert (tmp_path / "teacher.safetensors").stat().st_mtime_ns == before
+
+
+def test_refit_student__a_rolled_one_goes_on_from_the_bins_of_all_the_history(tmp_path: Path) -> None:
+    alone = task_of(target_alone(synthetic_panel([400])), train_hours=200)
+    whole, recipe = whole_task(alone, HISTORY, bins=8), small_recipe(rolled=True)
+    found = refit(whole, tmp_path, recipe)
+    assert found.shape == whole.shape(recipe, teacher=False) != alone.shape(recipe, teacher=False)
+    torch.testing.assert_close(found.centres, torch.tensor(found.shape.centres))

@@ -1,13 +1,16 @@
 import datetime as dt
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.core.builders import START, small_recipe, synthetic_panel, task_of
+from tests.core.builders import START, small_recipe, synthetic_panel, target_alone, task_of
 from tutelage.distillation import Task, soft_labels, train_teacher
+from tutelage.fit import Progress
 from tutelage.losses import hard_label_loss
 from tutelage.networks import select_members
 from tutelage.recipe import Budget, Head, StudentPlan, Views
@@ -173,6 +176,85 @@ def test_train_students__a_student_of_every_head_learns_what_its_teacher_says(ta
     recipe = small_recipe(student_budget=budget, head=head)
     _, progress = train_students(task, soft, [StudentPlan(alpha=1.0, dropout=0.0)], recipe, seed=0)
     assert progress.history[-1]["train"][0] < 0.1 * progress.history[0]["train"][0]
+
+
+@pytest.fixture(scope="module")
+def alone() -> Task:
+    """A task without observed columns beside the target, which can be rolled out."""
+    return task_of(target_alone(synthetic_panel([160])), train_hours=100)
+
+
+@pytest.mark.parametrize("head", ["categorical", "quantiles", "point"])
+def test_train_students__rolled_together_equals_one_by_one(alone: Task, head: Head) -> None:
+    recipe = small_recipe(head=head, rolled=True)
+    together, progress = train_students(alone, two_sets(alone), PLANS, recipe, seed=0)
+    for member, plan in enumerate(PLANS):
+        single, its_own = train_students(alone, two_sets(alone), [plan], recipe, seed=0)
+        assert progress.best_loss[member] == pytest.approx(its_own.best_loss[0], rel=1e-4)
+        torch.testing.assert_close(together.last.weight[member], single.last.weight[0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(together.last.weight[0], together.last.weight[1])
+
+
+def test_train_pair__a_rolled_pair_goes_on_from_its_checkpoint(alone: Task, tmp_path: Path) -> None:
+    budget = BUDGET.model_copy(update={"epochs": 7, "dropout": 0.2})
+    recipe, soft = small_recipe(rolled=True, student_budget=budget), random_soft(alone)
+    student, twin, _ = train_pair(alone, soft, recipe, seed=4)
+
+    def killed(progress: Progress) -> None:
+        if progress.epoch == 6:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "pair.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train_pair(alone, soft, recipe, seed=4, checkpoint=file, on_epoch=killed)
+    *resumed, _ = train_pair(alone, soft, recipe, seed=4, checkpoint=file)
+    for whole, again in zip((student, twin), resumed, strict=True):
+        assert torch.equal(whole.last.weight, again.last.weight)
+
+
+PERIOD_HOURS = 17  # so that the calendar does not give it away
+NOISE = 0.3
+
+
+def test_train_students__errors_of_a_rolled_student_build_up_less_than_in_a_twin_of_the_next_hour() -> None:
+    """A noisy sine, and a teacher who knows it without its noise."""
+    clean = torch.sin(2 * math.pi * torch.arange(500) / PERIOD_HOURS)
+    noise = NOISE * torch.randn(500, generator=torch.Generator().manual_seed(0))
+    panel = replace(synthetic_panel([500]), observed=(clean + noise)[:, None])
+    task = task_of(panel, train_hours=350, lookback=3, horizon=10)
+    middle = (task.edges()[1:] + task.edges()[:-1]) / 2
+    distance = clean[task.train[:, None] + torch.arange(10)].unsqueeze(-1) - middle
+    soft = functional.log_softmax(-(distance**2) / (2 * NOISE**2), dim=-1)
+    budget = Budget(epochs=15, patience=15, batch_size=64, learning_rate=0.01, dropout=0.0)
+
+    def rmse(alpha: float, decay: float) -> Tensor:
+        recipe = small_recipe(head="point", rolled=True, horizon_decay=decay, student_budget=budget)
+        student, _ = train_students(task, soft[None], [StudentPlan(alpha=alpha, dropout=0.0)], recipe, seed=0)
+        mean, std = task.scale()
+        with torch.no_grad():
+            found = student(*task.student_inputs(task.validation)).squeeze() * std + mean
+        return (found - task.truth(task.validation)).square().mean(dim=0).sqrt()
+
+    taught, next_hour = rmse(0.9, 1.0), rmse(0.0, 1e-6)
+    # Three noisy hours make a step that damps the wave, and a roll-out that ends at the mean: an error of √(½ + 0.09).
+    assert next_hour[-1] == pytest.approx(math.sqrt(0.5 + NOISE**2), rel=0.15)
+    assert taught[-1] < 0.8 * next_hour[-1]
+    assert taught[-1] - taught[0] < 0.5 * (next_hour[-1] - next_hour[0])
+    assert taught.min() > NOISE  # the noise is nobody's to foretell
+
+
+@pytest.mark.parametrize("head", ["categorical", "point"])
+def test_train_students__a_vanishing_decay_trains_a_rolled_twin_on_the_next_hour_alone(alone: Task, head: Head) -> None:
+    """The weights are those of a network that has no further hours."""
+    budget = BUDGET.model_copy(update={"epochs": 1})
+    recipe = small_recipe(head=head, rolled=True, horizon_decay=1e-12, student_budget=budget)
+    twin = [StudentPlan(alpha=0.0, dropout=0.0)]
+    found, _ = train_students(alone, random_soft(alone)[None], twin, recipe, seed=0)
+    short = replace(alone, horizon=1)
+    plain = small_recipe(head=head, student_budget=budget)
+    expected, _ = train_students(short, random_soft(short)[None], twin, plain, seed=0)
+    assert found.shape.horizon == 2
+    torch.testing.assert_close(found.last.weight, expected.last.weight, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("plans", [[], [StudentPlan(soft=2)]], ids=["no plan", "no such set"])

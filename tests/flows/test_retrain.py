@@ -115,6 +115,20 @@ def test_retrain__registers_with_lineage(first: Verdict) -> None:
     assert len(model.predict(model.input_example)) == 1
 
 
+def test_retrain__a_rolled_student(household_slice: str) -> None:
+    verdict = retrain(
+        small(household_slice, horizon_hours=3, refit=True, recipe=SMALL.model_copy(update={"rolled": True}))
+    )
+    folder = home() / "runs" / verdict.mlflow_run_id / "students" / "student"
+    shape = json.loads((folder / "network.json").read_text())["shape"]
+    assert (shape["rolled"], shape["horizon"], len(shape["centres"])) == (True, 3, shape["bins"])
+    assert {"student", "twin"} <= set(verdict.metrics)
+    assert verdict.leak_guard["passed"] is True
+    assert verdict.refit is not None
+    model = mlflow.pyfunc.load_model(f"models:/{verdict.task}/{verdict.registered.version}")
+    assert len(model.predict(model.input_example)) == 3
+
+
 def test_retrain__second_run_takes_data_from_cache(first: Verdict, second: Verdict) -> None:
     states = task_states(flow_run_of(second))
     for stage in ("ingest household-slice", "validate household-slice", "features household-slice-1h"):

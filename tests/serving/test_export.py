@@ -101,6 +101,26 @@ def test_graph__equals_a_network_of_every_head(head: Head, trained: tuple[Foreca
     np.testing.assert_allclose(exported.quantiles, quantiles, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["categorical", "quantiles", "point"])
+def test_graph__equals_a_rolled_network(head: Head, trained: tuple[Forecaster, Bins], tmp_path: Path) -> None:
+    one = Scaler((7.5,), (2.0,))
+    scalers = Scalers(observed=one, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=one, minutes=one)
+    centres = tuple(np.linspace(-2.0, 2.0, len(trained[1])).tolist())
+    with seeded(0, torch.device("cpu")):
+        shape = replace(trained[0].shape, observed=1, head=head, rolled=True, centres=centres)
+        network = Forecaster(shape, scalers, 1).eval()
+    export_student(network, trained[1], student_card(network, SPEC, trained_until=START), tmp_path / "export")
+    for count in (1, 7):
+        observed, known = windows(count)
+        exported = forecast_windows(load_student(tmp_path / "export"), observed[..., :1], known)
+        with torch.no_grad():
+            outputs = network(torch.from_numpy(observed[..., :1]), torch.from_numpy(known))[0]
+        edges, scale = torch.tensor(trained[1].edges), torch.tensor([7.5, 2.0])
+        mean, quantiles = forecast_of(outputs, head, edges=edges, scale=scale)
+        np.testing.assert_allclose(exported.mean, mean, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(exported.quantiles, quantiles, rtol=1e-4, atol=1e-3)
+
+
 def test_graph__holds_the_scaler(trained: tuple[Forecaster, Bins], folder: Path, tmp_path: Path) -> None:
     network, bins = trained
     mean, std = network.observed_scaler.numpy()

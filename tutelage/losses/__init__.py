@@ -21,7 +21,7 @@ from tutelage.losses.relation import (
     window_distance_loss,
     window_relation_loss,
 )
-from tutelage.losses.temporal import multi_period_loss, multi_scale_loss, roll_out, roll_out_loss
+from tutelage.losses.temporal import multi_period_loss, multi_scale_loss
 
 __all__ = [
     "attention_loss",
@@ -35,8 +35,6 @@ __all__ = [
     "point_loss",
     "quantile_distillation_loss",
     "quantile_label_loss",
-    "roll_out",
-    "roll_out_loss",
     "soft_label_loss",
     "time_relation_loss",
     "variable_relation_loss",

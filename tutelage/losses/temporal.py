@@ -1,10 +1,10 @@
-"""Losses on temporal patterns: on several scales, on periods, and along a roll-out.
+"""Losses on temporal patterns: on several scales, and on periods.
 
 They work on paths of shape (members, batch, steps): a forecast's mean, or a feature over time. Both paths have one
 unit, best the target's standard deviation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -50,30 +50,3 @@ def multi_period_loss(student: Path, teacher: TeacherPath, *, tau: float = 0.5) 
         raise ValueError(f"a path of {student.shape[-1]} steps has fewer than two frequencies")
     wanted, given = _periods(teacher.detach(), tau), _periods(student, tau)
     return (wanted.exp() * (wanted - given)).sum(dim=-1).mean(dim=1)
-
-
-def roll_out(
-    step: Callable[[Float[Tensor, "members batch lookback"]], Float[Tensor, "members batch"]],
-    past: Float[Tensor, "members batch lookback"],
-    steps: int,
-) -> Path:
-    """Forecast step by step, each time with the own last forecasts as the newest past."""
-    path = []
-    for _ in range(steps):
-        path.append(step(past))
-        past = torch.cat([past[..., 1:], path[-1].unsqueeze(-1)], dim=-1)
-    return torch.stack(path, dim=-1)
-
-
-def roll_out_loss(
-    step: Callable[[Float[Tensor, "members batch lookback"]], Float[Tensor, "members batch"]],
-    past: Float[Tensor, "members batch lookback"],
-    teacher: TeacherPath,
-) -> PerMember:
-    """Mean squared difference to the teacher along the student's roll-out on its own forecasts.
-
-    The gradient goes back through the whole roll-out, so that a step is taught what its errors grow to.
-
-    Source: Venkatraman et al. 2015, Improving Multi-Step Prediction of Learned Time Series Models.
-    """
-    return (roll_out(step, past, teacher.shape[-1]) - teacher.detach()).square().mean(dim=(1, 2))

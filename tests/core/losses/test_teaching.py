@@ -14,7 +14,6 @@ from tutelage.losses import (
     multi_scale_loss,
     point_loss,
     quantile_label_loss,
-    roll_out_loss,
     soft_label_loss,
     time_relation_loss,
     variable_relation_loss,
@@ -40,11 +39,6 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
-def repeat(student: Tensor, teacher: Tensor) -> Tensor:
-    """A step that forecasts what stood 8 steps ago: its roll-out is its past again."""
-    return roll_out_loss(lambda past: past[..., 0], student, teacher)
-
-
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, tuple[Loss, tuple[int, ...]]] = {
     "soft labels": (lambda s, t: soft_label_loss(s, t, temperature=2.0), (5, 8, 3)),
@@ -61,7 +55,6 @@ LOSSES: dict[str, tuple[Loss, tuple[int, ...]]] = {
     "window distances": (window_distance_loss, (5, 6)),
     "scales": (multi_scale_loss, (5, 8)),
     "periods": (multi_period_loss, (5, 8)),
-    "roll-out": (repeat, (5, 8)),
 }
 
 

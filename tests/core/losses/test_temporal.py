@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tutelage.losses import multi_period_loss, multi_scale_loss, roll_out, roll_out_loss
+from tutelage.losses import multi_period_loss, multi_scale_loss
 
 ZERO = torch.zeros(1, 1, 4)
 
@@ -48,21 +48,3 @@ def test_multi_period_loss__refuses_what_has_no_periods() -> None:
         multi_period_loss(torch.zeros(1, 1, 3), torch.zeros(1, 1, 3))
     with pytest.raises(ValueError, match="tau 0 is not above 0"):
         multi_period_loss(ZERO, ZERO, tau=0)
-
-
-def test_roll_out__goes_on_from_its_own_forecasts() -> None:
-    past = torch.tensor([[[1.0, 1.0]], [[2.0, 3.0]]])
-    path = roll_out(lambda past: past.sum(dim=-1), past, 4)
-    assert path.tolist() == [[[2.0, 3.0, 5.0, 8.0]], [[5.0, 8.0, 13.0, 21.0]]]
-
-
-def test_roll_out_loss__golden_with_the_gradient_of_the_whole_way() -> None:
-    decay = torch.tensor(0.5, requires_grad=True)
-    loss = roll_out_loss(
-        lambda past: decay * past[..., -1], torch.tensor([[[0.0, 8.0]]]), torch.tensor([[[4.0, 3.0, 3.0]]])
-    )
-    assert loss.tolist() == pytest.approx([(0 + 1 + 4) / 3])  # 4, 2, 1
-    loss.sum().backward()
-    # d/da of (8a - 4)² + (8a² - 3)² + (8a³ - 3)² over 3, at ½.
-    assert decay.grad is not None
-    assert decay.grad.item() == pytest.approx((0 + 2 * -1 * 8 + 2 * -2 * 6) / 3)
