@@ -155,17 +155,21 @@ def _on_common_hours(pieces: dict[int, list[dict[str, np.ndarray]]]) -> dict[int
 
 
 def history_saved(crps_of: dict[int, dict[str, float]], days: int) -> float | None:
-    """How many times `days` the twin needs to match the student of `days`, on a line in log days; None: more than all.
+    """How many times `days` the twin needs to match the student of `days`, on a line in log days.
+
+    1 where it needs no more, None where it needs more than all.
 
     crps_of: days of history → mean CRPS by kind, on the same test windows
     """
     if days not in crps_of:
         return None
     wanted, known = crps_of[days]["privileged"], sorted(crps_of)
+    if crps_of[days]["twin"] <= wanted:
+        return 1.0
     for short, long in itertools.pairwise(known):
         a, b = crps_of[short]["twin"], crps_of[long]["twin"]
-        if b <= wanted <= a:
-            share = (a - wanted) / (a - b) if a > b else 0.0
+        if b <= wanted < a:
+            share = (a - wanted) / (a - b)
             return float(np.exp(np.log(short) + share * (np.log(long) - np.log(short))) / days)
     return None
 
@@ -192,6 +196,7 @@ def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict
     saved = {}
     for horizon in LOOKBACK_HOURS:
         of = {days_of_all if days is None else days: p for (h, days), p in by_cell.items() if h == horizon}
+        of = {days: p for days, p in of.items() if days >= SHORT_DAYS}  # a shorter one can be no answer
         saved[f"{horizon}h"] = history_saved(_on_common_hours(of), SHORT_DAYS)
     return {
         "cells": cells,
