@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,14 @@ from tutelage.files import read_json, write_json
 
 PATIENCE_SECONDS = 180
 GRACE_SECONDS = 15
+
+
+def say(text: str) -> None:
+    """Tell whoever reads along; where nobody does any more (a closed terminal), go on all the same."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ServiceError(Exception):
@@ -76,7 +85,7 @@ class Running:
     def end(self) -> None:
         """End all of them, the last started first, so that a flow run can still tell the server of its end."""
         for name, process in reversed(self.processes.items()):
-            print(f"ending {name}", flush=True)
+            say(f"ending {name}")
             end_group(process.pid, lambda process=process: process.poll() is None)  # type: ignore[misc]
         self.record.unlink(missing_ok=True)
 
@@ -126,6 +135,6 @@ def end_orphans(record: Path) -> None:
         return
     for name, (pid, started) in reversed(read_json(record).items()):
         if started and started_at(pid) == started:
-            print(f"ending {name}, left behind by an earlier start", flush=True)
+            say(f"ending {name}, left behind by an earlier start")
             end_group(pid, lambda pid=pid, started=started: started_at(pid) == started)  # type: ignore[misc]
     record.unlink()

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import IO, Any
 
 from deployments.databases import create_databases, database_settings
-from deployments.processes import Running, Service, ServiceError, end_orphans, until
+from deployments.processes import Running, Service, ServiceError, end_orphans, say, until
 from tasks.home import datasets_folder, home
 from tutelage.clock import read_clock, write_clock
 
@@ -145,7 +145,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def up() -> None:
     """Start everything, say where it is, and stay until told to end."""
     folder = home() / "service"
-    signal.signal(signal.SIGTERM, _stop)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: its terminal was closed
+        signal.signal(ending, _stop)
     with _only_one(folder) as lock:
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -161,10 +162,10 @@ def up() -> None:
                 _keep_time()
                 time.sleep(1)
         except KeyboardInterrupt:
-            print()
+            say("")
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(ending, signal.SIG_IGN)
             running.end()
 
 
@@ -177,7 +178,7 @@ def _keep_time() -> None:
 
 
 def _start_all(running: Running) -> None:
-    print(f"starting; logs are in {running.logs}", flush=True)
+    say(f"starting; logs are in {running.logs}")
     create_databases()
     both = servers()
     for service in both:
@@ -190,9 +191,9 @@ def _start_all(running: Running) -> None:
     last = worker()
     running.start(last)
     running.wait(last)
-    print(f"Prefect   http://127.0.0.1:{prefect_port()}/deployments   start, schedule and watch flows")
-    print(f"MLflow    http://127.0.0.1:{mlflow_port()}   compare runs, registered models")
-    print("It is up. Ctrl-C here, or `make down`, ends it.", flush=True)
+    say(f"Prefect   http://127.0.0.1:{prefect_port()}/deployments   start, schedule and watch flows")
+    say(f"MLflow    http://127.0.0.1:{mlflow_port()}   compare runs, registered models")
+    say("It is up. Ctrl-C here, or `make down`, ends it.")
 
 
 def _is_up(folder: Path) -> bool:
@@ -213,6 +214,7 @@ def down() -> None:
     os.kill(int((folder / "lock").read_text()), signal.SIGTERM)
     if not until(lambda: not _is_up(folder), GONE_SECONDS):
         raise ServiceError("it did not end; its logs are in " + str(home() / "logs"))
+    end_orphans(folder / RECORD)  # of an `up` that could not finish ending
     print("it is down")
 
 

@@ -145,3 +145,16 @@ def test_down__ends_what_a_killed_up_left_behind(tmp_path: Path) -> None:
     done = subprocess.run(command("down"), cwd=ROOT, env=up.environment, capture_output=True, text=True, check=False)
     assert done.stdout.count("left behind by an earlier start") == 3
     assert [line for pid in ours.values() for line in group_members(pid)] == []
+
+
+@pytest.mark.slow
+def test_up__ends_all_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    up = start(tmp_path, service_environment(tmp_path))
+    ours = processes(up)
+    assert up.process.stdout is not None
+    up.process.stdout.close()
+    os.kill(up.process.pid, signal.SIGHUP)
+    assert up.process.wait(120) == 0
+    assert [line for pid in ours.values() for line in group_members(pid)] == []
+    assert not (up.home / "service" / "processes.json").exists()
