@@ -206,6 +206,7 @@ def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict
             "p_short": mean_short.p if mean_short else None,
             "cells": len(cells),
             "cells_significantly_worse": sum(p < SIGNIFICANT for p in worse.values()),
+            "worse_cells": [name for name, p in worse.items() if p < SIGNIFICANT],
             "history_saved": saved,
         },
     }
@@ -266,9 +267,11 @@ def _write(found: dict[str, object], results: Path) -> dict[str, object]:
         }
     if transformers.exists():
         told = read_json(transformers)
-        further = [*told["protocol"].values(), *told["cells"].values()]
+        further = {**told["protocol"], **{f"ETT {name}": row for name, row in told["cells"].items()}}
+        worse = [name for name, row in further.items() if row["p_worse_holm"] < SIGNIFICANT]
         summary["cells"] += len(further)  # type: ignore[operator]
-        summary["cells_significantly_worse"] += sum(row["p_worse_holm"] < SIGNIFICANT for row in further)  # type: ignore[operator]
+        summary["cells_significantly_worse"] += len(worse)  # type: ignore[operator]
+        summary["worse_cells"] = [*summary["worse_cells"], *worse]  # type: ignore[misc]
         found = {**found, "ett": {"protocol": told["protocol"], "cells": told["cells"]}}
     settings = {
         "seeds": SEEDS,
