@@ -2,7 +2,8 @@
 
 The recipe is the pipeline's default. Its teachers teach students of several seeds; so do, as controls, as many networks
 without privilege, and the recipe's teachers with shuffled privileged values (placebo). Students of one seed and their
-twin share first weights, batches and dropout; from seed to seed all three differ, the teachers alone are the same.
+twin share first weights, batches and dropout; from seed to seed all three differ, the teachers and their gates alone
+are the same.
 Nothing is chosen but the epoch, on validation.
 """
 
@@ -25,14 +26,15 @@ from tutelage.baselines import seasonal_naive
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
 from tutelage.distillation import Task, mean_labels, soft_labels, train_teacher
 from tutelage.files import file_digest, value_digest, written_whole
+from tutelage.gating import baseline_losses, find_gate
 from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
 from tutelage.metrics import Forecasts, crps
-from tutelage.networks import Forecaster, fit_scalers
+from tutelage.networks import fit_scalers
 from tutelage.quality import clean
 from tutelage.readings import read_readings
 from tutelage.recipe import BLIND, Recipe, Views
 from tutelage.resample import hourly_table, minutes_of_hours
-from tutelage.students import plan_student, train_students
+from tutelage.students import forecast_students, plan_student, train_students
 from tutelage.windows import Panel, make_panel, split, window_origins
 
 QUICK = os.environ.get("QUICK") == "1"
@@ -87,13 +89,6 @@ def _crps(probabilities: Tensor, task: Task, actual: np.ndarray) -> np.ndarray:
     return crps(Forecasts(quantiles.mean(axis=-1), quantiles), actual).mean(axis=1)
 
 
-@torch.no_grad()
-def _student_losses(students: Forecaster, task: Task, test: Tensor, actual: np.ndarray) -> list[np.ndarray]:
-    students.eval()
-    parts = [students(*task.student_inputs(some)).softmax(dim=-1) for some in test.split(1024)]
-    return [_crps(member, task, actual) for member in torch.cat(parts, dim=1)]
-
-
 def load_series(spec_path: Path) -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
     """A dataset's hourly panel, its spec, its first hour and the end of its last, with all bad values masked."""
     spec = load_dataset_spec(spec_path)
@@ -127,23 +122,29 @@ def make_task(panel: Panel, cell: Cell, first: dt.datetime, end: dt.datetime, *,
 def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarray]:
     """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
     actual = task.truth(test).numpy().astype(np.float64)
-    losses, soft = {"hour": task.panel.hour[test].numpy()}, []
+    losses, soft, gates = {"hour": task.panel.hour[test].numpy()}, [], []
+    baseline = baseline_losses(task, RECIPE, seed=seed)
     for name, taught in TAUGHT_BY.items():
-        told, judged = [], []
+        told, held_out, judged = [], [], []
         for own in taught.by_view():
             teacher, _ = train_teacher(task, own, seed=seed)
             told.append(soft_labels(teacher, task, task.train, own, seed=seed))
+            held_out.append(soft_labels(teacher, task, task.validation, own, seed=seed))
             if name == "privileged":
                 judged.append(soft_labels(teacher, task, test, own, seed=seed))
         soft.append(mean_labels(told))
+        gate = find_gate(task, RECIPE, soft[-1], mean_labels(held_out), seed=seed, baseline=baseline)
+        assert gate is not None
+        gates.append(gate)
+        losses[f"{name}_gate"] = gate.squeeze(0).numpy()
         if judged:
             losses["teacher"] = _crps(mean_labels(judged).exp(), task, actual)
     labels, by_seed = torch.stack(soft), []
     for own in range(SEEDS):
         plan = plan_student(task, RECIPE, seed=own)
         plans = [plan.twin, *(plan.model_copy(update={"soft": place}) for place in range(len(TAUGHT_BY)))]
-        students, _ = train_students(task, labels, plans, RECIPE, seed=own)
-        by_seed.append(_student_losses(students, task, test, actual))
+        students, _ = train_students(task, labels, plans, RECIPE, seed=own, gate=torch.stack(gates))
+        by_seed.append([crps(own, actual).mean(axis=1) for own in forecast_students(students, task, test)])
     for kind, of_seeds in zip(KINDS, np.array(by_seed).swapaxes(0, 1), strict=True):
         losses[kind] = of_seeds.mean(axis=0)
         losses[f"{kind}_by_seed"] = of_seeds.mean(axis=1)

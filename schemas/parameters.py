@@ -28,6 +28,16 @@ Seed = Annotated[
     int,
     Field(ge=0, le=2**31 - 1, title="Seed", description="The same seed, data and code: the same result."),
 ]
+Pairs = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=32,
+        title="Pairs",
+        description="Students, each with its twin, trained side by side from first weights of their own. The verdict "
+        "is on the mean of all: one pair is a draw of luck. The first pair's better half may be registered.",
+    ),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
     Field(title="Device", description="auto takes CUDA where there is one, then MPS, then the CPU."),
@@ -116,16 +126,17 @@ class RetrainParameters(HistoryParameters):
         None, max_length=1000, title="Reason", description="Why this retrain was started; the monitor says it here."
     )
     seed: Seed = 0
+    pairs: Pairs = 5
     device: Device = "auto"
     recipe: HowToTrain = Recipe()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RetrainParameters":
         _require_shorter_teachers(self.recipe, self.horizon_hours)
-        if self.refit and self.recipe.gate != "none":
+        if self.refit and self.recipe.gate == "windows":
             raise ValueError(
-                f"refit: a gate by {self.recipe.gate} is judged on a part that is held out, and a refit holds none "
-                "out; set refit to false"
+                "refit: a gate by windows is of the windows that the judged student learned from, and a refit learns "
+                "from more; set refit to false, or the gate to hours"
             )
         return self
 
@@ -141,6 +152,7 @@ class BacktestParameters(HistoryParameters):
         30, ge=7, le=365, title="Stretch [days]", description="Days from one origin to the next, which it is judged on."
     )
     seed: Seed = 0
+    pairs: Pairs = 5
     device: Device = "auto"
     recipe: HowToTrain = Recipe()
 
@@ -151,5 +163,7 @@ class BacktestParameters(HistoryParameters):
 
     def ending(self, end: dt.datetime) -> RetrainParameters:
         """One origin's retrain: judged on the stretch up to `end`."""
-        shared = {name: getattr(self, name) for name in (*HistoryParameters.model_fields, "seed", "device", "recipe")}
+        shared = {
+            name: getattr(self, name) for name in (*HistoryParameters.model_fields, "seed", "pairs", "device", "recipe")
+        }
         return RetrainParameters(**shared | {"as_of": end}, test_days=self.stretch_days, refit=False, promotion="never")

@@ -24,7 +24,11 @@ class Refit(BaseModel):
 
 
 class Verdict(BaseModel):
-    """Was the privileged data worth it? Figures are in the target's unit, gains are shares, times are UTC."""
+    """Was the privileged data worth it? Figures are in the target's unit, gains are shares, times are UTC.
+
+    metrics: of student and twin the means over all pairs; `chosen` is the one of the first pair that was registered
+    gate_by_hour: how far the teacher was trusted in each hour of the horizon, from 0 to 1; None: without a gate
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,6 +41,8 @@ class Verdict(BaseModel):
     metrics: dict[str, dict[str, float]]
     validation_crps: dict[str, float]
     gain_vs_twin_crps: dict[str, float]
+    gain_by_pair_crps: list[float]
+    gate_by_hour: list[float] | None
     gain_vs_champion_crps: dict[str, float] | None
     quality: dict[str, int]
     leak_guard: dict[str, Any]

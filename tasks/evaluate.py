@@ -4,6 +4,7 @@ import datetime as dt
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import mlflow
 import numpy as np
@@ -24,7 +25,7 @@ from schemas.manifests import (
 from tasks.caching import is_transient
 from tasks.guard import guard
 from tasks.home import home
-from tasks.loading import JUDGED, load_soft_labels, load_task, run_folder
+from tasks.loading import JUDGED, load_gate, load_soft_labels, load_task, run_folder
 from tasks.tracking import champion_version, client, log_figures
 from tutelage.baselines import seasonal_naive
 from tutelage.comparison import Gain, gain_over
@@ -33,10 +34,13 @@ from tutelage.distillation import Task
 from tutelage.export import Student, forecast_windows, load_student
 from tutelage.files import file_digest, folder_written_whole, read_json, write_json
 from tutelage.heads import QUANTILE_LEVELS, mean_of, quantiles_of
-from tutelage.metrics import Forecasts, crps, reliability, score, score_by_lead
+from tutelage.metrics import Figures, Forecasts, crps, figures_of
 from tutelage.plots import plot_fan, plot_losses, plot_reliability, plot_skill
+from tutelage.students import forecast_students
+from tutelage.weights import load_network
 from tutelage.windows import Span, gather_future, gather_past, window_origins
 
+PAIR = ("student", "twin")
 SEASONS = (24, 168)
 FAN_HOURS = 7 * 24
 LEAST_ISSUES = 14 * 24
@@ -64,50 +68,52 @@ def evaluate(
 ) -> EvaluationManifest:
     """Score all forecasts on the test part; choose student or twin on the validation part; guard against leaks.
 
-    Student, twin and champion are judged as the ONNX files that production would run.
+    The gain is that of all students over their twins, and so is the choice. What may be registered, the chosen one of
+    the first pair, is judged as the ONNX file that production would run, and so is the champion.
     Raises LeakError where an exported student sees what it must not.
     """
     learning, test = load_task(features, spec, "cpu")
-    exported = {name: load_student(students.folder / name / "export") for name in ("student", "twin")}
+    exported = {name: load_student(students.folder / name / "export") for name in PAIR}
+    networks = {name: load_network(students.folder / name, torch.device("cpu")) for name in PAIR}
+    seen, actual = _actual(learning, learning.validation), _actual(learning, test)
     validation_crps = {
-        name: float(
-            crps(_forecast(student, learning, learning.validation), _actual(learning, learning.validation)).mean()
-        )
-        for name, student in exported.items()
+        name: fmean(float(crps(own, seen).mean()) for own in forecast_students(network, learning, learning.validation))
+        for name, network in networks.items()
     }
     chosen = "student" if validation_crps["student"] < validation_crps["twin"] else "twin"
-    forecasts = {name: _forecast(student, learning, test) for name, student in exported.items()}
-    forecasts["teacher"] = _teacher_forecast(teacher, learning)
+    candidate = _forecast(exported[chosen], learning, test)
+    figures = {name: figures_of(forecast_students(own, learning, test), actual) for name, own in networks.items()}
+    figures["teacher"] = figures_of([_teacher_forecast(teacher, learning)], actual)
     for season in SEASONS:
         if season >= features.horizon_hours:
-            forecasts[f"seasonal_naive_{season}h"] = seasonal_naive(
-                learning.panel, learning.train, test, horizon=features.horizon_hours, season=season
-            )
-    actual = _actual(learning, test)
+            naive = seasonal_naive(learning.panel, learning.train, test, horizon=features.horizon_hours, season=season)
+            figures[f"seasonal_naive_{season}h"] = figures_of([naive], actual)
     champion = _champion(features.task) if meet_champion else None
     rival = _rival(champion, learning, test, features) if champion else None
     gain_vs_champion = None
     if rival is not None:
-        gain_vs_champion, theirs = _against(*rival, forecasts[chosen], learning, test, seed)
+        gain_vs_champion, theirs = _against(*rival, candidate, learning, test, seed)
         if rival[1].all():
-            forecasts["champion"] = theirs
-    hours = learning.panel.hour[test].numpy()
-    losses = {name: crps(forecast, actual).mean(axis=1) for name, forecast in forecasts.items()}
-    gain_vs_twin = gain_over(losses["student"], losses["twin"], hours, seed=seed)
-    metrics = {name: score(forecast, actual) for name, forecast in forecasts.items()}
+            figures["champion"] = figures_of([theirs], actual)
+    figures["chosen"] = figures_of([candidate], actual)
+    student, twin = (figures[name].losses for name in PAIR)
+    gain_vs_twin = gain_over(student, twin, learning.panel.hour[test].numpy(), seed=seed)
+    gain_by_pair = (1 - student.mean(axis=1) / twin.mean(axis=1)).tolist()
+    metrics = {name: found.scores for name, found in figures.items()}
     leaks = guard(readings, spec, exported, features, seed)
     folder = run_folder(home(), run.run_id, "evaluation")
-    by_lead = {name: score_by_lead(forecast, actual) for name, forecast in forecasts.items()}
     with folder_written_whole(folder) as part:
-        plots = _plots(learning, test, forecasts, by_lead, actual, features, chosen, teacher, students)
+        plots = _plots(learning, test, figures, candidate, actual, features, chosen, teacher, students)
         for name, figure in plots.items():
             figure.savefig(part / f"{name}.png")
-        write_json(part / "by_lead.json", by_lead)
+        write_json(part / "by_lead.json", {name: found.by_lead for name, found in figures.items()})
         digest = file_digest(part / "by_lead.json")
-    _log(run, metrics, gain_vs_twin, validation_crps, folder)
+    trusted = load_gate(students.folder, torch.device("cpu"))
+    gate = None if trusted is None else trusted.tolist()
+    _log(run, metrics, gain_vs_twin, validation_crps, gate, folder)
     get_run_logger().info(
-        "%s: student %.4f, twin %.4f CRPS on %d test windows; leak guard: %d forecasts, no trace",
-        features.task, metrics["student"]["crps"], metrics["twin"]["crps"], len(test), leaks.checked,
+        "%s: student %.4f, twin %.4f CRPS, mean of %d, on %d test windows; leak guard: %d forecasts, no trace",
+        features.task, metrics["student"]["crps"], metrics["twin"]["crps"], len(student), len(test), leaks.checked,
     )  # fmt: skip
     return EvaluationManifest(
         folder=folder,
@@ -115,6 +121,8 @@ def evaluate(
         metrics=metrics,
         validation_crps=validation_crps,
         gain_vs_twin=gain_vs_twin.as_dict(),
+        gain_by_pair=gain_by_pair,
+        gate_by_hour=gate,
         gain_vs_champion=gain_vs_champion.as_dict() if gain_vs_champion else None,
         champion_version=champion.version if champion else None,
         beats_champion=gain_vs_champion.low > 0 if gain_vs_champion else None,
@@ -201,8 +209,8 @@ def _against(
 def _plots(
     learning: Task,
     test: Tensor,
-    forecasts: dict[str, Forecasts],
-    by_lead: dict[str, list[dict[str, float]]],
+    figures: dict[str, Figures],
+    candidate: Forecasts,
     actual: np.ndarray,
     features: FeaturesManifest,
     chosen: str,
@@ -215,10 +223,9 @@ def _plots(
         for row in rows
         for lead in range(learning.horizon)
     ]
-    fan = Forecasts(
-        forecasts[chosen].mean[rows].reshape(1, -1),
-        forecasts[chosen].quantiles[rows].reshape(1, len(times), -1),
-    )
+    fan = Forecasts(candidate.mean[rows].reshape(1, -1), candidate.quantiles[rows].reshape(1, len(times), -1))
+    # The chosen one is one of the students or of the twins: a line upon theirs.
+    compared = {name: found for name, found in figures.items() if name != "chosen"}
     issued = "every hour" if learning.horizon == 1 else f"every {learning.horizon} h"
     return {
         "forecast": plot_fan(
@@ -229,10 +236,10 @@ def _plots(
             unit=features.unit,
             title=f"{features.task}: the {chosen}'s forecasts, issued {issued}",
         ),
-        "reliability": plot_reliability({name: reliability(forecast, actual) for name, forecast in forecasts.items()}),
+        "reliability": plot_reliability({name: found.reliability for name, found in compared.items()}),
         "skill": plot_skill(
-            by_lead,
-            reference=next((name for name in by_lead if name.startswith("seasonal_naive")), "twin"),
+            {name: found.by_lead for name, found in compared.items()},
+            reference=next((name for name in compared if name.startswith("seasonal_naive")), "twin"),
         ),
         "losses": plot_losses(read_json(teacher.folder / "history.json") | read_json(students.folder / "history.json")),
     }
@@ -260,12 +267,15 @@ def _log(
     metrics: dict[str, dict[str, float]],
     gain: Gain,
     validation_crps: dict[str, float],
+    gate: list[float] | None,
     folder: Path,
 ) -> None:
     # The gain first: MLflow's compare page draws the first metric of a run.
     figures = {f"gain_vs_twin.{name}": value for name, value in gain.as_dict().items()}
     figures |= {f"{name}.{metric}": value for name, values in metrics.items() for metric, value in values.items()}
     figures |= {f"validation.{name}.crps": value for name, value in validation_crps.items()}
+    if gate:
+        figures["gate.mean"] = fmean(gate)
     log_figures(run.run_id, figures)
     for name, run_id in run.children.items():
         own = dict(metrics[name])

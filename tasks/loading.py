@@ -22,11 +22,18 @@ from tutelage.windows import Panel, Span, make_panel, window_origins
 JUDGED = "judged"
 """Where in a registered version's folder the student lies that was judged, before its refit."""
 SOFT_LABELS = "soft_labels.safetensors"
+GATE = "gate.json"
 
 
 def load_soft_labels(folder: Path, device: torch.device) -> dict[str, Tensor]:
     """A teacher's soft labels, log-probabilities (windows, horizon, bins): of validation, test, and all it teaches."""
     return load_file(folder / SOFT_LABELS, device=str(device))
+
+
+def load_gate(folder: Path, device: torch.device) -> Tensor | None:
+    """How far the students of a folder trusted their teacher, hour by hour (the mean over windows); None: no gate."""
+    path = folder / GATE
+    return torch.tensor(read_json(path)["mean_by_hour"], device=device) if path.exists() else None
 
 
 def load_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:

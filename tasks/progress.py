@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from statistics import fmean
 from typing import Literal
 from uuid import UUID
 
@@ -14,18 +15,10 @@ from tutelage.fit import Progress
 EVERY_EPOCHS = 5
 
 
-def rows_of(progress: Progress, member: int) -> list[dict[str, float]]:
-    """One member's history: epoch, train and validation loss."""
+def mean_rows(progress: Progress, members: slice = slice(None)) -> list[dict[str, float]]:
+    """The history averaged over members, or over some of them: epoch, train and validation loss."""
     return [
-        {"epoch": row["epoch"], "train": row["train"][member], "validation": row["validation"][member]}
-        for row in progress.history
-    ]
-
-
-def mean_rows(progress: Progress) -> list[dict[str, float]]:
-    """The history averaged over members."""
-    return [
-        {name: row["epoch"] if name == "epoch" else sum(row[name]) / len(row[name]) for name in row}
+        {"epoch": row["epoch"]} | {name: fmean(row[name][members]) for name in ("train", "validation")}
         for row in progress.history
     ]
 

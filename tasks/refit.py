@@ -16,7 +16,7 @@ from schemas.manifests import (
 from tasks.caching import content_key, is_transient
 from tasks.guard import guard
 from tasks.home import home
-from tasks.loading import load_task, run_folder
+from tasks.loading import load_gate, load_task, run_folder
 from tasks.progress import reporter
 from tasks.registered import load_registered
 from tasks.tracking import log_figures
@@ -85,6 +85,7 @@ def refit(
         learning,
         recipe,
         soft=soft,
+        gate=load_gate(students.folder, learning.panel.observed.device),
         states=states,
         epochs=epochs["student"],
         seed=seed,

@@ -110,6 +110,8 @@ def _verdict(
         metrics=evaluation.metrics,
         validation_crps=evaluation.validation_crps,
         gain_vs_twin_crps=evaluation.gain_vs_twin,
+        gain_by_pair_crps=evaluation.gain_by_pair,
+        gate_by_hour=evaluation.gate_by_hour,
         gain_vs_champion_crps=evaluation.gain_vs_champion,
         quality={
             "readings": readings.rows,
@@ -156,14 +158,20 @@ def _sentence(
 
     How much of a gain is privilege, and not plain distillation, one twin can't tell (docs/log.md, 2026-11-24).
     """
-    gain = evaluation.gain_vs_twin
-    figures = f"{gain['estimate']:+.1%} CRPS against its twin (95 % interval {gain['low']:+.1%} to {gain['high']:+.1%})"
+    gain, by_pair = evaluation.gain_vs_twin, evaluation.gain_by_pair
+    interval = f"95 % interval {gain['low']:+.1%} to {gain['high']:+.1%}"
+    figures = f"the student has {gain['estimate']:+.1%} CRPS against its twin ({interval})"
+    if len(by_pair) > 1:
+        figures = (
+            f"{len(by_pair)} students have {gain['estimate']:+.1%} CRPS against their twins ({interval}; by pair "
+            f"{min(by_pair):+.1%} to {max(by_pair):+.1%})"
+        )
     if gain["low"] > 0:
-        worth = f"the teacher was worth it: the student has {figures}"
+        worth = f"the teacher was worth it: {figures}"
     elif gain["high"] < 0:
-        worth = f"the teacher did harm: the student has {figures}"
+        worth = f"the teacher did harm: {figures}"
     else:
-        worth = f"whether the teacher was worth it is not settled: the student has {figures}"
+        worth = f"whether the teacher was worth it is not settled: {figures}"
     again = f"refit on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC and " if refitted else ""
     return (
         f"{features.task}: {worth}; by the validation part the {registered.source} was {again}registered, "

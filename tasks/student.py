@@ -1,6 +1,7 @@
-"""Stage 5: the student learns from truth and teacher; its twin, the same in all else, from the truth alone."""
+"""Stage 5: students learn from truth and teacher; their twins, the same in all else, from the truth alone."""
 
 from functools import partial
+from statistics import fmean
 
 from prefect import task
 from prefect.tasks import exponential_backoff
@@ -8,18 +9,17 @@ from prefect.tasks import exponential_backoff
 from schemas.manifests import FeaturesManifest, RunManifest, TrainedManifest
 from tasks.caching import content_key, is_transient
 from tasks.home import home
-from tasks.loading import load_soft_labels, load_task, run_folder
-from tasks.progress import reporter, rows_of
+from tasks.loading import GATE, load_soft_labels, load_task, run_folder
+from tasks.progress import mean_rows, reporter
 from tutelage.dataset import DatasetSpec
 from tutelage.export import export_student, student_card
 from tutelage.files import file_digest, folder_written_whole, value_digest, write_json
 from tutelage.gating import find_gate
+from tutelage.networks import select_members
 from tutelage.recipe import Recipe
-from tutelage.students import train_pair
+from tutelage.students import train_pairs
 from tutelage.teachers import states_taught
 from tutelage.weights import load_network, save_network
-
-MEMBERS = ("student", "twin")
 
 
 @task(
@@ -40,9 +40,13 @@ def distil_student(
     run: RunManifest,
     *,
     seed: int,
+    pairs: int,
     device: str,
 ) -> TrainedManifest:
-    """Train student and twin side by side, and export both: what is evaluated is what may be registered."""
+    """Train students and twins side by side, and export the first pair: one of the two may be registered.
+
+    The others are there for the verdict alone: one pair is a draw of luck.
+    """
     learning, _ = load_task(features, spec, device, unlabelled=recipe.unlabelled)
     place = learning.panel.observed.device
     labels = load_soft_labels(teacher.folder, place)
@@ -52,25 +56,35 @@ def distil_student(
     gate = find_gate(learning, recipe, labels["taught"], labels["validation"], seed=seed)
     folder = run_folder(home(), run.run_id, "students")
     checkpoint = run_folder(home(), run.run_id, f"students-{teacher.digest[:12]}.safetensors")
-    runs = {run.children[name]: partial(rows_of, member=member) for member, name in enumerate(MEMBERS)}
+    members = {"student": slice(0, pairs), "twin": slice(pairs, 2 * pairs)}
+    runs = {run.children[name]: partial(mean_rows, members=own) for name, own in members.items()}
     report = reporter("student and twin", features.task, recipe.student_budget.epochs, runs)
-    *pair, progress = train_pair(
-        learning, labels["taught"], recipe, seed=seed, gate=gate, states=states, checkpoint=checkpoint, on_epoch=report
+    students, twins, progress = train_pairs(
+        learning,
+        labels["taught"],
+        recipe,
+        seed=seed,
+        pairs=pairs,
+        gate=gate,
+        states=states,
+        checkpoint=checkpoint,
+        on_epoch=report,
     )
     with folder_written_whole(folder) as part:
-        for name, network in zip(MEMBERS, pair, strict=True):
+        for name, network in (("student", students), ("twin", twins)):
             notes = {"features": features.digest, "teacher": teacher.digest, "seed": seed}
             save_network(network, learning.scalers, part / name, notes=notes)
             card = student_card(network, spec, trained_until=features.validation.end_utc)
-            export_student(network, learning.bins, card, part / name / "export")
+            first = select_members(network, learning.scalers, [0])
+            export_student(first, learning.bins, card, part / name / "export")
         if gate is not None:
-            write_json(part / "gate.json", {"mean_by_hour": gate.expand(-1, learning.horizon).mean(dim=0).tolist()})
-        write_json(part / "history.json", {name: rows_of(progress, member) for member, name in enumerate(MEMBERS)})
-        digest = value_digest([file_digest(part / name / "weights.safetensors") for name in MEMBERS])
+            write_json(part / GATE, {"mean_by_hour": gate.expand(-1, learning.horizon).mean(dim=0).tolist()})
+        write_json(part / "history.json", {name: mean_rows(progress, own) for name, own in members.items()})
+        digest = value_digest([file_digest(part / name / "weights.safetensors") for name in members])
     return TrainedManifest(
         folder=folder,
         digest=digest,
-        best_epoch=dict(zip(MEMBERS, progress.best_epoch, strict=True)),
-        best_validation_loss=dict(zip(MEMBERS, progress.best_loss, strict=True)),
+        best_epoch={name: round(fmean(progress.best_epoch[own])) for name, own in members.items()},
+        best_validation_loss={name: fmean(progress.best_loss[own]) for name, own in members.items()},
         epochs=progress.epoch,
     )

@@ -3,7 +3,7 @@
 Soft labels are computed once, for all parts, and written: students and the evaluation read them.
 """
 
-from collections.abc import Sequence
+from statistics import fmean
 
 from prefect import task
 from prefect.tasks import exponential_backoff
@@ -70,14 +70,10 @@ def train_teacher(
     return TrainedManifest(
         folder=folder,
         digest=digest,
-        best_epoch={name: round(_mean(one.best_epoch)) for name, one in progress.items()},
-        best_validation_loss={name: _mean(one.best_loss) for name, one in progress.items()},
+        best_epoch={name: round(fmean(one.best_epoch)) for name, one in progress.items()},
+        best_validation_loss={name: fmean(one.best_loss) for name, one in progress.items()},
         epochs=max(one.epoch for one in progress.values()),
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _train_all(

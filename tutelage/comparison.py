@@ -1,4 +1,4 @@
-"""Is one forecast better than another, and how sure is that? A paired block bootstrap over issue times."""
+"""Is one forecast better than another, and how sure is that? A paired block bootstrap over issue times and pairs."""
 
 from dataclasses import asdict, dataclass
 
@@ -30,31 +30,43 @@ class Gain:
 
 
 def gain_over(
-    candidate: Float[np.ndarray, " windows"],
-    reference: Float[np.ndarray, " windows"],
+    candidate: Float[np.ndarray, "*pairs windows"],
+    reference: Float[np.ndarray, "*pairs windows"],
     issue_hour: Int[np.ndarray, " windows"],
     *,
     seed: int,
 ) -> Gain:
     """Compare the losses of two forecasts of the same windows, window by window.
 
+    Where each was trained several times, side by side with its counterpart, the gain is that of the mean loss, and
+    pairs are resampled as windows are: the interval tells of a training with another seed, too.
+
     Windows issued at the same hour (of several series) are averaged first. Neighbouring windows overlap and one bad
     day spoils many of them: resampling takes whole blocks of a week, or a quarter of what there is if that is less
-    than four weeks. Source: Politis and Romano 1992, the circular block bootstrap (arch).
+    than four weeks. Source: Politis and Romano 1992, the circular block bootstrap (arch); resampling both ways of a
+    crossed design: Owen 2007, the pigeonhole bootstrap.
 
-    Raises ValueError where the arrays differ in length or are empty.
+    Raises ValueError where the arrays differ in shape or are empty.
     """
-    if not len(candidate) == len(reference) == len(issue_hour) or len(candidate) == 0:
-        raise ValueError(f"losses of {len(candidate)}, {len(reference)} and {len(issue_hour)} windows can't be paired")
+    if candidate.shape != reference.shape or candidate.shape[-1] != len(issue_hour) or candidate.size == 0:
+        raise ValueError(
+            f"losses of shape {candidate.shape} and {reference.shape} at {len(issue_hour)} windows can't be paired"
+        )
     hours, place = np.unique(issue_hour, return_inverse=True)
-    count = np.bincount(place)
-    first, second = np.bincount(place, candidate) / count, np.bincount(place, reference) / count
+    first, second = (_by_hour(np.atleast_2d(losses), place) for losses in (candidate, reference))
+    pairs, draw = first.shape[1], np.random.default_rng(seed)
 
     def gain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.array([1 - a.mean() / b.mean()])
+        drawn = draw.integers(pairs, size=pairs)
+        return np.array([1 - a[:, drawn].mean() / b[:, drawn].mean()])
 
     block = max(1, min(BLOCK_HOURS, len(hours) // 4))
     draws = CircularBlockBootstrap(block, first, second, seed=seed).apply(gain, REPETITIONS)[:, 0]
     low, high = np.quantile(draws, [0.025, 0.975])
     p = (1 + int((draws <= 0).sum())) / (1 + REPETITIONS)
-    return Gain(float(gain(first, second)[0]), float(low), float(high), float(p), len(hours))
+    return Gain(float(1 - first.mean() / second.mean()), float(low), float(high), float(p), len(hours))
+
+
+def _by_hour(losses: Float[np.ndarray, "pairs windows"], place: Int[np.ndarray, " windows"]) -> np.ndarray:
+    """(hours, pairs): the mean over the windows of each issue hour, which is numbered by `place`."""
+    return np.stack([np.bincount(place, own) for own in losses], axis=1) / np.bincount(place)[:, None]

@@ -87,7 +87,7 @@ def gate_windows(
 
 
 @torch.no_grad()
-def _baseline_losses(task: Task, recipe: Recipe, *, seed: int) -> Float[Tensor, "validation horizon"]:
+def baseline_losses(task: Task, recipe: Recipe, *, seed: int) -> Float[Tensor, "validation horizon"]:
     """A twin's cross-entropy on the validation part; its head is categorical whatever the student's is.
 
     The teacher speaks of bins, and only what speaks of bins, too, can be compared with it.
@@ -108,16 +108,20 @@ def find_gate(
     held_out: Float[Tensor, "validation horizon bins"],
     *,
     seed: int,
+    baseline: Float[Tensor, "validation horizon"] | None = None,
 ) -> Float[Tensor, "#taught #horizon"] | None:
     """The recipe's gate, from the teacher's soft labels of `task.taught()` and of the validation part; None: none.
 
-    Its reference is a twin of the student, trained with the student's whole budget. Both sides stop early on the
+    Its reference is a twin of the student, trained with the student's whole budget: `baseline_losses`, where they are
+    not given. Both sides stop early on the
     validation part, so that neither has an advantage there. Losses are taken to depend on each other over the horizon,
     and over a day at least.
     """
-    if recipe.gate == "none":
+    if recipe.gate == "none" or recipe.alpha == 0:
         return None
-    teacher, baseline = cell_losses(held_out, task.labels(task.validation)), _baseline_losses(task, recipe, seed=seed)
+    if baseline is None:
+        baseline = baseline_losses(task, recipe, seed=seed)
+    teacher = cell_losses(held_out, task.labels(task.validation))
     lag = max(task.horizon, DAY_HOURS)
     if recipe.gate == "hours":
         return gate_hours(teacher, baseline, lag=lag)[None]

@@ -1,5 +1,6 @@
 """The figures of a forecast, all from its quantiles and its mean, all in the target's unit (coverage: a share)."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,3 +55,36 @@ def _one_lead(forecasts: Forecasts, lead: int) -> Forecasts:
 def reliability(forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"]) -> Float[np.ndarray, " levels"]:
     """For each quantile level, the share of the truth at or below that quantile."""
     return (actual[..., None] <= forecasts.quantiles).mean(axis=(0, 1))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is told of one forecaster, or of several that differ in their seed alone: then all but losses are means.
+
+    losses: CRPS of each window, the mean over its hours
+    by_lead: the scores for each lead time, the first hour first; reliability: as of the function of that name
+    """
+
+    losses: Float[np.ndarray, "members windows"]
+    scores: dict[str, float]
+    by_lead: list[dict[str, float]]
+    reliability: Float[np.ndarray, " levels"]
+
+
+def figures_of(members: Iterable[Forecasts], actual: Float[np.ndarray, "windows horizon"]) -> Figures:
+    """Judge the forecasts of some members, one after the other: an iterator need not hold them all."""
+    alone = [
+        (crps(own, actual).mean(axis=1), score(own, actual), score_by_lead(own, actual), reliability(own, actual))
+        for own in members
+    ]
+    losses, scores, by_lead, shares = zip(*alone, strict=True)
+    return Figures(
+        losses=np.stack(losses),
+        scores=_mean_of(scores),
+        by_lead=[_mean_of(rows) for rows in zip(*by_lead, strict=True)],
+        reliability=np.mean(shares, axis=0),
+    )
+
+
+def _mean_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: type(value)(np.mean([row[name] for row in rows])) for name, value in rows[0].items()}

@@ -166,7 +166,7 @@ class Recipe(Contract):
         description="A registered model, name/version, that teaches in place of a trained teacher.",
     )
     gate: Gate = Field(
-        "none",
+        "hours",
         description="Guard against negative transfer: how far the teacher is trusted, by hour of the horizon or by "
         "window, from its losses on the validation part against those of a student without a teacher.",
     )

@@ -73,19 +73,31 @@ def refit_student(
     recipe: Recipe,
     *,
     soft: Float[Tensor, "taught horizon bins"] | None,
+    gate: Float[Tensor, " horizon"] | None = None,
     states: States | None = None,
     epochs: int,
     seed: int,
     checkpoint: Path,
     on_epoch: Report = lambda progress: None,
 ) -> Forecaster:
-    """Train the student for so many epochs on its teachers' soft labels, or, where there are none, the twin."""
+    """Train the student for so many epochs on its teachers' soft labels, or, where there are none, the twin.
+
+    gate: by hour, as it was found for the student that was judged: nothing is held out here to find another by
+    """
     plan = plan_student(task, recipe, seed=seed)
     if soft is None:
         plan, soft = plan.twin, even_labels(task)
     brief = recipe.model_copy(update={"student_budget": _exactly(recipe.student_budget, epochs)})
     student, _ = train_students(
-        task, soft[None], [plan], brief, seed=seed, states=states, checkpoint=checkpoint, on_epoch=on_epoch
+        task,
+        soft[None],
+        [plan],
+        brief,
+        seed=seed,
+        gate=None if gate is None else gate[None, None],
+        states=states,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
     )
     _take_last_weights(student, checkpoint)
     return student

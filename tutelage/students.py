@@ -4,19 +4,20 @@ Student and twin start from the same weights and see the same batches; they diff
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tutelage.bodies import States
 from tutelage.distillation import Task
 from tutelage.fit import Progress, fit, seeded
-from tutelage.heads import head_labels
+from tutelage.heads import forecast_of, head_labels
 from tutelage.layers import MemberLinear
 from tutelage.lessons import further_loss, make_measure, taught_loss, truth_loss
+from tutelage.metrics import Forecasts
 from tutelage.networks import Forecaster, select_members, stack_members
 from tutelage.recipe import Recipe, StudentPlan
 
@@ -189,26 +190,30 @@ def train_students(
     return students, progress
 
 
-def train_pair(
+def train_pairs(
     task: Task,
     soft: Float[Tensor, "taught horizon bins"],
     recipe: Recipe,
     *,
     seed: int,
+    pairs: int = 1,
     gate: Float[Tensor, "#taught #horizon"] | None = None,
     states: States | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Forecaster, Forecaster, Progress]:
-    """Train student (member 0, the recipe's α) and twin (member 1, α = 0) side by side; return both and the progress.
+    """Train so many students (the recipe's α) and their twins (α = 0) side by side.
 
-    They share first weights, batches and what dropout drops: they differ in α alone.
+    The first pair has `seed`, the next ones the seeds after it. Student and twin of a pair share first weights,
+    batches and what dropout drops: they differ in what they are taught alone. Returned are the students, the twins,
+    a member a pair, and the progress, whose members are the students, then the twins.
     """
-    plan = plan_student(task, recipe, seed=seed)
-    pair, progress = train_students(
+    plan, these = plan_student(task, recipe, seed=seed), range(pairs)
+    taught = [plan.model_copy(update={"seed": seed + pair}) for pair in these]
+    both, progress = train_students(
         task,
         soft[None],
-        [plan, plan.twin],
+        [*taught, *(own.twin for own in taught)],
         recipe,
         seed=seed,
         gate=None if gate is None else gate[None],
@@ -216,4 +221,18 @@ def train_pair(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
     )
-    return select_members(pair, task.scalers, [0]), select_members(pair, task.scalers, [1]), progress
+    students, twins = (select_members(both, task.scalers, [pair + at for pair in these]) for at in (0, pairs))
+    return students, twins, progress
+
+
+def forecast_students(
+    students: Forecaster, task: Task, origins: Int64[Tensor, " windows"], *, chunk: int = 1024
+) -> Iterator[Forecasts]:
+    """What each of the students side by side forecasts of these windows, in the target's unit, one after the other."""
+    edges, scale = task.edges(), task.scale()
+    students.eval()
+    with torch.no_grad():
+        outputs = torch.cat([students(*task.student_inputs(some)) for some in origins.split(chunk)], dim=1)
+    for own in outputs:
+        mean, quantiles = forecast_of(own, students.shape.head, edges=edges, scale=scale)
+        yield Forecasts(mean.double().cpu().numpy(), quantiles.double().cpu().numpy())

@@ -21,11 +21,11 @@ from tutelage.choice import Kind
 from tutelage.dataset import Contract
 from tutelage.distillation import Task
 from tutelage.errors import SpecError
-from tutelage.heads import QUANTILE_LEVELS, forecast_of, quantiles_of
+from tutelage.heads import QUANTILE_LEVELS, quantiles_of
 from tutelage.metrics import Forecasts, crps
 from tutelage.networks import Forecaster
 from tutelage.recipe import Recipe, Terms
-from tutelage.students import even_labels, make_plan, train_students
+from tutelage.students import even_labels, forecast_students, make_plan, train_students
 
 AXES = {
     "alpha": "alpha",
@@ -72,7 +72,8 @@ TEACHER_FIELDS = (
 """Fields of a recipe, by who changes where they do."""
 
 LEFT_OUT = ("gate", "unlabelled", "teacher_model")
-"""Fields that a study can't have: they need more than a fold's soft labels."""
+"""Fields that a study can't have: they need more than a fold's soft labels. The default gate is left out without a
+word: how far a teacher is trusted is what a study's values of alpha ask."""
 
 
 class Space(Contract):
@@ -177,7 +178,7 @@ def list_trials(recipe: Recipe, space: Space, *, draws: int | None, seed: int) -
     Raises SpecError where a value can't be in a recipe, nothing is taught at all, or the recipe has one of LEFT_OUT.
     """
     for name in LEFT_OUT:
-        if getattr(recipe, name) != Recipe.model_fields[name].default:
+        if getattr(recipe, name) not in (Recipe.model_fields[name].default, "none"):
             raise SpecError(f"a study can't have recipe.{name}: leave it out")
     axes = {axis: getattr(space, axis) or (_value(recipe, axis),) for axis in AXES}
     varied = [axis for axis in AXES if axis == "alpha" or len(set(axes[axis])) > 1]
@@ -269,28 +270,17 @@ def side_by_side_states(states: Sequence[States]) -> States:
 def labels_crps(soft: Float[Tensor, "windows horizon bins"], task: Task, origins: Int64[Tensor, " windows"]) -> float:
     """Mean CRPS of a teacher's soft labels of these windows, in the target's unit."""
     edges = task.edges()
-    quantiles = quantiles_of(soft.exp(), edges, edges.new_tensor(QUANTILE_LEVELS))
-    return _mean_crps(quantiles, task, origins)
-
-
-def _mean_crps(quantiles: Tensor, task: Task, origins: Tensor) -> float:
-    numbers = quantiles.double().cpu().numpy()
+    quantiles = quantiles_of(soft.exp(), edges, edges.new_tensor(QUANTILE_LEVELS)).double().cpu().numpy()
     actual = task.truth(origins).double().cpu().numpy()
-    return float(crps(Forecasts(numbers.mean(axis=-1), numbers), actual).mean())
+    return float(crps(Forecasts(quantiles.mean(axis=-1), quantiles), actual).mean())
 
 
-@torch.no_grad()
 def students_crps(
-    students: Forecaster, task: Task, origins: Int64[Tensor, " windows"], recipe: Recipe, *, chunk: int = 1024
+    students: Forecaster, task: Task, origins: Int64[Tensor, " windows"], *, chunk: int = 1024
 ) -> list[float]:
     """Mean CRPS over these windows and their hours of each student side by side, in the target's unit."""
-    edges, scale = task.edges(), task.scale()
-    students.eval()
-    parts = []
-    for some in origins.split(chunk):
-        outputs = students(*task.student_inputs(some))
-        parts.append(forecast_of(outputs, recipe.head, edges=edges, scale=scale)[1])
-    return [_mean_crps(member, task, origins) for member in torch.cat(parts, dim=1)]
+    actual = task.truth(origins).double().cpu().numpy()
+    return [float(crps(own, actual).mean()) for own in forecast_students(students, task, origins, chunk=chunk)]
 
 
 def score_lesson(
@@ -328,4 +318,4 @@ def score_lesson(
         states=states,
         checkpoint=checkpoint,
     )
-    return np.array(students_crps(students, task, scored, recipes[0])).reshape(len(recipes), len(seeds))
+    return np.array(students_crps(students, task, scored)).reshape(len(recipes), len(seeds))

@@ -81,6 +81,32 @@ def test_gain_over__one_window_is_enough() -> None:
     assert (gain.estimate, gain.low, gain.high, gain.windows) == (0.5, 0.5, 0.5, 1)
 
 
+def test_gain_over__of_pairs_is_that_of_the_mean_loss() -> None:
+    noise = np.random.default_rng(0)
+    candidate, reference = noise.uniform(1, 2, (2, 4, 300))
+    gain = gain_over(candidate, reference, np.arange(300), seed=0)
+    assert gain.estimate == pytest.approx(1 - candidate.mean() / reference.mean())
+    assert gain.windows == 300
+    alone = gain_over(candidate[:1], reference[:1], np.arange(300), seed=0)
+    assert alone == gain_over(candidate[0], reference[0], np.arange(300), seed=0)
+
+
+def test_gain_over__pairs_that_disagree_widen_the_interval() -> None:
+    noise = np.random.default_rng(0)
+    reference = np.tile(2 + autocorrelated(noise).clip(-1, 1), (6, 1))
+    same = 0.97 * reference
+    shares = np.array([0.85, 0.91, 0.96, 1.0, 1.03, 1.07])[:, None]  # of each pair its own gain, 3 % in the mean
+    spread = shares * reference
+    hours = np.arange(reference.shape[1])
+    agreed, split = (gain_over(candidate, reference, hours, seed=0) for candidate in (same, spread))
+    assert agreed.estimate == pytest.approx(0.03)
+    assert split.estimate == pytest.approx(0.03)
+    assert agreed.low > 0.029
+    assert split.low < 0 < split.high
+    # Six draws of six: a standard error of the mean of the shares, 0.03, twice to either side.
+    assert split.high - split.low == pytest.approx(4 * shares.std() / np.sqrt(6), rel=0.15)
+
+
 @pytest.mark.parametrize("lengths", [(3, 4, 4), (4, 3, 4), (4, 4, 3), (0, 0, 0)])
 def test_gain_over__refuses_what_can_not_be_paired(lengths: tuple[int, int, int]) -> None:
     unchecked = inspect.unwrap(gain_over)  # as it runs in production, where no annotation is checked

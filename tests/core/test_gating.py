@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
 from tutelage.distillation import Task
-from tutelage.gating import cell_losses, entropy, find_gate, gate_hours, gate_windows
+from tutelage.gating import baseline_losses, cell_losses, entropy, find_gate, gate_hours, gate_windows
 from tutelage.recipe import Gate, Head
 
 
@@ -121,4 +121,15 @@ def test_find_gate__shuts_on_a_teacher_that_is_wrong_everywhere(task: Task, kind
 
 def test_find_gate__none_is_asked_for(task: Task) -> None:
     soft, held_out = (told(task, part, right=torch.tensor(False)) for part in (task.train, task.validation))
-    assert find_gate(task, small_recipe(), soft, held_out, seed=0) is None
+    for recipe in (small_recipe(gate="none"), small_recipe(alpha=0.0)):  # or no soft label teaches anyhow
+        assert find_gate(task, recipe, soft, held_out, seed=0) is None
+
+
+def test_find_gate__takes_a_baseline_that_is_known(task: Task) -> None:
+    recipe = small_recipe(gate="hours")
+    soft, held_out = (told(task, part, right=torch.tensor([True, False])) for part in (task.train, task.validation))
+    alone = find_gate(task, recipe, soft, held_out, seed=3)
+    known = find_gate(task, recipe, soft, held_out, seed=9, baseline=baseline_losses(task, recipe, seed=3))
+    assert alone is not None
+    assert known is not None
+    assert torch.equal(alone, known)

@@ -10,7 +10,7 @@ from tutelage.distillation import Task, soft_labels, train_teacher
 from tutelage.fit import choose_device
 from tutelage.losses import distillation_loss
 from tutelage.recipe import Budget, Recipe
-from tutelage.students import train_pair
+from tutelage.students import train_pairs
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,7 +31,7 @@ def teach(task: Task, recipe: Recipe) -> object:
 
 def distil(task: Task, recipe: Recipe) -> object:
     soft = torch.zeros(len(task.train), task.horizon, len(task.bins), device=task.train.device)
-    return train_pair(task, soft.log_softmax(dim=-1), recipe, seed=0)
+    return train_pairs(task, soft.log_softmax(dim=-1), recipe, seed=0)
 
 
 def host_syncs(call: Callable[[], object]) -> int:
@@ -79,7 +79,7 @@ def test_training__a_step_makes_no_host_sync(task: Task, train: Callable[[Task, 
     assert host_syncs(lambda: train(resident, many)) == host_syncs(lambda: train(resident, few))
 
 
-def test_train_pair__on_cuda_ends_near_the_cpu(task: Task) -> None:
+def test_train_pairs__on_cuda_ends_near_the_cpu(task: Task) -> None:
     budget = Budget(epochs=5, patience=5, batch_size=32, learning_rate=3e-3, dropout=0.0)
     recipe = small_recipe(teacher_budget=budget, student_budget=budget)
     best = []
@@ -87,7 +87,7 @@ def test_train_pair__on_cuda_ends_near_the_cpu(task: Task) -> None:
         place = task_to(task, device)
         teacher, _ = train_teacher(place, recipe, seed=0)
         soft = soft_labels(teacher, place, place.train, recipe, seed=0)
-        _, _, progress = train_pair(place, soft, recipe, seed=0)
+        _, _, progress = train_pairs(place, soft, recipe, seed=0)
         best.append(torch.tensor(progress.best_loss))
     torch.testing.assert_close(best[1], best[0], rtol=0.03, atol=0)  # bf16 against float32
 

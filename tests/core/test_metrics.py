@@ -5,7 +5,7 @@ import pytest
 import scoringrules
 
 from tutelage.heads import QUANTILE_LEVELS
-from tutelage.metrics import Forecasts, crps, reliability, score, score_by_lead
+from tutelage.metrics import Forecasts, crps, figures_of, reliability, score, score_by_lead
 
 STANDARD = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 
@@ -61,3 +61,24 @@ def test_reliability__of_the_true_distribution_is_the_diagonal() -> None:
 def test_reliability__counts_a_truth_that_equals_the_quantile() -> None:
     shares = reliability(point(np.array([[1.0], [1.0], [1.0], [1.0]])), np.array([[0.0], [1.0], [2.0], [3.0]]))
     assert shares.tolist() == [0.5] * 99
+
+
+def test_figures_of__are_means_over_members_and_losses_are_not() -> None:
+    noise = np.random.default_rng(0)
+    actual = noise.normal(size=(40, 3))
+    members = [normal(noise.normal(size=(40, 3)), std) for std in (0.5, 1.0, 2.0)]
+    found = figures_of(iter(members), actual)
+    np.testing.assert_allclose(found.losses, [crps(own, actual).mean(axis=1) for own in members])
+    assert found.scores["crps"] == pytest.approx(found.losses.mean())
+    assert found.scores["rmse"] == pytest.approx(np.mean([score(own, actual)["rmse"] for own in members]))
+    assert [row["lead_hours"] for row in found.by_lead] == [1, 2, 3]
+    assert found.by_lead[1]["mae"] == pytest.approx(np.mean([score_by_lead(m, actual)[1]["mae"] for m in members]))
+    np.testing.assert_allclose(found.reliability, np.mean([reliability(own, actual) for own in members], axis=0))
+
+
+def test_figures_of__one_member_are_its_own() -> None:
+    actual = np.array([[0.3, -1.0], [0.0, 2.0]])
+    only = normal(np.zeros((2, 2)))
+    found = figures_of([only], actual)
+    assert found.scores == score(only, actual)
+    assert found.by_lead == score_by_lead(only, actual)

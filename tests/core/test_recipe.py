@@ -8,7 +8,7 @@ from tests.core.builders import synthetic_panel, task_of
 from tutelage.distillation import soft_labels, train_teacher
 from tutelage.errors import SpecError
 from tutelage.recipe import Budget, Recipe, StudentPlan, Terms, load_recipe
-from tutelage.students import train_pair
+from tutelage.students import train_pairs
 from tutelage.teachers import states_taught
 
 BLIND = {"future_sigma": None}
@@ -118,13 +118,13 @@ def test_timekd__trains_on_a_small_series() -> None:
     def beyond_the_twin(**weights: float) -> float:
         """What a student's loss has more than its twin's, before either has learnt anything."""
         taught = recipe.model_copy(update={"terms": Terms(**weights)}) if weights else recipe
-        student, _, progress = train_pair(task, soft, taught, seed=0, states=states)
+        student, _, progress = train_pairs(task, soft, taught, seed=0, states=states)
         assert student.shape.head == "point"
         first, twin = progress.history[0]["train"]
         return first - twin
 
     # SmoothL1 of the twin: half the square of misses below one standard deviation, what is beyond them straight.
-    _, twin, progress = train_pair(task, soft, recipe, seed=0, states=states)
+    _, twin, progress = train_pairs(task, soft, recipe, seed=0, states=states)
     mean, std = task.scale()
     with torch.no_grad():
         missed = (twin(*task.student_inputs(task.train)).squeeze() - (task.truth(task.train) - mean) / std).abs()

@@ -85,6 +85,22 @@ def test_refit_student__the_twin_has_no_teacher(judged: Task, tmp_path: Path) ->
     assert not torch.allclose(weights(twin), weights(refit(whole, tmp_path / "student")))
 
 
+def test_refit_student__trusts_the_teacher_as_the_judged_one_did(judged: Task, tmp_path: Path) -> None:
+    whole = whole_task(judged, HISTORY, bins=8)
+    soft = torch.randn(len(whole.train), 2, 8, generator=torch.Generator().manual_seed(0)).log_softmax(dim=-1)
+
+    def student(name: str, gate: Tensor | None, recipe: Recipe) -> Tensor:
+        checkpoint = tmp_path / f"{name}.safetensors"
+        return weights(refit_student(whole, recipe, soft=soft, gate=gate, epochs=2, seed=5, checkpoint=checkpoint))
+
+    taught, by_truth = student("taught", None, small_recipe()), student("alone", None, small_recipe(alpha=0.0))
+    torch.testing.assert_close(student("open", torch.ones(2), small_recipe()), taught)
+    torch.testing.assert_close(student("shut", torch.zeros(2), small_recipe()), by_truth)
+    half = student("half", torch.tensor([0.0, 1.0]), small_recipe())
+    assert not torch.allclose(half, taught)
+    assert not torch.allclose(half, by_truth)
+
+
 def test_refit_student__goes_on_from_its_checkpoint(judged: Task, tmp_path: Path) -> None:
     whole = whole_task(judged, HISTORY, bins=8)
     first = refit(whole, tmp_path)

@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from tutelage.fit import Progress
 from tutelage.losses import hard_label_loss
 from tutelage.networks import select_members
 from tutelage.recipe import Budget, Head, StudentPlan, Views
-from tutelage.students import pair_plans, plan_student, train_pair, train_students
+from tutelage.students import forecast_students, pair_plans, plan_student, train_pairs, train_students
 from tutelage.weights import describe
 from tutelage.windows import Span, window_origins
 
@@ -32,8 +33,8 @@ def random_soft(task: Task, seed: int = 0) -> Tensor:
     return functional.log_softmax(2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_train_pair__student_and_twin_differ_in_alpha_alone(task: Task) -> None:
-    student, twin, progress = train_pair(task, random_soft(task), small_recipe(alpha=0.0), seed=0)
+def test_train_pairs__student_and_twin_differ_in_alpha_alone(task: Task) -> None:
+    student, twin, progress = train_pairs(task, random_soft(task), small_recipe(alpha=0.0), seed=0)
     for name, weight in student.named_parameters():
         assert torch.equal(weight, twin.get_parameter(name)), name
     for epoch in progress.history:
@@ -41,37 +42,37 @@ def test_train_pair__student_and_twin_differ_in_alpha_alone(task: Task) -> None:
         assert epoch["validation"][0] == epoch["validation"][1]
 
 
-def test_train_pair__the_teacher_moves_the_student_and_not_the_twin(task: Task) -> None:
-    first, other = (train_pair(task, random_soft(task, seed), small_recipe(), seed=0) for seed in (0, 1))
+def test_train_pairs__the_teacher_moves_the_student_and_not_the_twin(task: Task) -> None:
+    first, other = (train_pairs(task, random_soft(task, seed), small_recipe(), seed=0) for seed in (0, 1))
     assert not torch.allclose(first[0].last.weight, other[0].last.weight)
     torch.testing.assert_close(first[1].last.weight, other[1].last.weight)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_train_pair__a_student_of_alpha_one_learns_what_its_teacher_says(task: Task, temperature: float) -> None:
+def test_train_pairs__a_student_of_alpha_one_learns_what_its_teacher_says(task: Task, temperature: float) -> None:
     said = random_soft(task)[0, 0]  # of every hour the same
     soft = said.expand(len(task.train), task.horizon, -1)
     recipe = small_recipe(alpha=1.0, temperature=temperature, student_budget=BUDGET)
-    _, _, progress = train_pair(task, soft, recipe, seed=0)
+    _, _, progress = train_pairs(task, soft, recipe, seed=0)
     assert progress.history[-1]["train"][0] < 0.1 * progress.history[0]["train"][0]
 
 
-def test_train_pair__soft_labels_belong_to_their_windows(task: Task) -> None:
+def test_train_pairs__soft_labels_belong_to_their_windows(task: Task) -> None:
     recipe = small_recipe(student_budget=BUDGET.model_copy(update={"batch_size": 1024, "epochs": 3}))
     soft, order = random_soft(task), torch.randperm(len(task.train), generator=torch.Generator().manual_seed(0))
     shuffled = replace(task, train=task.train[order])
-    expected, _, _ = train_pair(task, soft, recipe, seed=0)
-    together, _, _ = train_pair(shuffled, soft[order], recipe, seed=0)
-    mixed_up, _, _ = train_pair(shuffled, soft, recipe, seed=0)
+    expected, _, _ = train_pairs(task, soft, recipe, seed=0)
+    together, _, _ = train_pairs(shuffled, soft[order], recipe, seed=0)
+    mixed_up, _, _ = train_pairs(shuffled, soft, recipe, seed=0)
     torch.testing.assert_close(together.last.weight, expected.last.weight, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(mixed_up.last.weight, expected.last.weight, rtol=1e-3, atol=1e-4)
 
 
-def test_train_pair__teacher_to_student_end_to_end(task: Task) -> None:
+def test_train_pairs__teacher_to_student_end_to_end(task: Task) -> None:
     recipe = small_recipe()
     teacher, _ = train_teacher(task, recipe, seed=0)
     soft = soft_labels(teacher, task, task.train, recipe, seed=0)
-    student, twin, progress = train_pair(task, soft, recipe, seed=0)
+    student, twin, progress = train_pairs(task, soft, recipe, seed=0)
     assert len(progress.history) == recipe.student_budget.epochs
     for network, best in zip((student, twin), progress.best_loss, strict=True):
         assert network.shape == task.shape(recipe, teacher=False)
@@ -195,10 +196,10 @@ def test_train_students__rolled_together_equals_one_by_one(alone: Task, head: He
     assert not torch.allclose(together.last.weight[0], together.last.weight[1])
 
 
-def test_train_pair__a_rolled_pair_goes_on_from_its_checkpoint(alone: Task, tmp_path: Path) -> None:
+def test_train_pairs__a_rolled_pair_goes_on_from_its_checkpoint(alone: Task, tmp_path: Path) -> None:
     budget = BUDGET.model_copy(update={"epochs": 7, "dropout": 0.2})
     recipe, soft = small_recipe(rolled=True, student_budget=budget), random_soft(alone)
-    student, twin, _ = train_pair(alone, soft, recipe, seed=4)
+    student, twin, _ = train_pairs(alone, soft, recipe, seed=4)
 
     def killed(progress: Progress) -> None:
         if progress.epoch == 6:
@@ -206,8 +207,8 @@ def test_train_pair__a_rolled_pair_goes_on_from_its_checkpoint(alone: Task, tmp_
 
     file = tmp_path / "pair.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        train_pair(alone, soft, recipe, seed=4, checkpoint=file, on_epoch=killed)
-    *resumed, _ = train_pair(alone, soft, recipe, seed=4, checkpoint=file)
+        train_pairs(alone, soft, recipe, seed=4, checkpoint=file, on_epoch=killed)
+    *resumed, _ = train_pairs(alone, soft, recipe, seed=4, checkpoint=file)
     for whole, again in zip((student, twin), resumed, strict=True):
         assert torch.equal(whole.last.weight, again.last.weight)
 
@@ -276,9 +277,9 @@ def test_pair_plans__a_twin_that_is_asked_for_is_its_own() -> None:
     assert pair_plans([twin]) == ([twin], [(0, 0)])
 
 
-def test_train_pair__is_two_of_many(task: Task) -> None:
+def test_train_pairs__is_two_of_many(task: Task) -> None:
     recipe = small_recipe(student_budget=BUDGET.model_copy(update={"dropout": 0.3, "epochs": 4}))
-    student, twin, progress = train_pair(task, random_soft(task), recipe, seed=6)
+    student, twin, progress = train_pairs(task, random_soft(task), recipe, seed=6)
     plan = StudentPlan(seed=6, alpha=recipe.alpha, temperature=recipe.temperature, dropout=0.3)
     plans = [StudentPlan(seed=1), plan.twin, plan]
     many, together = train_students(task, random_soft(task)[None], plans, recipe, seed=6)
@@ -287,6 +288,31 @@ def test_train_pair__is_two_of_many(task: Task) -> None:
         chosen = select_members(many, task.scalers, [place])
         torch.testing.assert_close(network.last.weight, chosen.last.weight, rtol=1e-3, atol=1e-4)
         assert network.shape == chosen.shape == task.shape(recipe, teacher=False)
+
+
+def test_train_pairs__each_pair_ends_as_it_would_alone_and_has_its_own_twin(task: Task) -> None:
+    recipe = small_recipe(student_budget=BUDGET.model_copy(update={"dropout": 0.3, "epochs": 4}))
+    students, twins, progress = train_pairs(task, random_soft(task), recipe, seed=6, pairs=3)
+    assert (students.members, twins.members, len(progress.best_loss)) == (3, 3, 6)
+    one, its_twin, alone = train_pairs(task, random_soft(task), recipe, seed=6)
+    assert [progress.best_loss[0], progress.best_loss[3]] == pytest.approx(alone.best_loss, rel=1e-4)
+    for many, first in ((students, one), (twins, its_twin)):
+        chosen = select_members(many, task.scalers, [0])
+        torch.testing.assert_close(first.last.weight, chosen.last.weight, rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(many.last.weight[0], many.last.weight[1])
+    untaught = train_pairs(task, random_soft(task), recipe.model_copy(update={"alpha": 0.0}), seed=6, pairs=3)
+    torch.testing.assert_close(untaught[0].last.weight, twins.last.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_forecast_students__one_member_after_the_other(task: Task) -> None:
+    students, _, _ = train_pairs(task, random_soft(task), small_recipe(), seed=0, pairs=2)
+    told = list(forecast_students(students, task, task.validation, chunk=7))
+    for member, forecast in enumerate(told):
+        alone = select_members(students, task.scalers, [member])
+        [expected] = forecast_students(alone, task, task.validation)
+        np.testing.assert_allclose(forecast.quantiles, expected.quantiles, rtol=1e-5)
+        assert forecast.mean.shape == (len(task.validation), task.horizon)
+    assert not np.allclose(told[0].mean, told[1].mean)
 
 
 def part_without_target(task: Task) -> Task:
@@ -334,10 +360,10 @@ def test_train_students__a_missing_target_teaches_nothing(task: Task, head: Head
     assert not torch.equal(moved.last.weight, with_them.last.weight)
 
 
-def test_train_pair__a_gate_is_the_students_alone(task: Task) -> None:
+def test_train_pairs__a_gate_is_the_students_alone(task: Task) -> None:
     soft = random_soft(task)
     shut = torch.zeros(1, task.horizon)
-    student, twin, _ = train_pair(task, soft, small_recipe(), seed=0, gate=shut)
+    student, twin, _ = train_pairs(task, soft, small_recipe(), seed=0, gate=shut)
     assert torch.equal(student.last.weight, twin.last.weight)
 
 

@@ -38,7 +38,7 @@ def task() -> Task:
 
 def test_list_trials__refuses_what_needs_more_than_soft_labels() -> None:
     with pytest.raises(SpecError, match=r"a study can't have recipe\.gate: leave it out"):
-        list_trials(Recipe(gate="hours"), Space(), draws=None, seed=0)
+        list_trials(Recipe(gate="windows"), Space(), draws=None, seed=0)
 
 
 def test_recipe__each_field_is_the_teachers_or_the_students() -> None:
@@ -161,7 +161,7 @@ def test_score_lesson__is_the_crps_of_the_same_student_trained_alone(task: Task)
 def test_students_crps__does_not_depend_on_the_chunk(task: Task) -> None:
     recipe = small_recipe()
     students, _ = train_students(task, torch.zeros(1, len(task.train), 2, 8), [StudentPlan(alpha=0.0)], recipe, seed=0)
-    whole, parts = (students_crps(students, task, task.validation, recipe, chunk=chunk) for chunk in (1000, 7))
+    whole, parts = (students_crps(students, task, task.validation, chunk=chunk) for chunk in (1000, 7))
     assert whole == pytest.approx(parts, rel=1e-6)
 
 

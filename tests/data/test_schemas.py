@@ -130,12 +130,20 @@ def test_parameters__name_the_task() -> None:
         ("seed", -1),
         ("device", "tpu"),
         ("promotion", "always"),
+        ("pairs", 0),
     ],
 )
 def test_parameters__refuse(field: str, value: object) -> None:
     with pytest.raises(ValidationError) as error:
         RetrainParameters.model_validate({field: value})
     assert [fault["loc"][0] for fault in error.value.errors()] == [field]
+
+
+def test_parameters__a_gate_by_windows_can_not_be_refit() -> None:
+    by_windows = {"recipe": {"gate": "windows"}}
+    assert RetrainParameters(refit=False, **by_windows).recipe.gate == "windows"
+    with pytest.raises(ValidationError, match="set refit to false, or the gate to hours"):
+        RetrainParameters(**by_windows)
 
 
 def test_parameters__survive_json() -> None:

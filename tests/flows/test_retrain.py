@@ -70,10 +70,17 @@ def second(household_slice: str, first: Verdict) -> Verdict:
 def test_retrain__writes_a_whole_verdict(first: Verdict) -> None:
     written = json.loads((home() / "reports" / "latest" / first.task / "verdict.json").read_text())
     assert written["task"] == "household-slice-1h"
-    assert {"student", "twin", "teacher", "seasonal_naive_24h", "seasonal_naive_168h"} <= set(written["metrics"])
+    told = {"student", "twin", "teacher", "chosen", "seasonal_naive_24h", "seasonal_naive_168h"}
+    assert told <= set(written["metrics"])
     assert all(set(m) == {"crps", "mae", "rmse", "coverage_80"} for m in written["metrics"].values())
     assert set(written["gain_vs_twin_crps"]) == {"estimate", "low", "high", "p", "windows"}
     assert written["gain_vs_twin_crps"]["low"] <= written["gain_vs_twin_crps"]["high"]
+    student, twin = (written["metrics"][name]["crps"] for name in ("student", "twin"))
+    assert written["gain_vs_twin_crps"]["estimate"] == pytest.approx(1 - student / twin)
+    by_pair = written["gain_by_pair_crps"]
+    assert (len(by_pair), len(set(by_pair))) == (5, 5)
+    assert min(by_pair) < written["gain_vs_twin_crps"]["estimate"] < max(by_pair)
+    assert "5 students have" in first.sentence
     assert written["leak_guard"]["passed"] is True
     assert written["leak_guard"]["checked"] > 100
     registered = written["registered"]
@@ -151,6 +158,16 @@ def test_retrain__an_equal_challenger_does_not_dethrone_the_champion(second: Ver
     assert second.gain_vs_champion_crps is not None
     assert second.gain_vs_champion_crps["estimate"] == pytest.approx(0, abs=1e-9)
     assert "not surely better" in client.get_model_version(second.task, "2").tags["promotion"]
+
+
+def test_retrain__of_one_pair_the_chosen_one_is_its_better_half(household_slice: str, first: Verdict) -> None:
+    one = retrain(small(household_slice, pairs=1, promotion="never"))
+    assert one.gain_by_pair_crps == pytest.approx([one.gain_vs_twin_crps["estimate"]])
+    assert "the student has" in one.sentence
+    # As an ONNX file here, as the network there.
+    assert one.metrics["chosen"] == pytest.approx(one.metrics[one.registered.model], rel=1e-4, abs=1e-3)
+    if one.registered.model == first.registered.model:  # trained beside others it ends as it does alone
+        assert one.metrics["chosen"]["crps"] == pytest.approx(first.metrics["chosen"]["crps"], rel=1e-3)
 
 
 def test_retrain__lost_files_of_a_cached_stage_are_made_again(household_slice: str, second: Verdict) -> None:

@@ -124,7 +124,7 @@ def test_retrain__a_registered_model_teaches(gap_slice: str, trees: Verdict) -> 
     version = trees.registered.version
     verdict = retrain(small(gap_slice, teacher_model=f"{trees.task}/{version}"))
     # What was registered is judged again, this time as the teacher, by what is left of it in 12 bins.
-    before = trees.metrics[trees.registered.model]["crps"]
+    before = trees.metrics["chosen"]["crps"]
     assert verdict.metrics["teacher"]["crps"] == pytest.approx(before, rel=0.05)
     client = mlflow.MlflowClient()
     assert client.get_run(verdict.mlflow_run_id).data.params["recipe.teacher_model"] == f"{trees.task}/{version}"
