@@ -22,10 +22,10 @@ def verdict_table(verdict: Verdict) -> str:
     """The figures of one verdict as text; of student and twin the mean of all pairs."""
     names = {"chosen": f"chosen {verdict.registered.model}"}
     head = f"{verdict.task:<24}{'CRPS':>8}{'MAE':>8}{'RMSE':>8}{'80 %':>8}   [{verdict.unit}; 80 %: share inside]"
-    rows = [
-        f"  {names.get(name, name).replace('_', ' '):<22}{m['crps']:>8.4f}{m['mae']:>8.4f}{m['rmse']:>8.4f}{m['coverage_80']:>8.1%}"
-        for name, m in verdict.metrics.items()
-    ]
+    rows = []
+    for name, m in verdict.metrics.items():
+        label = names.get(name, name).replace("_", " ")
+        rows.append(f"  {label:<22}{m['crps']:>8.4f}{m['mae']:>8.4f}{m['rmse']:>8.4f}{m['coverage_80']:>8.1%}")
     return "\n".join([head, *rows])
 
 
