@@ -26,13 +26,13 @@ from tutelage.baselines import seasonal_naive
 from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
 from tutelage.distillation import Task, mean_labels, soft_labels, train_teacher
 from tutelage.files import file_digest, value_digest, written_whole
-from tutelage.gating import baseline_losses, find_gate
+from tutelage.gating import find_gates
 from tutelage.heads import QUANTILE_LEVELS, fit_bins, quantiles_of
 from tutelage.metrics import Forecasts, crps
 from tutelage.networks import fit_scalers
 from tutelage.quality import clean
 from tutelage.readings import read_readings
-from tutelage.recipe import BLIND, Recipe, Views
+from tutelage.recipe import Recipe, Views
 from tutelage.resample import hourly_table, minutes_of_hours
 from tutelage.students import forecast_students, plan_student, train_students
 from tutelage.windows import Panel, make_panel, split, window_origins
@@ -71,9 +71,7 @@ def _placebo(views: Views) -> Views:
 
 TAUGHT_BY = {
     "privileged": RECIPE,
-    "no_privilege": RECIPE.model_copy(
-        update={"views": BLIND, "more_views": (), "teachers": RECIPE.teachers * len(RECIPE.by_view())}
-    ),
+    "no_privilege": RECIPE.without_privilege,
     "placebo": RECIPE.model_copy(
         update={"views": _placebo(RECIPE.views), "more_views": tuple(map(_placebo, RECIPE.more_views))}
     ),
@@ -122,8 +120,7 @@ def make_task(panel: Panel, cell: Cell, first: dt.datetime, end: dt.datetime, *,
 def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarray]:
     """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive."""
     actual = task.truth(test).numpy().astype(np.float64)
-    losses, soft, gates = {"hour": task.panel.hour[test].numpy()}, [], []
-    baseline = baseline_losses(task, RECIPE, seed=seed)
+    losses, soft, unseen = {"hour": task.panel.hour[test].numpy()}, [], []
     for name, taught in TAUGHT_BY.items():
         told, held_out, judged = [], [], []
         for own in taught.by_view():
@@ -133,17 +130,17 @@ def measure_pairs(task: Task, test: Tensor, *, seed: int) -> dict[str, np.ndarra
             if name == "privileged":
                 judged.append(soft_labels(teacher, task, test, own, seed=seed))
         soft.append(mean_labels(told))
-        gate = find_gate(task, RECIPE, soft[-1], mean_labels(held_out), seed=seed, baseline=baseline)
-        assert gate is not None
-        gates.append(gate)
-        losses[f"{name}_gate"] = gate.squeeze(0).numpy()
+        unseen.append(mean_labels(held_out))
         if judged:
             losses["teacher"] = _crps(mean_labels(judged).exp(), task, actual)
     labels, by_seed = torch.stack(soft), []
+    gates = find_gates(task, RECIPE, labels, torch.stack(unseen), seed=seed)
+    assert gates is not None
+    losses |= {f"{name}_gate": gate.squeeze(0).numpy() for name, gate in zip(TAUGHT_BY, gates, strict=True)}
     for own in range(SEEDS):
         plan = plan_student(task, RECIPE, seed=own)
         plans = [plan.twin, *(plan.model_copy(update={"soft": place}) for place in range(len(TAUGHT_BY)))]
-        students, _ = train_students(task, labels, plans, RECIPE, seed=own, gate=torch.stack(gates))
+        students, _ = train_students(task, labels, plans, RECIPE, seed=own, gate=gates)
         by_seed.append([crps(own, actual).mean(axis=1) for own in forecast_students(students, task, test)])
     for kind, of_seeds in zip(KINDS, np.array(by_seed).swapaxes(0, 1), strict=True):
         losses[kind] = of_seeds.mean(axis=0)

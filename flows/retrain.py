@@ -63,7 +63,14 @@ def judge(
         bins=recipe.bins,
     )
     teacher = train_teacher(features, spec, recipe, run, seed=seed, device=device)
-    students = distil_student(features, spec, teacher, recipe, run, seed=seed, pairs=parameters.pairs, device=device)
+    control = None
+    if parameters.control_recipe is not None:
+        control = train_teacher(
+            features, spec, parameters.control_recipe, run, seed=seed, device=device, role="control"
+        )
+    students = distil_student(
+        features, spec, teacher, control, recipe, run, seed=seed, pairs=parameters.pairs, device=device
+    )
     evaluation = evaluate(readings, features, spec, teacher, students, run, seed=seed, meet_champion=meet_champion)
     return Judged(readings, validated, features, teacher, students, evaluation)
 

@@ -93,7 +93,8 @@ class TrainedManifest(Manifest):
 class EvaluationManifest(Manifest):
     """The figures of all forecasts of the test part, the gains with their intervals, and what follows from them.
 
-    metrics: of student and twin the means over all pairs; `chosen` is the one of the first pair that may be registered
+    metrics: of student and twin the means over all pairs; `chosen` is the one of the first pair that may be registered;
+        `no_privilege`, where there is a control, are students of teachers that saw nothing more than they
     gate_by_hour: how far the teacher was trusted in each hour of the horizon, from 0 to 1; None: without a gate
     chosen: student or twin, by the validation part
     beats_champion: None where there is no champion, or nothing to compare on
@@ -106,6 +107,7 @@ class EvaluationManifest(Manifest):
     metrics: dict[str, dict[str, float]]
     validation_crps: dict[str, float]
     gain_vs_twin: dict[str, float]
+    gain_vs_no_privilege: dict[str, float] | None
     gain_by_pair: list[float]
     gate_by_hour: list[float] | None
     gain_vs_champion: dict[str, float] | None

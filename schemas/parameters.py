@@ -38,6 +38,14 @@ Pairs = Annotated[
         "is on the mean of all: one pair is a draw of luck. The first pair's better half may be registered.",
     ),
 ]
+Control = Annotated[
+    bool,
+    Field(
+        title="Control",
+        description="Train further students, by as many teachers that see nothing more than a student does. Against "
+        "their figures the verdict tells what the privileged data brought from what distillation alone brings.",
+    ),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],
     Field(title="Device", description="auto takes CUDA where there is one, then MPS, then the CPU."),
@@ -127,8 +135,14 @@ class RetrainParameters(HistoryParameters):
     )
     seed: Seed = 0
     pairs: Pairs = 5
+    control: Control = True
     device: Device = "auto"
     recipe: HowToTrain = Recipe()
+
+    @property
+    def control_recipe(self) -> Recipe | None:
+        """How the control's teachers are trained; None: there is no control."""
+        return self.recipe.without_privilege if self.control and self.recipe.has_control else None
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RetrainParameters":
@@ -166,4 +180,5 @@ class BacktestParameters(HistoryParameters):
         shared = {
             name: getattr(self, name) for name in (*HistoryParameters.model_fields, "seed", "pairs", "device", "recipe")
         }
-        return RetrainParameters(**shared | {"as_of": end}, test_days=self.stretch_days, refit=False, promotion="never")
+        once = {"as_of": end, "refit": False, "control": False, "promotion": "never"}
+        return RetrainParameters(**shared | once, test_days=self.stretch_days)

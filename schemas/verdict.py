@@ -26,7 +26,9 @@ class Refit(BaseModel):
 class Verdict(BaseModel):
     """Was the privileged data worth it? Figures are in the target's unit, gains are shares, times are UTC.
 
-    metrics: of student and twin the means over all pairs; `chosen` is the one of the first pair that was registered
+    metrics: of student and twin the means over all pairs; `chosen` is the one of the first pair that was registered;
+        `no_privilege`, where there is a control, are students of teachers that saw nothing more than they
+    gain_vs_no_privilege_crps: what the privileged data brought beside distillation alone; None: without a control
     gate_by_hour: how far the teacher was trusted in each hour of the horizon, from 0 to 1; None: without a gate
     """
 
@@ -41,6 +43,7 @@ class Verdict(BaseModel):
     metrics: dict[str, dict[str, float]]
     validation_crps: dict[str, float]
     gain_vs_twin_crps: dict[str, float]
+    gain_vs_no_privilege_crps: dict[str, float] | None
     gain_by_pair_crps: list[float]
     gate_by_hour: list[float] | None
     gain_vs_champion_crps: dict[str, float] | None

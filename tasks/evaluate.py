@@ -25,7 +25,7 @@ from schemas.manifests import (
 from tasks.caching import is_transient
 from tasks.guard import guard
 from tasks.home import home
-from tasks.loading import JUDGED, load_gate, load_soft_labels, load_task, run_folder
+from tasks.loading import JUDGED, PAIR, load_gate, load_soft_labels, load_task, run_folder
 from tasks.tracking import champion_version, client, log_figures
 from tutelage.baselines import seasonal_naive
 from tutelage.comparison import Gain, gain_over
@@ -40,7 +40,6 @@ from tutelage.students import forecast_students
 from tutelage.weights import load_network
 from tutelage.windows import Span, gather_future, gather_past, window_origins
 
-PAIR = ("student", "twin")
 SEASONS = (24, 168)
 FAN_HOURS = 7 * 24
 LEAST_ISSUES = 14 * 24
@@ -68,18 +67,19 @@ def evaluate(
 ) -> EvaluationManifest:
     """Score all forecasts on the test part; choose student or twin on the validation part; guard against leaks.
 
-    The gain is that of all students over their twins, and so is the choice. What may be registered, the chosen one of
+    The gain is that of all students over their twins, and over the control's students, where there are any; the choice
+    is between all students and their twins. What may be registered, the chosen one of
     the first pair, is judged as the ONNX file that production would run, and so is the champion.
     Raises LeakError where an exported student sees what it must not.
     """
     learning, test = load_task(features, spec, "cpu")
     exported = {name: load_student(students.folder / name / "export") for name in PAIR}
-    networks = {name: load_network(students.folder / name, torch.device("cpu")) for name in PAIR}
+    networks = {name: load_network(students.folder / name, torch.device("cpu")) for name in students.best_epoch}
     seen, actual = _actual(learning, learning.validation), _actual(learning, test)
-    validation_crps = {
-        name: fmean(float(crps(own, seen).mean()) for own in forecast_students(network, learning, learning.validation))
-        for name, network in networks.items()
-    }
+    validation_crps = {}
+    for name in PAIR:
+        held_out = forecast_students(networks[name], learning, learning.validation)
+        validation_crps[name] = fmean(float(crps(own, seen).mean()) for own in held_out)
     chosen = "student" if validation_crps["student"] < validation_crps["twin"] else "twin"
     candidate = _forecast(exported[chosen], learning, test)
     figures = {name: figures_of(forecast_students(own, learning, test), actual) for name, own in networks.items()}
@@ -97,7 +97,12 @@ def evaluate(
             figures["champion"] = figures_of([theirs], actual)
     figures["chosen"] = figures_of([candidate], actual)
     student, twin = (figures[name].losses for name in PAIR)
-    gain_vs_twin = gain_over(student, twin, learning.panel.hour[test].numpy(), seed=seed)
+    issued = learning.panel.hour[test].numpy()
+    gains = {
+        f"gain_vs_{name}": gain_over(student, figures[name].losses, issued, seed=seed).as_dict()
+        for name in ("twin", "no_privilege")
+        if name in networks
+    }
     gain_by_pair = (1 - student.mean(axis=1) / twin.mean(axis=1)).tolist()
     metrics = {name: found.scores for name, found in figures.items()}
     leaks = guard(readings, spec, exported, features, seed)
@@ -110,7 +115,7 @@ def evaluate(
         digest = file_digest(part / "by_lead.json")
     trusted = load_gate(students.folder, torch.device("cpu"))
     gate = None if trusted is None else trusted.tolist()
-    _log(run, metrics, gain_vs_twin, validation_crps, gate, folder)
+    _log(run, metrics, gains, validation_crps, gate, folder)
     get_run_logger().info(
         "%s: student %.4f, twin %.4f CRPS, mean of %d, on %d test windows; leak guard: %d forecasts, no trace",
         features.task, metrics["student"]["crps"], metrics["twin"]["crps"], len(student), len(test), leaks.checked,
@@ -120,7 +125,8 @@ def evaluate(
         digest=digest,
         metrics=metrics,
         validation_crps=validation_crps,
-        gain_vs_twin=gain_vs_twin.as_dict(),
+        gain_vs_twin=gains["gain_vs_twin"],
+        gain_vs_no_privilege=gains.get("gain_vs_no_privilege"),
         gain_by_pair=gain_by_pair,
         gate_by_hour=gate,
         gain_vs_champion=gain_vs_champion.as_dict() if gain_vs_champion else None,
@@ -265,13 +271,13 @@ def _consecutive(test: np.ndarray, horizon: int) -> list[int]:
 def _log(
     run: RunManifest,
     metrics: dict[str, dict[str, float]],
-    gain: Gain,
+    gains: dict[str, dict[str, float]],
     validation_crps: dict[str, float],
     gate: list[float] | None,
     folder: Path,
 ) -> None:
-    # The gain first: MLflow's compare page draws the first metric of a run.
-    figures = {f"gain_vs_twin.{name}": value for name, value in gain.as_dict().items()}
+    # The gains first, that over the twin before all: MLflow's compare page draws the first metric of a run.
+    figures = {f"{gain}.{name}": value for gain, values in gains.items() for name, value in values.items()}
     figures |= {f"{name}.{metric}": value for name, values in metrics.items() for metric, value in values.items()}
     figures |= {f"validation.{name}.crps": value for name, value in validation_crps.items()}
     if gate:

@@ -21,6 +21,8 @@ from tutelage.windows import Panel, Span, make_panel, window_origins
 
 JUDGED = "judged"
 """Where in a registered version's folder the student lies that was judged, before its refit."""
+PAIR = ("student", "twin")
+"""Those of whom one may be registered."""
 SOFT_LABELS = "soft_labels.safetensors"
 GATE = "gate.json"
 

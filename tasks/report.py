@@ -23,6 +23,7 @@ from schemas.verdict import Refit, Registered, Verdict
 from tasks.caching import is_transient
 from tasks.home import home
 from tasks.tracking import client, log_figures
+from tutelage.comparison import worth_of
 from tutelage.files import folder_written_whole, write_json
 
 PLOTS = {
@@ -110,6 +111,7 @@ def _verdict(
         metrics=evaluation.metrics,
         validation_crps=evaluation.validation_crps,
         gain_vs_twin_crps=evaluation.gain_vs_twin,
+        gain_vs_no_privilege_crps=evaluation.gain_vs_no_privilege,
         gain_by_pair_crps=evaluation.gain_by_pair,
         gate_by_hour=evaluation.gate_by_hour,
         gain_vs_champion_crps=evaluation.gain_vs_champion,
@@ -154,26 +156,30 @@ def _sentence(
     refitted: RefitManifest | None,
     registered: RegisteredManifest,
 ) -> str:
-    """Was the teacher worth it? In one sentence, with the interval.
+    """Were the privileged data worth it? In one sentence, with the intervals.
 
-    How much of a gain is privilege, and not plain distillation, one twin can't tell (docs/log.md, 2026-11-24).
+    Students against twins tell what a teacher brought, privileged or not; against the control's students, what the
+    privilege did. The second question is one only where the first has an answer.
     """
     gain, by_pair = evaluation.gain_vs_twin, evaluation.gain_by_pair
-    interval = f"95 % interval {gain['low']:+.1%} to {gain['high']:+.1%}"
-    figures = f"the student has {gain['estimate']:+.1%} CRPS against its twin ({interval})"
+    beyond = evaluation.gain_vs_no_privilege
+    figures = f"the student has {gain['estimate']:+.1%} CRPS against its twin ({_interval(gain)})"
     if len(by_pair) > 1:
         figures = (
-            f"{len(by_pair)} students have {gain['estimate']:+.1%} CRPS against their twins ({interval}; by pair "
-            f"{min(by_pair):+.1%} to {max(by_pair):+.1%})"
+            f"{len(by_pair)} students have {gain['estimate']:+.1%} CRPS against their twins ({_interval(gain)}; "
+            f"by pair {min(by_pair):+.1%} to {max(by_pair):+.1%})"
         )
-    if gain["low"] > 0:
-        worth = f"the teacher was worth it: {figures}"
-    elif gain["high"] < 0:
-        worth = f"the teacher did harm: {figures}"
-    else:
-        worth = f"whether the teacher was worth it is not settled: {figures}"
+    if beyond is not None:
+        figures += (
+            f" and {beyond['estimate']:+.1%} against students of teachers without privilege ({_interval(beyond)})"
+        )
+    worth = worth_of(gain, beyond)
     again = f"refit on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC and " if refitted else ""
     return (
-        f"{features.task}: {worth}; by the validation part the {registered.source} was {again}registered, "
+        f"{features.task}: {worth}: {figures}; by the validation part the {registered.source} was {again}registered, "
         f"version {registered.version}, as {' and '.join(registered.aliases)}."
     )
+
+
+def _interval(gain: dict[str, float]) -> str:
+    return f"95 % interval {gain['low']:+.1%} to {gain['high']:+.1%}"

@@ -4,6 +4,7 @@ Soft labels are computed once, for all parts, and written: students and the eval
 """
 
 from statistics import fmean
+from typing import Literal
 
 from prefect import task
 from prefect.tasks import exponential_backoff
@@ -24,10 +25,13 @@ from tutelage.recipe import Recipe
 from tutelage.teachers import Chair, Teacher, chairs_of, judged, shortened, teach, teach_taught, train_any
 from tutelage.weights import save_network
 
+Role = Literal["teacher", "control"]
+"""Those with privilege, or those without, whose students tell what privilege brings."""
+
 
 @task(
     name="train teacher",
-    task_run_name="teacher {features.task}",
+    task_run_name="{role} {features.task}",
     retries=2,
     retry_delay_seconds=exponential_backoff(5),
     retry_condition_fn=is_transient,
@@ -36,19 +40,27 @@ from tutelage.weights import save_network
     result_serializer="json",
 )
 def train_teacher(
-    features: FeaturesManifest, spec: DatasetSpec, recipe: Recipe, run: RunManifest, *, seed: int, device: str
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    recipe: Recipe,
+    run: RunManifest,
+    *,
+    seed: int,
+    device: str,
+    role: Role = "teacher",
 ) -> TrainedManifest:
     """Train the teachers and write networks and soft labels; checkpoints of this run and features are gone on from.
 
+    The control's teachers have a folder and checkpoints of their own, and no run in MLflow: their students have.
     Raises RegistryError where the recipe names a registered model that can't teach this task, and SpecError where its
     student can't forecast it.
     """
     learning, test = load_task(features, spec, device, unlabelled=recipe.unlabelled)
     # Before the teachers take their time.
     learning.shape(recipe, teacher=False)
-    folder = run_folder(home(), run.run_id, "teacher")
+    folder = run_folder(home(), run.run_id, role)
     if recipe.teacher_model is None:
-        teachers, progress = _train_all(features, learning, recipe, run, seed)
+        teachers, progress = _train_all(features, learning, recipe, run, seed, role)
     else:
         registered = load_registered(recipe.teacher_model, features, spec)
         [chair] = chairs_of(recipe, learning.horizon)
@@ -77,16 +89,17 @@ def train_teacher(
 
 
 def _train_all(
-    features: FeaturesManifest, learning: Task, recipe: Recipe, run: RunManifest, seed: int
+    features: FeaturesManifest, learning: Task, recipe: Recipe, run: RunManifest, seed: int, role: Role
 ) -> tuple[dict[Chair, Teacher], dict[str, Progress]]:
     """Train all of a recipe's teachers; MLflow hears of the first view's, for the whole horizon."""
     teachers: dict[Chair, Teacher] = {}
     progress: dict[str, Progress] = {}
     for chair in chairs_of(recipe, learning.horizon):
-        checkpoint = run_folder(home(), run.run_id, f"{chair.name}-{features.digest[:12]}.safetensors")
-        runs = {run.children["teacher"]: mean_rows} if chair.name == "teacher" else {}
+        name = chair.name if role == "teacher" else f"{role}-{chair.name}"
+        checkpoint = run_folder(home(), run.run_id, f"{name}-{features.digest[:12]}.safetensors")
+        runs = {run.children["teacher"]: mean_rows} if name == "teacher" else {}
         epochs = 1 if recipe.teacher == "boosted" else recipe.teacher_budget.epochs
-        report = reporter(chair.name, features.task, epochs, runs)
+        report = reporter(name, features.task, epochs, runs)
         own = shortened(learning, chair.horizon)
         teachers[chair], progress[chair.name] = train_any(
             own, chair.recipe, seed=seed, checkpoint=checkpoint, on_epoch=report

@@ -1,4 +1,4 @@
-"""MLflow by explicit run ids: one parent run a piece of work; of a retrain with a child for teacher, student and twin.
+"""MLflow by explicit run ids: one parent run a piece of work; of a retrain with children for teacher and students.
 
 A run is found again by its key, the digest of parameters, spec, data and code: what was interrupted is continued, what
 was finished is left alone and a new run is made. A lock that dies with its process tells the two living runs apart.
@@ -28,7 +28,6 @@ from tutelage.dataset import DatasetSpec
 from tutelage.errors import BusyError
 from tutelage.files import file_digest, value_digest
 
-CHILDREN = ("teacher", "student", "twin")
 KEY_TAG = "tutelage.key"
 
 
@@ -165,7 +164,8 @@ def open_run(
     if within is not None:
         client().set_tag(run_id, "mlflow.parentRunId", within.run_id)
     describe_run(run_id, parameters, spec)
-    names = {child: f"{parameters.task} {child}" for child in CHILDREN}
+    stages = ["teacher", "student", "twin", *(["no_privilege"] if parameters.control_recipe else [])]
+    names = {stage: f"{parameters.task} {stage.replace('_', ' ')}" for stage in stages}
     children = child_runs(experiment_id, run_id, key, names, commit=commit)
     return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children=children)
 

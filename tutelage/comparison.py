@@ -1,5 +1,6 @@
 """Is one forecast better than another, and how sure is that? A paired block bootstrap over issue times and pairs."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -65,6 +66,26 @@ def gain_over(
     low, high = np.quantile(draws, [0.025, 0.975])
     p = (1 + int((draws <= 0).sum())) / (1 + REPETITIONS)
     return Gain(float(1 - first.mean() / second.mean()), float(low), float(high), float(p), len(hours))
+
+
+def worth_of(over_twin: Mapping[str, float], over_control: Mapping[str, float] | None) -> str:
+    """Were the privileged data worth it? From the intervals of the gains, as of `Gain.as_dict`.
+
+    The gain over twins tells what a teacher brought, privileged or not. The one over students of teachers without
+    privilege, where there are any, tells what the privilege did; it is asked for only where the first is surely above
+    0.
+    """
+    if over_twin["high"] < 0:
+        return "the teacher did harm"
+    if over_twin["low"] <= 0:
+        return "whether the teacher was worth it is not settled"
+    if over_control is None:
+        return "the teacher was worth it"
+    if over_control["high"] < 0:
+        return "the teacher was worth it, and without the privileged data it would have been worth more"
+    if over_control["low"] <= 0:
+        return "the teacher was worth it; whether the privileged data were is not settled"
+    return "the privileged data were worth it"
 
 
 def _by_hour(losses: Float[np.ndarray, "pairs windows"], place: Int[np.ndarray, " windows"]) -> np.ndarray:

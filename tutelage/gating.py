@@ -87,7 +87,7 @@ def gate_windows(
 
 
 @torch.no_grad()
-def baseline_losses(task: Task, recipe: Recipe, *, seed: int) -> Float[Tensor, "validation horizon"]:
+def _baseline_losses(task: Task, recipe: Recipe, *, seed: int) -> Float[Tensor, "validation horizon"]:
     """A twin's cross-entropy on the validation part; its head is categorical whatever the student's is.
 
     The teacher speaks of bins, and only what speaks of bins, too, can be compared with it.
@@ -101,28 +101,28 @@ def baseline_losses(task: Task, recipe: Recipe, *, seed: int) -> Float[Tensor, "
     return cell_losses(torch.cat(logits).log_softmax(dim=-1), task.labels(task.validation))
 
 
-def find_gate(
+def find_gates(
     task: Task,
     recipe: Recipe,
-    soft: Float[Tensor, "taught horizon bins"],
-    held_out: Float[Tensor, "validation horizon bins"],
+    soft: Float[Tensor, "sets taught horizon bins"],
+    held_out: Float[Tensor, "sets validation horizon bins"],
     *,
     seed: int,
-    baseline: Float[Tensor, "validation horizon"] | None = None,
-) -> Float[Tensor, "#taught #horizon"] | None:
-    """The recipe's gate, from the teacher's soft labels of `task.taught()` and of the validation part; None: none.
+) -> Float[Tensor, "sets #taught #horizon"] | None:
+    """The recipe's gate for each teacher, from its soft labels of `task.taught()` and of the validation part.
 
-    Its reference is a twin of the student, trained with the student's whole budget: `baseline_losses`, where they are
-    not given. Both sides stop early on the
+    Their reference is one twin of the student, trained with the student's whole budget. Both sides stop early on the
     validation part, so that neither has an advantage there. Losses are taken to depend on each other over the horizon,
-    and over a day at least.
+    and over a day at least. None: the recipe has no gate.
     """
     if recipe.gate == "none" or recipe.alpha == 0:
         return None
-    if baseline is None:
-        baseline = baseline_losses(task, recipe, seed=seed)
-    teacher = cell_losses(held_out, task.labels(task.validation))
-    lag = max(task.horizon, DAY_HOURS)
-    if recipe.gate == "hours":
-        return gate_hours(teacher, baseline, lag=lag)[None]
-    return gate_windows(teacher, baseline, entropy(held_out), entropy(soft), lag=lag)[:, None]
+    baseline, actual = _baseline_losses(task, recipe, seed=seed), task.labels(task.validation)
+    lag, gates = max(task.horizon, DAY_HOURS), []
+    for taught, told in zip(soft, held_out, strict=True):
+        teacher = cell_losses(told, actual)
+        if recipe.gate == "hours":
+            gates.append(gate_hours(teacher, baseline, lag=lag)[None])
+        else:
+            gates.append(gate_windows(teacher, baseline, entropy(told), entropy(taught), lag=lag)[:, None])
+    return torch.stack(gates)

@@ -14,6 +14,7 @@ from tutelage.metrics import LEVELS, Forecasts
 
 COLOURS = {
     "student": "#0b6e99",
+    "no_privilege": "#c14c8a",
     "twin": "#d9730d",
     "teacher": "#6940a5",
     "champion": "#0f7b6c",

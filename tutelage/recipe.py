@@ -245,6 +245,22 @@ class Recipe(Contract):
         few = self.few_alpha is not None and windows / horizon < FEW_WINDOWS
         return min(self.alpha, self.few_alpha) if few and self.few_alpha is not None else self.alpha
 
+    @property
+    def has_control(self) -> bool:
+        """Whether a control can tell its privilege from distillation alone.
+
+        Not where the teachers see nothing more anyway, where the teacher is a registered model, and where terms compare
+        the student with what it holds inside: the control's teacher, of more networks, holds more.
+        """
+        seen = any(own.views.any for own in self.by_view())
+        return seen and self.teacher_model is None and not self.terms.inside
+
+    @property
+    def without_privilege(self) -> "Recipe":
+        """The control: as many networks, in one ensemble, that see nothing more than the student."""
+        teachers = self.teachers * len(self.by_view())
+        return self.model_copy(update={"views": BLIND, "more_views": (), "teachers": teachers})
+
     def by_view(self) -> "list[Recipe]":
         """A recipe for each of the teachers, with the views that are its own; the first one's are `views`.
 

@@ -192,37 +192,38 @@ def train_students(
 
 def train_pairs(
     task: Task,
-    soft: Float[Tensor, "taught horizon bins"],
+    soft: Float[Tensor, "sets taught horizon bins"],
     recipe: Recipe,
     *,
     seed: int,
     pairs: int = 1,
-    gate: Float[Tensor, "#taught #horizon"] | None = None,
+    gate: Float[Tensor, "#sets #taught #horizon"] | None = None,
     states: States | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Forecaster, Forecaster, Progress]:
-    """Train so many students (the recipe's α) and their twins (α = 0) side by side.
+) -> tuple[list[Forecaster], Progress]:
+    """Train so many students (the recipe's α) by each set of soft labels, and their twins (α = 0), side by side.
 
-    The first pair has `seed`, the next ones the seeds after it. Student and twin of a pair share first weights,
-    batches and what dropout drops: they differ in what they are taught alone. Returned are the students, the twins,
-    a member a pair, and the progress, whose members are the students, then the twins.
+    The first pair has `seed`, the next ones the seeds after it. Students and twin of a pair share first weights,
+    batches and what dropout drops: they differ in what they are taught alone. Returned are the students of each set,
+    then the twins, a member a pair, and the progress, whose members are all of these in this order.
     """
-    plan, these = plan_student(task, recipe, seed=seed), range(pairs)
-    taught = [plan.model_copy(update={"seed": seed + pair}) for pair in these]
-    both, progress = train_students(
+    plan, kinds = plan_student(task, recipe, seed=seed), len(soft) + 1
+    own = [plan.model_copy(update={"seed": seed + pair}) for pair in range(pairs)]
+    taught = [one.model_copy(update={"soft": place}) for place in range(len(soft)) for one in own]
+    together, progress = train_students(
         task,
-        soft[None],
-        [*taught, *(own.twin for own in taught)],
+        soft,
+        [*taught, *(one.twin for one in own)],
         recipe,
         seed=seed,
-        gate=None if gate is None else gate[None],
+        gate=gate,
         states=states,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
     )
-    students, twins = (select_members(both, task.scalers, [pair + at for pair in these]) for at in (0, pairs))
-    return students, twins, progress
+    members = torch.arange(kinds * pairs).view(kinds, pairs).tolist()
+    return [select_members(together, task.scalers, of_kind) for of_kind in members], progress
 
 
 def forecast_students(

@@ -74,7 +74,8 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("killed-1h")
     runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.data.tags["tutelage.stage"] for run in runs) == ["retrain", "student", "teacher", "twin"]
+    stages = sorted(run.data.tags["tutelage.stage"] for run in runs)
+    assert stages == ["no_privilege", "retrain", "student", "teacher", "twin"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     [teacher] = [run for run in runs if run.data.tags["tutelage.stage"] == "teacher"]
     steps = [metric.step for metric in client.get_metric_history(teacher.info.run_id, "validation")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tutelage import comparison
-from tutelage.comparison import gain_over
+from tutelage.comparison import gain_over, worth_of
 
 WEEKS = 17  # about the 120 days of a default test part
 
@@ -113,3 +113,28 @@ def test_gain_over__refuses_what_can_not_be_paired(lengths: tuple[int, int, int]
     losses = [np.ones(length) for length in lengths[:2]]
     with pytest.raises(ValueError, match="can't be paired"):
         unchecked(*losses, np.arange(lengths[2]), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("over_twin", "over_control", "expected"),
+    [
+        ((-0.02, -0.01), (0.01, 0.02), "the teacher did harm"),
+        ((-0.01, 0.03), (0.01, 0.02), "whether the teacher was worth it is not settled"),
+        ((0.0, 0.03), None, "whether the teacher was worth it is not settled"),
+        ((0.01, 0.03), None, "the teacher was worth it"),
+        ((0.01, 0.03), (0.001, 0.02), "the privileged data were worth it"),
+        ((0.01, 0.03), (0.0, 0.02), "the teacher was worth it; whether the privileged data were is not settled"),
+        (
+            (0.01, 0.03),
+            (-0.02, -0.01),
+            "the teacher was worth it, and without the privileged data it would have been worth more",
+        ),
+    ],
+)
+def test_worth_of__privilege_is_credited_only_beyond_plain_distillation(
+    over_twin: tuple[float, float], over_control: tuple[float, float] | None, expected: str
+) -> None:
+    def gain(interval: tuple[float, float]) -> dict[str, float]:
+        return dict(zip(("low", "high"), interval, strict=True))
+
+    assert worth_of(gain(over_twin), None if over_control is None else gain(over_control)) == expected

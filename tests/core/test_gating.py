@@ -6,8 +6,8 @@ from torch import Tensor
 
 from tests.core.builders import small_recipe, synthetic_panel, task_of
 from tutelage.distillation import Task
-from tutelage.gating import baseline_losses, cell_losses, entropy, find_gate, gate_hours, gate_windows
-from tutelage.recipe import Gate, Head
+from tutelage.gating import cell_losses, entropy, find_gates, gate_hours, gate_windows
+from tutelage.recipe import Gate, Head, Recipe
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -84,17 +84,22 @@ def told(task: Task, origins: Tensor, *, right: Tensor) -> Tensor:
     return torch.where(truth, share, (1 - share) / (bins - 1)).log()
 
 
+def gate_of(task: Task, recipe: Recipe, soft: Tensor, held_out: Tensor, *, seed: int) -> Tensor:
+    gates = find_gates(task, recipe, soft[None], held_out[None], seed=seed)
+    assert gates is not None
+    return gates[0]
+
+
 @pytest.mark.parametrize("head", ["categorical", "quantiles", "point"])
-def test_find_gate__by_hour_trusts_what_was_right(task: Task, head: Head) -> None:
+def test_find_gates__by_hour_trusts_what_was_right(task: Task, head: Head) -> None:
     recipe = small_recipe(gate="hours", head=head)
     right = torch.tensor([True, False])
     soft, held_out = (told(task, part, right=right) for part in (task.train, task.validation))
-    gate = find_gate(task, recipe, soft, held_out, seed=0)
-    assert gate is not None
+    gate = gate_of(task, recipe, soft, held_out, seed=0)
     assert gate.tolist() == [pytest.approx([1.0, 0.0], abs=1e-6)]
 
 
-def test_find_gate__by_window_trusts_the_teacher_where_it_is_as_sure_as_when_it_was_right(task: Task) -> None:
+def test_find_gates__by_window_trusts_the_teacher_where_it_is_as_sure_as_when_it_was_right(task: Task) -> None:
     recipe = small_recipe(gate="windows")
     flat = torch.full((len(task.validation), task.horizon, len(task.bins)), 0.3 / 7)
     flat[..., 0] = 0.7  # nearly as sure, and wrong in seven of eight cases
@@ -103,33 +108,32 @@ def test_find_gate__by_window_trusts_the_teacher_where_it_is_as_sure_as_when_it_
     held_out[half:] = flat.log()[half:]
     soft = told(task, task.train, right=torch.tensor(True))
     soft[7:] = flat.log()[0]
-    gate = find_gate(task, recipe, soft, held_out, seed=0)
-    assert gate is not None
+    gate = gate_of(task, recipe, soft, held_out, seed=0)
     assert gate.shape == (len(task.train), 1)
     assert gate[:7].min() == 1
     assert gate[7:].max() < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["hours", "windows"])
-def test_find_gate__shuts_on_a_teacher_that_is_wrong_everywhere(task: Task, kind: Gate) -> None:
+def test_find_gates__shuts_on_a_teacher_that_is_wrong_everywhere(task: Task, kind: Gate) -> None:
     recipe = small_recipe(gate=kind)
     soft, held_out = (told(task, part, right=torch.tensor(False)) for part in (task.train, task.validation))
-    gate = find_gate(task, recipe, soft, held_out, seed=1)
-    assert gate is not None
+    gate = gate_of(task, recipe, soft, held_out, seed=1)
     assert gate.max() < 1e-6
 
 
-def test_find_gate__none_is_asked_for(task: Task) -> None:
+def test_find_gates__none_is_asked_for(task: Task) -> None:
     soft, held_out = (told(task, part, right=torch.tensor(False)) for part in (task.train, task.validation))
     for recipe in (small_recipe(gate="none"), small_recipe(alpha=0.0)):  # or no soft label teaches anyhow
-        assert find_gate(task, recipe, soft, held_out, seed=0) is None
+        assert find_gates(task, recipe, soft[None], held_out[None], seed=0) is None
 
 
-def test_find_gate__takes_a_baseline_that_is_known(task: Task) -> None:
+def test_find_gates__each_teacher_has_its_own(task: Task) -> None:
     recipe = small_recipe(gate="hours")
-    soft, held_out = (told(task, part, right=torch.tensor([True, False])) for part in (task.train, task.validation))
-    alone = find_gate(task, recipe, soft, held_out, seed=3)
-    known = find_gate(task, recipe, soft, held_out, seed=9, baseline=baseline_losses(task, recipe, seed=3))
-    assert alone is not None
-    assert known is not None
-    assert torch.equal(alone, known)
+    teachers = [torch.tensor([True, False]), torch.tensor([False, True])]
+    soft, held_out = (
+        torch.stack([told(task, part, right=right) for right in teachers]) for part in (task.train, task.validation)
+    )
+    gates = find_gates(task, recipe, soft, held_out, seed=3)
+    assert gates is not None
+    assert gates.squeeze(1).tolist() == [pytest.approx([1, 0], abs=1e-6), pytest.approx([0, 1], abs=1e-6)]

@@ -31,7 +31,7 @@ def teach(task: Task, recipe: Recipe) -> object:
 
 def distil(task: Task, recipe: Recipe) -> object:
     soft = torch.zeros(len(task.train), task.horizon, len(task.bins), device=task.train.device)
-    return train_pairs(task, soft.log_softmax(dim=-1), recipe, seed=0)
+    return train_pairs(task, soft.log_softmax(dim=-1)[None], recipe, seed=0)
 
 
 def host_syncs(call: Callable[[], object]) -> int:
@@ -87,7 +87,7 @@ def test_train_pairs__on_cuda_ends_near_the_cpu(task: Task) -> None:
         place = task_to(task, device)
         teacher, _ = train_teacher(place, recipe, seed=0)
         soft = soft_labels(teacher, place, place.train, recipe, seed=0)
-        _, _, progress = train_pairs(place, soft, recipe, seed=0)
+        _, progress = train_pairs(place, soft[None], recipe, seed=0)
         best.append(torch.tensor(progress.best_loss))
     torch.testing.assert_close(best[1], best[0], rtol=0.03, atol=0)  # bf16 against float32
 

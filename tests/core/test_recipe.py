@@ -104,6 +104,29 @@ def test_student_plan__a_twin_has_no_teacher() -> None:
     assert (taught.twin.seed, taught.twin.dropout) == (3, 0.4)
 
 
+@pytest.mark.parametrize(
+    ("changes", "has_control"),
+    [
+        ({}, True),
+        ({"more_views": [], "views": {"placebo": True}}, True),
+        ({"views": BLIND | {"minutes_hours": 0, "auxiliary": False}, "more_views": []}, False),
+        ({"teacher_model": "home-24h/3"}, False),
+        ({"terms": {"features": 1}}, False),
+        ({"terms": {"scale": 1}}, True),
+    ],
+)
+def test_recipe__a_control_needs_privilege_that_can_be_left_out(changes: dict[str, object], has_control: bool) -> None:
+    assert Recipe.model_validate(changes).has_control is has_control
+
+
+def test_recipe__its_control_has_as_many_networks_and_no_privilege() -> None:
+    recipe = Recipe(teachers=3, alpha=0.7)
+    control = recipe.without_privilege
+    assert [own.teachers for own in control.by_view()] == [9]
+    assert not any(own.views.any for own in control.by_view())
+    assert control.model_copy(update={"views": recipe.views, "more_views": recipe.more_views, "teachers": 3}) == recipe
+
+
 TIMEKD = Path(__file__).parents[2] / "deployments" / "recipes" / "timekd.yaml"
 
 
@@ -118,13 +141,13 @@ def test_timekd__trains_on_a_small_series() -> None:
     def beyond_the_twin(**weights: float) -> float:
         """What a student's loss has more than its twin's, before either has learnt anything."""
         taught = recipe.model_copy(update={"terms": Terms(**weights)}) if weights else recipe
-        student, _, progress = train_pairs(task, soft, taught, seed=0, states=states)
+        (student, _), progress = train_pairs(task, soft[None], taught, seed=0, states=states)
         assert student.shape.head == "point"
         first, twin = progress.history[0]["train"]
         return first - twin
 
     # SmoothL1 of the twin: half the square of misses below one standard deviation, what is beyond them straight.
-    _, twin, progress = train_pairs(task, soft, recipe, seed=0, states=states)
+    (_, twin), progress = train_pairs(task, soft[None], recipe, seed=0, states=states)
     mean, std = task.scale()
     with torch.no_grad():
         missed = (twin(*task.student_inputs(task.train)).squeeze() - (task.truth(task.train) - mean) / std).abs()

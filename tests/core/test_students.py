@@ -34,7 +34,7 @@ def random_soft(task: Task, seed: int = 0) -> Tensor:
 
 
 def test_train_pairs__student_and_twin_differ_in_alpha_alone(task: Task) -> None:
-    student, twin, progress = train_pairs(task, random_soft(task), small_recipe(alpha=0.0), seed=0)
+    (student, twin), progress = train_pairs(task, random_soft(task)[None], small_recipe(alpha=0.0), seed=0)
     for name, weight in student.named_parameters():
         assert torch.equal(weight, twin.get_parameter(name)), name
     for epoch in progress.history:
@@ -43,7 +43,7 @@ def test_train_pairs__student_and_twin_differ_in_alpha_alone(task: Task) -> None
 
 
 def test_train_pairs__the_teacher_moves_the_student_and_not_the_twin(task: Task) -> None:
-    first, other = (train_pairs(task, random_soft(task, seed), small_recipe(), seed=0) for seed in (0, 1))
+    first, other = (train_pairs(task, random_soft(task, seed)[None], small_recipe(), seed=0)[0] for seed in (0, 1))
     assert not torch.allclose(first[0].last.weight, other[0].last.weight)
     torch.testing.assert_close(first[1].last.weight, other[1].last.weight)
 
@@ -53,7 +53,7 @@ def test_train_pairs__a_student_of_alpha_one_learns_what_its_teacher_says(task: 
     said = random_soft(task)[0, 0]  # of every hour the same
     soft = said.expand(len(task.train), task.horizon, -1)
     recipe = small_recipe(alpha=1.0, temperature=temperature, student_budget=BUDGET)
-    _, _, progress = train_pairs(task, soft, recipe, seed=0)
+    _, progress = train_pairs(task, soft[None], recipe, seed=0)
     assert progress.history[-1]["train"][0] < 0.1 * progress.history[0]["train"][0]
 
 
@@ -61,9 +61,9 @@ def test_train_pairs__soft_labels_belong_to_their_windows(task: Task) -> None:
     recipe = small_recipe(student_budget=BUDGET.model_copy(update={"batch_size": 1024, "epochs": 3}))
     soft, order = random_soft(task), torch.randperm(len(task.train), generator=torch.Generator().manual_seed(0))
     shuffled = replace(task, train=task.train[order])
-    expected, _, _ = train_pairs(task, soft, recipe, seed=0)
-    together, _, _ = train_pairs(shuffled, soft[order], recipe, seed=0)
-    mixed_up, _, _ = train_pairs(shuffled, soft, recipe, seed=0)
+    (expected, _), _ = train_pairs(task, soft[None], recipe, seed=0)
+    (together, _), _ = train_pairs(shuffled, soft[None, order], recipe, seed=0)
+    (mixed_up, _), _ = train_pairs(shuffled, soft[None], recipe, seed=0)
     torch.testing.assert_close(together.last.weight, expected.last.weight, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(mixed_up.last.weight, expected.last.weight, rtol=1e-3, atol=1e-4)
 
@@ -72,7 +72,7 @@ def test_train_pairs__teacher_to_student_end_to_end(task: Task) -> None:
     recipe = small_recipe()
     teacher, _ = train_teacher(task, recipe, seed=0)
     soft = soft_labels(teacher, task, task.train, recipe, seed=0)
-    student, twin, progress = train_pairs(task, soft, recipe, seed=0)
+    (student, twin), progress = train_pairs(task, soft[None], recipe, seed=0)
     assert len(progress.history) == recipe.student_budget.epochs
     for network, best in zip((student, twin), progress.best_loss, strict=True):
         assert network.shape == task.shape(recipe, teacher=False)
@@ -198,8 +198,8 @@ def test_train_students__rolled_together_equals_one_by_one(alone: Task, head: He
 
 def test_train_pairs__a_rolled_pair_goes_on_from_its_checkpoint(alone: Task, tmp_path: Path) -> None:
     budget = BUDGET.model_copy(update={"epochs": 7, "dropout": 0.2})
-    recipe, soft = small_recipe(rolled=True, student_budget=budget), random_soft(alone)
-    student, twin, _ = train_pairs(alone, soft, recipe, seed=4)
+    recipe, soft = small_recipe(rolled=True, student_budget=budget), random_soft(alone)[None]
+    before, _ = train_pairs(alone, soft, recipe, seed=4)
 
     def killed(progress: Progress) -> None:
         if progress.epoch == 6:
@@ -208,8 +208,8 @@ def test_train_pairs__a_rolled_pair_goes_on_from_its_checkpoint(alone: Task, tmp
     file = tmp_path / "pair.safetensors"
     with pytest.raises(KeyboardInterrupt):
         train_pairs(alone, soft, recipe, seed=4, checkpoint=file, on_epoch=killed)
-    *resumed, _ = train_pairs(alone, soft, recipe, seed=4, checkpoint=file)
-    for whole, again in zip((student, twin), resumed, strict=True):
+    resumed, _ = train_pairs(alone, soft, recipe, seed=4, checkpoint=file)
+    for whole, again in zip(before, resumed, strict=True):
         assert torch.equal(whole.last.weight, again.last.weight)
 
 
@@ -279,7 +279,7 @@ def test_pair_plans__a_twin_that_is_asked_for_is_its_own() -> None:
 
 def test_train_pairs__is_two_of_many(task: Task) -> None:
     recipe = small_recipe(student_budget=BUDGET.model_copy(update={"dropout": 0.3, "epochs": 4}))
-    student, twin, progress = train_pairs(task, random_soft(task), recipe, seed=6)
+    (student, twin), progress = train_pairs(task, random_soft(task)[None], recipe, seed=6)
     plan = StudentPlan(seed=6, alpha=recipe.alpha, temperature=recipe.temperature, dropout=0.3)
     plans = [StudentPlan(seed=1), plan.twin, plan]
     many, together = train_students(task, random_soft(task)[None], plans, recipe, seed=6)
@@ -292,20 +292,34 @@ def test_train_pairs__is_two_of_many(task: Task) -> None:
 
 def test_train_pairs__each_pair_ends_as_it_would_alone_and_has_its_own_twin(task: Task) -> None:
     recipe = small_recipe(student_budget=BUDGET.model_copy(update={"dropout": 0.3, "epochs": 4}))
-    students, twins, progress = train_pairs(task, random_soft(task), recipe, seed=6, pairs=3)
+    (students, twins), progress = train_pairs(task, random_soft(task)[None], recipe, seed=6, pairs=3)
     assert (students.members, twins.members, len(progress.best_loss)) == (3, 3, 6)
-    one, its_twin, alone = train_pairs(task, random_soft(task), recipe, seed=6)
+    (one, its_twin), alone = train_pairs(task, random_soft(task)[None], recipe, seed=6)
     assert [progress.best_loss[0], progress.best_loss[3]] == pytest.approx(alone.best_loss, rel=1e-4)
     for many, first in ((students, one), (twins, its_twin)):
         chosen = select_members(many, task.scalers, [0])
         torch.testing.assert_close(first.last.weight, chosen.last.weight, rtol=1e-3, atol=1e-4)
         assert not torch.allclose(many.last.weight[0], many.last.weight[1])
-    untaught = train_pairs(task, random_soft(task), recipe.model_copy(update={"alpha": 0.0}), seed=6, pairs=3)
-    torch.testing.assert_close(untaught[0].last.weight, twins.last.weight, rtol=1e-3, atol=1e-4)
+    (untaught, _), _ = train_pairs(
+        task, random_soft(task)[None], recipe.model_copy(update={"alpha": 0.0}), seed=6, pairs=3
+    )
+    torch.testing.assert_close(untaught.last.weight, twins.last.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_train_pairs__a_control_beside_them_changes_nothing_and_has_lessons_of_its_own(task: Task) -> None:
+    recipe = small_recipe(student_budget=BUDGET.model_copy(update={"dropout": 0.3, "epochs": 4}))
+    gate = torch.stack([torch.ones(1, task.horizon), torch.full((1, task.horizon), 0.5)])
+    every, progress = train_pairs(task, two_sets(task), recipe, seed=6, pairs=2, gate=gate)
+    assert [network.members for network in every] == [2, 2, 2]
+    (control, twins), alone = train_pairs(task, two_sets(task)[1:], recipe, seed=6, pairs=2, gate=gate[1:])
+    assert progress.best_loss[2:] == pytest.approx(alone.best_loss, rel=1e-4)
+    for own, expected in zip(every[1:], (control, twins), strict=True):
+        torch.testing.assert_close(own.last.weight, expected.last.weight, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(every[0].last.weight, every[1].last.weight, rtol=1e-3, atol=1e-4)
 
 
 def test_forecast_students__one_member_after_the_other(task: Task) -> None:
-    students, _, _ = train_pairs(task, random_soft(task), small_recipe(), seed=0, pairs=2)
+    (students, _), _ = train_pairs(task, random_soft(task)[None], small_recipe(), seed=0, pairs=2)
     told = list(forecast_students(students, task, task.validation, chunk=7))
     for member, forecast in enumerate(told):
         alone = select_members(students, task.scalers, [member])
@@ -361,9 +375,9 @@ def test_train_students__a_missing_target_teaches_nothing(task: Task, head: Head
 
 
 def test_train_pairs__a_gate_is_the_students_alone(task: Task) -> None:
-    soft = random_soft(task)
-    shut = torch.zeros(1, task.horizon)
-    student, twin, _ = train_pairs(task, soft, small_recipe(), seed=0, gate=shut)
+    soft = random_soft(task)[None]
+    shut = torch.zeros(1, 1, task.horizon)
+    (student, twin), _ = train_pairs(task, soft, small_recipe(), seed=0, gate=shut)
     assert torch.equal(student.last.weight, twin.last.weight)
 
 

@@ -70,17 +70,20 @@ def second(household_slice: str, first: Verdict) -> Verdict:
 def test_retrain__writes_a_whole_verdict(first: Verdict) -> None:
     written = json.loads((home() / "reports" / "latest" / first.task / "verdict.json").read_text())
     assert written["task"] == "household-slice-1h"
-    told = {"student", "twin", "teacher", "chosen", "seasonal_naive_24h", "seasonal_naive_168h"}
+    told = {"student", "no_privilege", "twin", "teacher", "chosen", "seasonal_naive_24h", "seasonal_naive_168h"}
     assert told <= set(written["metrics"])
     assert all(set(m) == {"crps", "mae", "rmse", "coverage_80"} for m in written["metrics"].values())
     assert set(written["gain_vs_twin_crps"]) == {"estimate", "low", "high", "p", "windows"}
     assert written["gain_vs_twin_crps"]["low"] <= written["gain_vs_twin_crps"]["high"]
-    student, twin = (written["metrics"][name]["crps"] for name in ("student", "twin"))
+    student, control, twin = (written["metrics"][name]["crps"] for name in ("student", "no_privilege", "twin"))
     assert written["gain_vs_twin_crps"]["estimate"] == pytest.approx(1 - student / twin)
+    assert written["gain_vs_no_privilege_crps"]["estimate"] == pytest.approx(1 - student / control)
+    assert len({student, control, twin}) == 3
     by_pair = written["gain_by_pair_crps"]
     assert (len(by_pair), len(set(by_pair))) == (5, 5)
     assert min(by_pair) < written["gain_vs_twin_crps"]["estimate"] < max(by_pair)
     assert "5 students have" in first.sentence
+    assert "against students of teachers without privilege" in first.sentence
     assert written["leak_guard"]["passed"] is True
     assert written["leak_guard"]["checked"] > 100
     registered = written["registered"]
@@ -92,11 +95,12 @@ def test_retrain__writes_a_whole_verdict(first: Verdict) -> None:
     assert first.sentence.split(";")[0] in page.replace("&#39;", "'")
 
 
-def test_retrain__one_run_with_three_children(first: Verdict) -> None:
+def test_retrain__one_run_with_a_child_for_each_that_learns(first: Verdict) -> None:
     client = mlflow.MlflowClient()
     parent = client.get_run(first.mlflow_run_id)
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert sorted(child.data.tags["tutelage.stage"] for child in children) == ["student", "teacher", "twin"]
+    stages = sorted(child.data.tags["tutelage.stage"] for child in children)
+    assert stages == ["no_privilege", "student", "teacher", "twin"]
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
     assert parent.data.params["recipe.views.future_sigma"] == "2.0"
     assert parent.data.metrics["student.crps"] == pytest.approx(first.metrics["student"]["crps"])
@@ -161,7 +165,10 @@ def test_retrain__an_equal_challenger_does_not_dethrone_the_champion(second: Ver
 
 
 def test_retrain__of_one_pair_the_chosen_one_is_its_better_half(household_slice: str, first: Verdict) -> None:
-    one = retrain(small(household_slice, pairs=1, promotion="never"))
+    one = retrain(small(household_slice, pairs=1, control=False, promotion="never"))
+    assert one.gain_vs_no_privilege_crps is None
+    assert "no_privilege" not in one.metrics
+    assert "without privilege" not in one.sentence
     assert one.gain_by_pair_crps == pytest.approx([one.gain_vs_twin_crps["estimate"]])
     assert "the student has" in one.sentence
     # As an ONNX file here, as the network there.

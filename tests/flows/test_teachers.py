@@ -105,6 +105,7 @@ def test_retrain__a_teacher_for_each_horizon(networks: Verdict) -> None:
         np.testing.assert_allclose(soft.exp().sum(dim=-1), 1, rtol=1e-4)
     assert len(read_json(stage(networks, "students") / "gate.json")["mean_by_hour"]) == 4
     assert networks.leak_guard["passed"]
+    assert "no_privilege" not in networks.metrics  # its terms look inside the teacher
 
 
 def test_retrain__trees_teach_windows_without_a_target_too(trees: Verdict) -> None:
@@ -115,7 +116,7 @@ def test_retrain__trees_teach_windows_without_a_target_too(trees: Verdict) -> No
     assert len(labels["taught"]) == trees.n_train_windows + 4
     gate = read_json(stage(trees, "students") / "gate.json")["mean_by_hour"]
     assert all(0 <= hour <= 1 for hour in gate)
-    assert {"teacher", "student", "twin"} <= set(trees.metrics)
+    assert {"teacher", "student", "no_privilege", "twin"} <= set(trees.metrics)
     assert len(read_json(folder / "history.json")["teacher"]) == 1
     assert teachers_epochs(trees) == [1]
 
@@ -126,6 +127,7 @@ def test_retrain__a_registered_model_teaches(gap_slice: str, trees: Verdict) -> 
     # What was registered is judged again, this time as the teacher, by what is left of it in 12 bins.
     before = trees.metrics["chosen"]["crps"]
     assert verdict.metrics["teacher"]["crps"] == pytest.approx(before, rel=0.05)
+    assert verdict.gain_vs_no_privilege_crps is None
     client = mlflow.MlflowClient()
     assert client.get_run(verdict.mlflow_run_id).data.params["recipe.teacher_model"] == f"{trees.task}/{version}"
     assert teachers_epochs(verdict) == [1]
