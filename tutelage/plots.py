@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tutelage.metrics import LEVELS, Forecasts
 
@@ -106,6 +107,7 @@ def plot_skill(by_lead: dict[str, list[dict[str, float]]], *, reference: str) ->
         xlabel="lead time [h]",
         ylabel="1 − CRPS / CRPS of reference",
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
