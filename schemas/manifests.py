@@ -119,12 +119,17 @@ class EvaluationManifest(Manifest):
 
 
 class BacktestManifest(Manifest):
-    """A backtest's table and plot; the gain over the twin is that of the mean CRPS over all stretches."""
+    """A backtest's table and plot; the gains are those of the mean CRPS over all stretches.
+
+    gain_vs_no_privilege: None without a control
+    origins_with_gain: stretches on which the student was better than its twin
+    """
 
     folder: Path
     run_id: str
     origins: int
     gain_vs_twin: float
+    gain_vs_no_privilege: float | None
     origins_with_gain: int
 
 

@@ -167,6 +167,7 @@ class BacktestParameters(HistoryParameters):
     )
     seed: Seed = 0
     pairs: Pairs = 5
+    control: Control = True
     device: Device = "auto"
     recipe: HowToTrain = Recipe()
 
@@ -177,8 +178,6 @@ class BacktestParameters(HistoryParameters):
 
     def ending(self, end: dt.datetime) -> RetrainParameters:
         """One origin's retrain: judged on the stretch up to `end`."""
-        shared = {
-            name: getattr(self, name) for name in (*HistoryParameters.model_fields, "seed", "pairs", "device", "recipe")
-        }
-        once = {"as_of": end, "refit": False, "control": False, "promotion": "never"}
-        return RetrainParameters(**shared | once, test_days=self.stretch_days)
+        training = ("seed", "pairs", "control", "device", "recipe")
+        shared = {name: getattr(self, name) for name in (*HistoryParameters.model_fields, *training)}
+        return RetrainParameters(**shared | {"as_of": end}, test_days=self.stretch_days, refit=False, promotion="never")

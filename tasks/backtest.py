@@ -24,7 +24,7 @@ from tasks.tracking import (
     opened_alone,
     work_key,
 )
-from tutelage.backtest import backtest_table, forecasts_of, overall_gain
+from tutelage.backtest import backtest_table, forecasts_of, overall_gain, rivals_of
 from tutelage.dataset import DatasetSpec
 from tutelage.files import folder_written_whole
 from tutelage.plots import plot_backtest
@@ -64,27 +64,42 @@ def summarise_backtest(
 ) -> BacktestManifest:
     """Write `backtest.csv` and `backtest.png`, and publish both."""
     table = backtest_table(figures, stretch_days=parameters.stretch_days)
-    gain, won = overall_gain(table), int((table["gain_estimate"] > 0).sum())
+    gains = {rival: overall_gain(table, rival) for rival in rivals_of(table)}
+    won = {rival: int((table[f"gain_vs_{rival}_estimate"] > 0).sum()) for rival in gains}
     sentence = (
         f"{parameters.task}: over {table.height} stretches of {parameters.stretch_days} days the student has "
-        f"{gain:+.1%} CRPS against its twin; it was better in {won} of {table.height}"
+        f"{gains['twin']:+.1%} CRPS against its twin; it was better in {won['twin']} of {table.height}"
     )
+    if "no_privilege" in gains:
+        sentence += (
+            f"; against students of teachers without privilege it has {gains['no_privilege']:+.1%}, "
+            f"better in {won['no_privilege']}"
+        )
     folder = home() / "backtests" / parameters.task / run.run_id
     with folder_written_whole(folder) as part:
         table.write_csv(part / "backtest.csv")
         figure = plot_backtest(
             table["origin_utc"].to_list(),
             {name: table[f"{name}_crps"].to_list() for name in forecasts_of(table)},
-            {name: table[f"gain_{name}"].to_list() for name in ("estimate", "low", "high")},
+            {
+                rival: {name: table[f"gain_vs_{rival}_{name}"].to_list() for name in ("estimate", "low", "high")}
+                for rival in gains
+            },
             unit=spec.target_column.unit,
             title=f"{parameters.task}: retrained at {table.height} origins",
         )
         figure.savefig(part / "backtest.png")
     client().log_artifacts(run.run_id, str(folder), "backtest")
-    log_figures(run.run_id, {"gain_vs_twin.estimate": gain, "origins_with_gain": float(won)})
+    log_figures(run.run_id, {f"gain_vs_{rival}.estimate": gain for rival, gain in gains.items()})
+    log_figures(run.run_id, {"origins_with_gain": float(won["twin"])})
     _publish(parameters.task, sentence, table.rows(named=True), (folder / "backtest.png").read_bytes())
     return BacktestManifest(
-        folder=folder, run_id=run.run_id, origins=table.height, gain_vs_twin=gain, origins_with_gain=won
+        folder=folder,
+        run_id=run.run_id,
+        origins=table.height,
+        gain_vs_twin=gains["twin"],
+        gain_vs_no_privilege=gains.get("no_privilege"),
+        origins_with_gain=won["twin"],
     )
 
 

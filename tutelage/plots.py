@@ -164,14 +164,14 @@ def plot_health(
 def plot_backtest(
     origins: list[dt.datetime],
     crps: dict[str, list[float]],
-    gain: dict[str, list[float]],
+    gains: dict[str, dict[str, list[float]]],
     *,
     unit: str,
     title: str,
 ) -> Figure:
-    """The CRPS of each forecast by origin, and below the student's gain over its twin with its 95 % interval.
+    """The CRPS of each forecast by origin, and below the student's gain over each rival with its 95 % interval.
 
-    gain: estimate, low and high, one value an origin
+    gains: rival → estimate, low and high, one value an origin
     """
     figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -181,12 +181,17 @@ def plot_backtest(
         upper.plot(x, values, color=COLOURS.get(name), marker="o", ms=4, lw=1.5, label=_readable(name))
     upper.set(title=title, ylabel=f"CRPS [{unit}]")
     upper.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    estimate, low, high = (np.array(gain[name]) for name in ("estimate", "low", "high"))
     lower.axhline(0, color="black", lw=0.8, ls="--")
-    # A bootstrap's interval need not hold its estimate: an error bar has no negative length.
-    reach = np.maximum([estimate - low, high - estimate], 0)
-    lower.errorbar(x, estimate, yerr=reach, color=COLOURS["student"], fmt="o", ms=4, capsize=3)
-    lower.set(ylabel="gain over the twin", xlabel="origin [UTC]")
+    apart = (origins[-1] - origins[0]) / (40 * max(1, len(origins) - 1))
+    for place, (rival, gain) in enumerate(gains.items()):
+        estimate, low, high = (np.array(gain[name]) for name in ("estimate", "low", "high"))
+        # A bootstrap's interval need not hold its estimate: an error bar has no negative length.
+        reach = np.maximum([estimate - low, high - estimate], 0)
+        beside: Any = [origin + place * apart for origin in origins]
+        style = {"color": COLOURS.get(rival), "label": f"over {_readable(rival)}"}
+        lower.errorbar(beside, estimate, yerr=reach, fmt="o", ms=4, capsize=3, **style)
+    lower.set(ylabel="the student's gain", xlabel="origin [UTC]")
+    lower.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     locator = AutoDateLocator()
     lower.xaxis.set_major_locator(locator)
     lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))

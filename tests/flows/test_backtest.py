@@ -84,7 +84,9 @@ def test_backtest__judges_each_stretch_with_what_was_known_at_its_origin(done: B
 def test_backtest__table_and_plot_are_in_mlflow(done: BacktestManifest, tmp_path: Path) -> None:
     folder = mlflow.artifacts.download_artifacts(run_id=done.run_id, artifact_path="backtest", dst_path=str(tmp_path))
     assert sorted(file.name for file in Path(folder).iterdir()) == ["backtest.csv", "backtest.png"]
-    assert mlflow.get_run(done.run_id).data.metrics["gain_vs_twin.estimate"] == pytest.approx(done.gain_vs_twin)
+    metrics = mlflow.get_run(done.run_id).data.metrics
+    assert metrics["gain_vs_twin.estimate"] == pytest.approx(done.gain_vs_twin)
+    assert metrics["gain_vs_no_privilege.estimate"] == pytest.approx(done.gain_vs_no_privilege)
 
 
 def test_backtest__a_second_time_trains_nothing(done: BacktestManifest, cut_off: str) -> None:
