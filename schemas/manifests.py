@@ -121,6 +121,7 @@ class EvaluationManifest(Manifest):
 class BacktestManifest(Manifest):
     """A backtest's table and plot; the gains are those of the mean CRPS over all stretches.
 
+    left_out: stretches that couldn't be judged
     gain_vs_no_privilege: None without a control
     origins_with_gain: stretches on which the student was better than its twin
     """
@@ -128,6 +129,7 @@ class BacktestManifest(Manifest):
     folder: Path
     run_id: str
     origins: int
+    left_out: int
     gain_vs_twin: float
     gain_vs_no_privilege: float | None
     origins_with_gain: int

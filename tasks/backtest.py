@@ -60,9 +60,16 @@ def tracked_backtest(
     cache_policy=NO_CACHE,
 )
 def summarise_backtest(
-    figures: dict[dt.datetime, dict[str, float]], spec: DatasetSpec, parameters: BacktestParameters, run: RunManifest
+    figures: dict[dt.datetime, dict[str, float]],
+    left_out: dict[dt.datetime, str],
+    spec: DatasetSpec,
+    parameters: BacktestParameters,
+    run: RunManifest,
 ) -> BacktestManifest:
-    """Write `backtest.csv` and `backtest.png`, and publish both."""
+    """Write `backtest.csv` and `backtest.png`, and publish both.
+
+    figures: the end of a stretch → its metrics by name; left_out: the end of a stretch → why it couldn't be judged
+    """
     table = backtest_table(figures, stretch_days=parameters.stretch_days)
     gains = {rival: overall_gain(table, rival) for rival in rivals_of(table)}
     won = {rival: int((table[f"gain_vs_{rival}_estimate"] > 0).sum()) for rival in gains}
@@ -75,6 +82,8 @@ def summarise_backtest(
             f"; against students of teachers without privilege it has {gains['no_privilege']:+.1%}, "
             f"better in {won['no_privilege']}"
         )
+    for end, reason in left_out.items():
+        sentence += f"; the stretch up to {end:%Y-%m-%d} is left out: {reason}"
     folder = home() / "backtests" / parameters.task / run.run_id
     with folder_written_whole(folder) as part:
         table.write_csv(part / "backtest.csv")
@@ -97,6 +106,7 @@ def summarise_backtest(
         folder=folder,
         run_id=run.run_id,
         origins=table.height,
+        left_out=len(left_out),
         gain_vs_twin=gains["twin"],
         gain_vs_no_privilege=gains.get("no_privilege"),
         origins_with_gain=won["twin"],

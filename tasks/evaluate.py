@@ -68,8 +68,8 @@ def evaluate(
     """Score all forecasts on the test part; choose student or twin on the validation part; guard against leaks.
 
     The gain is that of all students over their twins, and over the control's students, where there are any; the choice
-    is between all students and their twins. What may be registered, the chosen one of
-    the first pair, is judged as the ONNX file that production would run, and so is the champion.
+    is between all students and their twins. What may be registered, the chosen one of the first pair, is judged as the
+    ONNX file that production would run, and so is the champion.
     Raises LeakError where an exported student sees what it must not.
     """
     learning, test = load_task(features, spec, "cpu")

@@ -14,7 +14,7 @@ from schemas.readings import find_breaches
 from tasks.caching import content_key, is_transient
 from tasks.home import home
 from tutelage.dataset import DatasetSpec
-from tutelage.errors import DataError
+from tutelage.errors import DataError, GapsError
 from tutelage.files import file_digest, folder_written_whole, value_digest, write_json
 from tutelage.heads import fit_bins
 from tutelage.networks import fit_scalers
@@ -48,7 +48,7 @@ def build_features(
 
     Where `end` (a full hour, UTC) is given, the test part ends there, and no reading from then on goes into anything.
 
-    Raises DataError where a part has too few windows to learn or to judge from.
+    Raises GapsError where a part has too few windows to learn or to judge from.
     """
     grid = pl.read_parquet(validated.path)
     if end is not None:
@@ -104,7 +104,7 @@ def build_features(
 def _describe(panel: Panel, span: Span, name: str, *, lookback: int, horizon: int) -> SpanManifest:
     windows = len(window_origins(panel, span, lookback=lookback, horizon=horizon))
     if windows < LEAST_WINDOWS:
-        raise DataError(
+        raise GapsError(
             f"the {name} part, {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M} UTC, has {windows} windows of "
             f"{lookback} past and {horizon} future hours without a null, fewer than {LEAST_WINDOWS}; "
             "take more days, or a shorter lookback"

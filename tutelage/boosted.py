@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from torch import Tensor
 
 from tutelage.distillation import Task
-from tutelage.errors import DataError
+from tutelage.errors import GapsError
 from tutelage.networks import encode_known
 from tutelage.recipe import Recipe
 from tutelage.views import privileged_values
@@ -85,12 +85,12 @@ def _target(task: Task, origins: Tensor) -> Float[np.ndarray, " rows"]:
 def train_boosted(task: Task, recipe: Recipe, *, seed: int, blocks: int = 5, trees: int = 100) -> BoostedTeacher:
     """Train place and spread, block by block on the windows that share no target hour with it.
 
-    Raises DataError where there are too few windows for so many blocks.
+    Raises GapsError where there are too few windows for so many blocks.
     """
     origins = task.train.sort().values
     held_out = origins.tensor_split(blocks)
     if len(origins) < 2 * blocks * task.horizon:
-        raise DataError(f"{len(origins)} windows are too few for {blocks} blocks that share no target hour")
+        raise GapsError(f"{len(origins)} windows are too few for {blocks} blocks that share no target hour")
     shown = task.privileged_origins(recipe, [task.train], seed=seed)
     generator = torch.Generator().manual_seed(seed)
     rows, target = _features(task, origins, recipe, generator, shown), _target(task, origins)

@@ -3,7 +3,8 @@
 TutelageError
 ├── SpecError        a dataset spec or a recipe can't be used
 ├── DataError        readings can't be used
-│   └── QualityError they break the spec's tolerances
+│   ├── QualityError they break the spec's tolerances
+│   └── GapsError    a part of the history has too few windows without a gap
 ├── LeakError        a forecast changes with what a student must not see
 ├── RegistryError    a model's version is not there, or can't be what is asked of it
 └── BusyError        the same work is already running
@@ -26,6 +27,10 @@ class DataError(TutelageError):
 
 class QualityError(DataError):
     """More rows break a rule than the dataset spec tolerates."""
+
+
+class GapsError(DataError):
+    """Too few windows of a part of the history are whole: gaps, or masked readings, are in the others."""
 
 
 class LeakError(TutelageError):

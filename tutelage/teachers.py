@@ -61,7 +61,7 @@ def train_any(
 ) -> tuple[Forecaster | BoostedTeacher, Progress]:
     """Train a teacher of the recipe's kind. Trees have no epochs: their progress is one, with its losses.
 
-    Raises DataError where there are too few windows for boosted trees.
+    Raises GapsError where there are too few windows for boosted trees.
     """
     if recipe.teacher != "boosted":
         return train_teacher(task, recipe, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch)

@@ -6,6 +6,8 @@ import mlflow
 import polars as pl
 import pytest
 from mlflow.entities import Run
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 import flows.backtest
 from flows.backtest import backtest
@@ -14,6 +16,7 @@ from schemas.parameters import BacktestParameters
 from tasks.home import datasets_folder
 from tests.flows.test_retrain import SMALL
 from tests.household import write_slice
+from tutelage.errors import GapsError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -94,6 +97,32 @@ def test_backtest__a_second_time_trains_nothing(done: BacktestManifest, cut_off:
     again = backtest(asked(cut_off))
     assert {run.info.run_id: run.info.end_time for run in runs("retrain")} == before
     assert (again.gain_vs_twin, again.origins) == (done.gain_vs_twin, done.origins)
+
+
+@pytest.fixture(scope="module")
+def gaps(prefect_server: None) -> str:
+    """A dataset without 42 hours of the first origin's validation part, 10 to 14 July."""
+    name = write_slice(datasets_folder(), name="gaps-slice", days=50)
+    file = datasets_folder() / f"{name}.csv"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not "2010-07-11 12" <= line[:13] < "2010-07-13 06"))
+    return name
+
+
+def test_backtest__leaves_out_an_origin_whose_history_has_too_many_gaps(gaps: str) -> None:
+    done = backtest(asked(gaps))
+    assert (done.origins, done.left_out) == (1, 1)
+    with get_client(sync_client=True) as prefect:
+        [told] = prefect.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["backtest-gaps-slice-1h"]))
+        )
+    assert "; the stretch up to 2010-07-22 is left out: the validation part, 2010-07-10 23:00 to" in told.description
+
+
+def test_backtest__refuses_where_no_origin_can_be_judged(gaps: str) -> None:
+    alone = asked(gaps).model_copy(update={"origins": 1, "as_of": dt.datetime(2010, 7, 22, 23, tzinfo=dt.UTC)})
+    with pytest.raises(GapsError, match="no origin has a history that can be learnt from; at the last one the valid"):
+        backtest(alone)
 
 
 def test_backtest__registers_nothing(done: BacktestManifest) -> None:
