@@ -89,7 +89,8 @@ def summarise_backtest(
         table.write_csv(part / "backtest.csv")
         figure = plot_backtest(
             table["origin_utc"].to_list(),
-            {name: table[f"{name}_crps"].to_list() for name in forecasts_of(table)},
+            # The chosen one is one of the students or of the twins: a line upon theirs.
+            {name: table[f"{name}_crps"].to_list() for name in forecasts_of(table) if name != "chosen"},
             {
                 rival: {name: table[f"gain_vs_{rival}_{name}"].to_list() for name in ("estimate", "low", "high")}
                 for rival in gains
