@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -122,38 +121,41 @@ def task_states(run_id: str) -> list[tuple[str, str]]:
     return [(re.sub(r"-[0-9a-f]{3}$", "", run.name), run.state_name) for run in found]
 
 
-ALONE = """
-import sys
-from flows.study import study
+ENDS_AFTER_A_FOLD = """
+import os, signal, sys
+import flows.study
 from schemas.study import StudyParameters
-study(StudyParameters.model_validate_json(sys.argv[1]))
+
+log_fold = flows.study.log_fold
+
+def and_be_killed(*given):
+    log_fold(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+flows.study.log_fold = and_be_killed
+flows.study.study(StudyParameters.model_validate_json(sys.argv[1]))
 """
 
 
 def killed_after_a_fold(parameters: StudyParameters) -> str:
-    """Run a study in a process of its own, kill that when the first fold is logged; the MLflow run it left."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", ALONE, parameters.model_dump_json()],
+    """Run a study in a process that is killed as soon as its first fold is logged; the MLflow run that it left.
+
+    It kills itself: from outside, a kill comes when the next fold is already at work.
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", ENDS_AFTER_A_FOLD, parameters.model_dump_json()],
         cwd=ROOT,
         env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
-    client = mlflow.MlflowClient()
-    deadline = time.monotonic() + 240
-    try:
-        while time.monotonic() < deadline:
-            assert process.poll() is None, "it ended before it could be killed"
-            experiment = client.get_experiment_by_name(f"{parameters.task}-study")
-            runs = client.search_runs([experiment.experiment_id]) if experiment else []
-            if any("fold_gain_vs_twin" in run.data.metrics for run in runs):
-                process.send_signal(signal.SIGKILL)
-                return next(run.info.run_id for run in runs if run.data.tags.get("tutelage.stage") == "study")
-            time.sleep(0.05)
-        raise AssertionError("no fold was logged in time")
-    finally:
-        process.kill()
-        process.wait()
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    experiment = mlflow.MlflowClient().get_experiment_by_name(f"{parameters.task}-study")
+    of_study = "tags.`tutelage.stage` = 'study'"
+    [run] = mlflow.MlflowClient().search_runs([experiment.experiment_id], of_study)
+    return str(run.info.run_id)
 
 
 @pytest.fixture(scope="module")
