@@ -3,11 +3,6 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Each training step allocates and frees the same large blocks. By default glibc gives them back to the kernel each time,
-# and up to 40 % of the time goes there; so it keeps them.
-export MALLOC_MMAP_THRESHOLD_ := 1073741824
-export MALLOC_TRIM_THRESHOLD_ := 4294967296
-export MALLOC_TOP_PAD_ := 268435456
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-gpu test-service bench-training bench-efficacy bench-controls check format up down \
@@ -44,11 +39,12 @@ bench-efficacy: .venv/installed ## distilled students against their twins, cell 
 bench-controls: .venv/installed ## where privilege must help and where it can't: how often it is found
 	@$(BIN)/python -m benchmarks.controls
 
-check: .venv/installed ## lint, format, types and the direction of imports
+check: .venv/installed ## lint, format, types, the direction of imports, and style
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m tests.style
 
 format: .venv/installed ## put the code in the house's format
 	@$(BIN)/ruff check --fix .

@@ -7,13 +7,12 @@ x(2) … x(k) too. Q, β and the samples are drawn anew for each trial.
 
 System and recipe were chosen by hand, from thirty-six settings of twelve to twenty trials each, on the seeds 9996 to
 9999, by the gain and the win rate over the twin; the committed figures are of seed 0, which nothing was chosen on:
-the student beats its twin in 100 of 100 trials (mean CRPS over five starts; in 88 by one start alone). With noise as
-x*, 24 of 200 are promoted against the twin (40 by one start), and 5 against both the twin and the student of a teacher
-without privilege: a claim for privilege must stand against both. That rate is low also because noise hurts here (−9 %
-against the teacher without privilege): it does not show that the interval itself covers what retraining would change.
+the student beats its twin in 100 of 100 trials (mean CRPS over five starts; in 88 by the first start only). With noise
+as x*, 24 of 200 are promoted against the twin (40 by one start), and 5 against both the twin and the student of
+unprivileged teachers: a claim for privilege must stand against both. That rate is low also because noise hurts here
+(−9 % against unprivileged teachers): it does not show that the interval itself covers what retraining would change.
 """
 
-import json
 import math
 import multiprocessing
 import os
@@ -28,31 +27,39 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from statsmodels.stats.proportion import proportion_confint
-from torch import Tensor
 
-from tutelage.comparison import gain_over
-from tutelage.distillation import Task, soft_labels, train_teacher
-from tutelage.heads import fit_bins, forecast_of
-from tutelage.metrics import Forecasts, crps
-from tutelage.networks import Forecaster, Scaler, Scalers, fit_scaler
-from tutelage.recipe import Budget, Recipe, StudentPlan, Views
-from tutelage.students import train_students
-from tutelage.windows import Panel
+from tutelage.data.windows import Panel
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.pipeline import distil_students, label_parts, train_teachers
+from tutelage.distil.recipe import DistillationRecipe, Recipe, StudentRecipe, TeacherRecipe, Views
+from tutelage.distil.students import forecast_students
+from tutelage.files import write_json
+from tutelage.forecasts import Contender
+from tutelage.judge.comparison import Gain, gain_over
+from tutelage.judge.metrics import score_members
+from tutelage.judge.verdict import actual_values
+from tutelage.model.heads import fit_bins
+from tutelage.model.kinds import Budget
+from tutelage.model.scaling import Scaler, Scalers, fit_scaler
 
 RESULTS = Path(__file__).parent / "results" / "controls.json"
-SEEN = Views(future_sigma=None, minutes_hours=0, auxiliary=True)
-BLIND = Views(future_sigma=None, minutes_hours=0, auxiliary=False)
 BUDGET = Budget(epochs=80, patience=10, batch_size=64, learning_rate=5e-3, weight_decay=1e-4, dropout=0.2)
 RECIPE = Recipe(
-    views=SEEN,
-    alpha=0.9,
-    bins=8,  # more are too many for a hundred samples: with 16, teachers hardly beat a uniform guess
-    teachers=16,
-    teacher_width=32,
-    student_width=32,
-    teacher_budget=BUDGET.model_copy(update={"dropout": 0.4}),
-    student_budget=BUDGET,
+    teacher=TeacherRecipe(
+        views=Views(future_sigma=None, minutes_hours=0, auxiliary=True),
+        more_views=(),
+        ensemble_size=16,
+        width=32,
+        training=BUDGET.model_copy(update={"dropout": 0.4}),
+    ),
+    student=StudentRecipe(width=32, training=BUDGET),
+    distillation=DistillationRecipe(
+        alpha=0.9,
+        bins=8,  # more are too many for a hundred samples: with 16, teachers hardly beat a uniform guess
+        gate="none",
+    ),
 )
+CONTENDERS = (Contender.STUDENT, Contender.UNPRIVILEGED, Contender.TWIN)
 STARTS = 5
 
 
@@ -92,8 +99,8 @@ def draw_samples(
     states = [random.normal(size=(count, system.dimensions))]
     for _ in range(system.states - 1):
         fresh = random.normal(size=(count, system.dimensions))
-        kept = math.sqrt(1 - system.process_noise) * states[-1] @ rotation.T
-        states.append(kept + math.sqrt(system.process_noise) * fresh)
+        rotated = math.sqrt(1 - system.process_noise) * states[-1] @ rotation.T
+        states.append(rotated + math.sqrt(system.process_noise) * fresh)
     outcome = states[-1] @ beta + system.outcome_noise * random.normal(size=count)
     return np.stack(states, axis=1), outcome
 
@@ -104,17 +111,17 @@ def best_crps(system: System) -> float:
     return math.sqrt(unexplained / math.pi)
 
 
-def make_task(
+def make_dataset(
     states: Float[np.ndarray, "samples states dimensions"],
     outcome: Float[np.ndarray, " samples"],
     system: System,
     *,
     bins: int,
-) -> tuple[Task, Tensor]:
-    """A panel of two hours a sample, each a series of its own, so that no windows share an hour; and test's origins.
+) -> WindowDataset:
+    """A panel of two hours a sample, each a series by itself, so that no windows share an hour.
 
     The first hour holds x(1) as observed and x(2) … x(k) as auxiliary columns, the second y as the target. The target
-    of the first hour and the calendar are constant: they tell nothing.
+    of the first hour and the calendar are constant: they say nothing.
     """
     samples, dimensions = states.shape[0], system.dimensions
     observed = np.zeros((samples, 2, 1 + dimensions), dtype=np.float32)
@@ -142,24 +149,14 @@ def make_task(
         auxiliary=fit_scaler(panel.auxiliary[train - 1]),
         minutes=flat,
     )
-    task = Task(panel, 1, 1, train, validation, scalers, fit_bins(outcome[: system.train], bins))
-    return task, test
-
-
-@torch.no_grad()
-def window_losses(network: Forecaster, task: Task, origins: Tensor) -> Float[np.ndarray, "members windows"]:
-    """CRPS of each member and window."""
-    outputs = network(*task.student_inputs(origins))
-    mean, quantiles = forecast_of(outputs, network.shape.head, edges=task.edges(), scale=task.scale())
-    actual = task.truth(origins).numpy().astype(np.float64)
-    pairs = zip(mean.double().numpy(), quantiles.double().numpy(), strict=True)
-    return np.stack([crps(Forecasts(*pair), actual).mean(axis=1) for pair in pairs])
+    bins_of_outcome = fit_bins(outcome[: system.train], bins)
+    return WindowDataset(panel, 1, 1, train, validation, scalers, bins_of_outcome, test=test)
 
 
 def run_trial(
     trial: int, *, seed: int, noise: bool, system: System, recipe: Recipe
-) -> tuple[Float[np.ndarray, "starts three windows"], dict[str, float]]:
-    """The test windows' CRPS of student, no-privilege student and twin, and the teachers' validation losses.
+) -> tuple[Float[np.ndarray, "starts contenders windows"], dict[Contender, float]]:
+    """The test windows' CRPS of CONTENDERS, and the validation losses of the teachers of both students.
 
     All three start from the same weights and see the same batches; both teachers are ensembles of one size. With
     `noise` the privileged values are independent of all else.
@@ -169,48 +166,51 @@ def run_trial(
     states, outcome = draw_samples(system, rotation, beta, system.train + system.validation + system.test, random)
     if noise:
         states[:, 1:] = random.normal(size=states[:, 1:].shape)
-    task, test = make_task(states, outcome, system, bins=recipe.bins)
-    own = int(random.integers(2**30))
-    soft, reached = [], {}
-    for name, views in (("privileged", SEEN), ("blind", BLIND)):
-        taught = recipe.model_copy(update={"views": views})
-        teacher, progress = train_teacher(task, taught, seed=own)
-        soft.append(soft_labels(teacher, task, task.train, taught, seed=own))
-        reached[name] = float(np.mean(progress.best_loss))
-    dropout = recipe.student_budget.dropout
-    plans = []
-    for start in range(STARTS):
-        plan = StudentPlan(seed=own + start, alpha=recipe.alpha, temperature=recipe.temperature, dropout=dropout)
-        plans += [plan, plan.model_copy(update={"soft": 1}), plan.twin]
-    students, _ = train_students(task, torch.stack(soft), plans, recipe, seed=own)
-    return window_losses(students, task, test).reshape(STARTS, 3, -1), reached
+    dataset = make_dataset(states, outcome, system, bins=recipe.distillation.bins)
+    trial_seed = int(random.integers(2**30))
+    labels, teacher_losses = {}, {}
+    for name, of_teacher in ((Contender.STUDENT, recipe), (Contender.UNPRIVILEGED, recipe.unprivileged)):
+        trained = train_teachers(dataset, of_teacher, seed=trial_seed)
+        labels[name] = label_parts(trained.teachers, dataset, seed=trial_seed)
+        teacher_losses[name] = float(np.mean([progress.best_loss for progress in trained.progress.values()]))
+    students = distil_students(dataset, labels, recipe, seed=trial_seed, replicates=STARTS).networks
+    actual = actual_values(dataset, dataset.test)
+    losses = [
+        score_members(forecast_students(students[name], dataset, dataset.test), actual).losses for name in CONTENDERS
+    ]
+    return np.stack(losses, axis=1), teacher_losses
 
 
-def summarise_trial(trial: int, *, seed: int, noise: bool, system: System, recipe: Recipe) -> dict[str, float | bool]:
-    """Gains of one trial, over all first weights and of the first alone, and what the product's rule makes of them.
+def summarise_trial(trial: int, *, seed: int, noise: bool, system: System, recipe: Recipe) -> dict[str, float]:
+    """Gains of one trial, over all first weights and of the first only, and what the product's rule makes of them.
 
     `low_*`: the lower end of `gain_over`'s interval on the test windows; above 0, the product promotes.
     """
-    losses, reached = run_trial(trial, seed=seed, noise=noise, system=system, recipe=recipe)
-    hours = np.arange(losses.shape[-1])
-    # Student and twin of the first weights are what one run of the product has; the mean over all is the method.
-    one, mean = losses[0], losses.mean(axis=(0, 2))
-    twin, blind = gain_over(one[0], one[2], hours, seed=trial), gain_over(one[0], one[1], hours, seed=trial)
-    method = losses.mean(axis=0)
+    losses, teacher_losses = run_trial(trial, seed=seed, noise=noise, system=system, recipe=recipe)
+    student, unprivileged, twin = losses.mean(axis=(0, 2)).tolist()
+
+    def over_twin_and_unprivileged(compared: Float[np.ndarray, "contenders windows"]) -> list[Gain]:
+        of_student, of_unprivileged, of_twin = compared
+        hours = np.arange(len(of_student))
+        return [gain_over(of_student, reference, hours, seed=trial) for reference in (of_twin, of_unprivileged)]
+
+    # The first start is what one run of the product has; the mean over all is the method.
+    first_over_twin, first_over_unprivileged = over_twin_and_unprivileged(losses[0])
+    over_twin, over_unprivileged = over_twin_and_unprivileged(losses.mean(axis=0))
     return {
-        "crps_student": float(mean[0]),
-        "crps_blind_student": float(mean[1]),
-        "crps_twin": float(mean[2]),
-        "gain_vs_twin": float(1 - mean[0] / mean[2]),
-        "gain_vs_blind": float(1 - mean[0] / mean[1]),
-        "one_gain_vs_twin": twin.estimate,
-        "one_gain_vs_blind": blind.estimate,
-        "one_low_vs_twin": twin.low,
-        "one_low_vs_blind": blind.low,
-        "low_vs_twin": gain_over(method[0], method[2], hours, seed=trial).low,
-        "low_vs_blind": gain_over(method[0], method[1], hours, seed=trial).low,
-        "teacher_loss": reached["privileged"],
-        "blind_teacher_loss": reached["blind"],
+        "crps_student": student,
+        "crps_unprivileged_student": unprivileged,
+        "crps_twin": twin,
+        "gain_vs_twin": 1 - student / twin,
+        "gain_vs_unprivileged": 1 - student / unprivileged,
+        "one_gain_vs_twin": first_over_twin.estimate,
+        "one_gain_vs_unprivileged": first_over_unprivileged.estimate,
+        "one_low_vs_twin": first_over_twin.low,
+        "one_low_vs_unprivileged": first_over_unprivileged.low,
+        "low_vs_twin": over_twin.low,
+        "low_vs_unprivileged": over_unprivileged.low,
+        "teacher_loss": teacher_losses[Contender.STUDENT],
+        "unprivileged_teacher_loss": teacher_losses[Contender.UNPRIVILEGED],
     }
 
 
@@ -221,7 +221,7 @@ def _start_worker() -> None:
 def run_trials(
     trials: int, seed: int, *, noise: bool, system: System, recipe: Recipe, processes: int = 2
 ) -> dict[str, Float[np.ndarray, " trials"]]:
-    """Each figure of `summarise_trial`, trial by trial. A trial's figures depend on seed and number alone."""
+    """Each figure of `summarise_trial`, trial by trial. A trial's figures depend only on seed and number."""
     job = partial(summarise_trial, seed=seed, noise=noise, system=system, recipe=recipe)
     if processes == 1:
         rows = [job(trial) for trial in range(trials)]
@@ -238,68 +238,68 @@ def _rate(hits: np.ndarray) -> dict[str, float]:
     return {"rate": float(np.mean(hits)), "low": float(low), "high": float(high)}
 
 
-def _means(found: dict[str, Float[np.ndarray, " trials"]]) -> dict[str, float]:
+def _means(figures: dict[str, Float[np.ndarray, " trials"]]) -> dict[str, float]:
     """Means over trials, and the trials' standard deviation of the two gains."""
-    gains = {f"sd_{name}": float(found[name].std()) for name in ("gain_vs_twin", "gain_vs_blind")}
-    return {f"mean_{name}": float(values.mean()) for name, values in found.items() if "low" not in name} | gains
+    gains = {f"sd_{name}": float(figures[name].std()) for name in ("gain_vs_twin", "gain_vs_unprivileged")}
+    return {f"mean_{name}": float(values.mean()) for name, values in figures.items() if "low" not in name} | gains
 
 
 def positive_control(trials: int, seed: int, *, processes: int = 2) -> dict[str, Any]:
     """How often the distilled student beats its twin where privilege must help; the target is 95 % of 100 trials.
 
     A trial is a fresh system and fresh samples; its student and twin are started from five first weights each, the same
-    for both, and compared by their mean CRPS on the test samples (`win_rate`), for what is asked about is the method
-    and not one start. `one_start_win_rate` is that of the first start alone.
+    for both, and compared by their mean CRPS on the test samples (`win_rate`), for the question is about the method
+    and not one start. `one_start_win_rate` is that of the first start.
     """
-    found = run_trials(trials, seed, noise=False, system=SYSTEM, recipe=RECIPE, processes=processes)
+    figures = run_trials(trials, seed, noise=False, system=SYSTEM, recipe=RECIPE, processes=processes)
     return {
         "trials": trials,
         "seed": seed,
-        "win_rate": _rate(found["gain_vs_twin"] > 0),
-        "one_start_win_rate": _rate(found["one_gain_vs_twin"] > 0),
-        "win_rate_vs_blind": _rate(found["gain_vs_blind"] > 0),
-        "promoted_vs_twin": _rate(found["low_vs_twin"] > 0),
-        "promoted_vs_twin_and_blind": _rate((found["low_vs_twin"] > 0) & (found["low_vs_blind"] > 0)),
+        "win_rate": _rate(figures["gain_vs_twin"] > 0),
+        "one_start_win_rate": _rate(figures["one_gain_vs_twin"] > 0),
+        "win_rate_vs_unprivileged": _rate(figures["gain_vs_unprivileged"] > 0),
+        "promoted_vs_twin": _rate(figures["low_vs_twin"] > 0),
+        "promoted_vs_twin_and_unprivileged": _rate((figures["low_vs_twin"] > 0) & (figures["low_vs_unprivileged"] > 0)),
         "best_crps": best_crps(SYSTEM),
-        **_means(found),
+        **_means(figures),
     }
 
 
 def null_control(trials: int, seed: int, *, processes: int = 2) -> dict[str, Any]:
     """How often a student is promoted whose teacher's privileged values are noise; the target is 5 % of 200 trials.
 
-    Promoted: the lower end of the interval of `tutelage.comparison.gain_over` on the test samples is above 0. It holds
-    the networks and the training samples fixed: it asks whether *this* student is better than *that* network, which
-    a student of any ensemble, taught by noise or not, may truly be. So three claims are counted:
+    Promoted: the lower end of the interval of `tutelage.judge.comparison.gain_over` on the test samples is above 0. It
+    holds the networks and the training samples fixed: it asks whether *this* student is better than *that* network,
+    which a student of any ensemble, taught by noise or not, may truly be. So three claims are counted:
 
     - against the twin: "this student is the better forecaster". It says nothing of privilege: with the training samples
       held fixed, one network is nearly always truly better than another, by luck or by plain distillation.
-    - against the student of a teacher without privilege, of the same size and α: "privilege brought it".
-    - against both: the rule for a claim that privilege pays, for a student that beats a student without privilege and
-      not its twin has no use. `promotion_rate` is this one.
+    - against the student of unprivileged teachers, as many and with the same α: "privilege brought it".
+    - against both: the rule for a claim that privilege pays, for a student that beats an unprivileged student and not
+      its twin has no use. `promotion_rate` is this one.
 
     Each is counted for one start (what one run of the product has) and for the mean loss over five.
     """
-    found = run_trials(trials, seed, noise=True, system=SYSTEM, recipe=RECIPE, processes=processes)
-    one_twin, one_blind = found["one_low_vs_twin"] > 0, found["one_low_vs_blind"] > 0
-    twin, blind = found["low_vs_twin"] > 0, found["low_vs_blind"] > 0
+    figures = run_trials(trials, seed, noise=True, system=SYSTEM, recipe=RECIPE, processes=processes)
+    first_twin, first_unprivileged = figures["one_low_vs_twin"] > 0, figures["one_low_vs_unprivileged"] > 0
+    twin, unprivileged = figures["low_vs_twin"] > 0, figures["low_vs_unprivileged"] > 0
     return {
         "trials": trials,
         "seed": seed,
-        "promotion_rate": _rate(twin & blind),
+        "promotion_rate": _rate(twin & unprivileged),
         "promoted_vs_twin": _rate(twin),
-        "promoted_vs_blind": _rate(blind),
-        "one_start_promoted_vs_twin_and_blind": _rate(one_twin & one_blind),
-        "one_start_promoted_vs_twin": _rate(one_twin),
-        "one_start_promoted_vs_blind": _rate(one_blind),
+        "promoted_vs_unprivileged": _rate(unprivileged),
+        "one_start_promoted_vs_twin_and_unprivileged": _rate(first_twin & first_unprivileged),
+        "one_start_promoted_vs_twin": _rate(first_twin),
+        "one_start_promoted_vs_unprivileged": _rate(first_unprivileged),
         "best_crps": best_crps(SYSTEM),
-        **_means(found),
+        **_means(figures),
     }
 
 
-def _print_table(title: str, found: dict[str, Any]) -> None:
-    print(f"\n{title}: {found['trials']} trials, seed {found['seed']}")
-    for name, value in found.items():
+def _print_table(title: str, figures: dict[str, Any]) -> None:
+    print(f"\n{title}: {figures['trials']} trials, seed {figures['seed']}")
+    for name, value in figures.items():
         if isinstance(value, dict):
             print(f"  {name:<40}{value['rate']:>8.1%}   95 % interval {value['low']:.1%} to {value['high']:.1%}")
         elif "gain" in name:
@@ -325,8 +325,7 @@ def main() -> None:
         "positive": positive,
         "null": null,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(RESULTS, content)
 
 
 if __name__ == "__main__":

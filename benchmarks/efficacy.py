@@ -3,52 +3,60 @@
 Real minute data of one household, fills masked; horizons 1 h and 24 h; histories of 50 days up to all there is, the
 validation part (the last 20 %) within them. Tests are the last 360 days of the file, in three parts back to back, each
 with its own training before it; histories of up to 100 days, cheap to train and more a matter of luck, have six parts.
-A part with fewer windows than the pipeline takes is left out, and said. The recipe is the pipeline's default. It was
-chosen on earlier days (docs/log.md), and on the test parts nothing was chosen; on validation the epoch alone.
-`benchmarks.pairs` says who teaches whom.
+A part with fewer windows than the pipeline takes is left out, and named. The recipe is the pipeline's default. It was
+chosen on earlier days (docs/log.md), and on the test parts nothing was chosen; on validation only the epoch.
+`benchmarks.common` says who teaches whom.
 
-Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.comparison` over the test
-windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces are kept under
-TUTELAGE_HOME and not computed again. QUICK=1 takes two histories, one origin and two seeds. Where TUTELAGE_ETT names a
-folder, `benchmarks.ett` follows; its cells, and the controls' figures, stand in the same JSON.
+Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.judge.comparison` over
+the test windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces stay under
+TUTELAGE_HOME and are not computed again. QUICK=1 takes two histories, one origin and two seeds. Where TUTELAGE_ETT
+names a folder, `benchmarks.ett` follows; its cells, and the controls' figures, stand in the same JSON.
 """
 
 import datetime as dt
 import itertools
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from functools import cache, partial, reduce
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks import ett
-from benchmarks.pairs import (
-    KINDS,
+from benchmarks.common import (
     LOOKBACK_HOURS,
     ORIGINS,
     QUICK,
+    RECIPES,
     SEEDS,
-    TAUGHT_BY,
+    STUDENTS,
     Cell,
-    code_digest,
-    holm,
-    kept,
-    load_series,
-    make_task,
-    measure_pairs,
+    Losses,
+    Row,
+    add_holm,
+    gain_by_origin,
+    gain_by_seed,
+    joined,
+    load_or_measure,
+    make_cell_dataset,
+    measure_contenders,
 )
-from tutelage.comparison import Gain, gain_over
-from tutelage.dataset import DatasetSpec
-from tutelage.distillation import Task
-from tutelage.files import read_json, value_digest, write_json
-from tutelage.windows import LEAST_WINDOWS, Panel
+from runtime.paths import home
+from runtime.provenance import code_digest
+from tutelage.data.dataset import load_dataset_spec
+from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel
+from tutelage.distil.dataset import WindowDataset
+from tutelage.files import file_digest, read_json, value_digest, write_json
+from tutelage.forecasts import Contender
+from tutelage.judge.comparison import Gain, gain_over
+from tutelage.judge.verdict import SEASONS_HOURS
 
-ROOT = Path(__file__).parent.parent
+SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "household.yaml"
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"
 HISTORIES: tuple[int | None, ...] = (50, 100) if QUICK else (50, 100, 200, 400, None)
 TESTED_DAYS = 360
@@ -58,20 +66,23 @@ SIGNIFICANT = 0.05
 
 
 @cache
-def _household() -> tuple[Panel, DatasetSpec, dt.datetime, dt.datetime]:
+def _household() -> tuple[Panel, dt.datetime, dt.datetime]:
     """The household, read once a process."""
-    return load_series(ROOT / "deployments" / "datasets" / "household.yaml")
+    return read_panel(load_dataset_spec(SPEC))
 
 
 def origins_of(history: int | None) -> int:
-    """How many test parts a history is judged on."""
+    """How many test parts a history is evaluated on."""
     return SHORT_ORIGINS if history is not None and history <= SHORT_DAYS else ORIGINS
 
 
-def _task_of(cell: Cell) -> tuple[Task, Tensor]:
-    panel, _, first, end = _household()
-    parts = 3 if QUICK else origins_of(cell.history)
-    return make_task(panel, cell, first, end, test_days=TESTED_DAYS // parts)
+def _test_days(history: int | None) -> int:
+    return TESTED_DAYS // (3 if QUICK else origins_of(history))
+
+
+def _dataset_of(cell: Cell) -> WindowDataset:
+    panel, first, end = _household()
+    return make_cell_dataset(panel, cell, first, end, test_days=_test_days(cell.history))
 
 
 def every_piece() -> list[Cell]:
@@ -84,106 +95,112 @@ def every_piece() -> list[Cell]:
     ]
 
 
-def measure(cell: Cell) -> dict[str, np.ndarray]:
-    """All losses of a cell: `pairs.measure_pairs` on its task."""
-    task, test = _task_of(cell)
-    return measure_pairs(task, test, seed=cell.origin)
+def measure(cell: Cell) -> Losses:
+    """All losses of a cell."""
+    return measure_contenders(_dataset_of(cell), seed=cell.origin)
 
 
 @cache
 def can_be_measured(cell: Cell) -> bool:
     """Whether all parts have as many windows as a retrain asks for: masked hours may leave a short one without any."""
-    task, test = _task_of(cell)
-    return min(len(task.train), len(task.validation), len(test)) >= LEAST_WINDOWS
+    dataset = _dataset_of(cell)
+    return min(len(dataset.train), len(dataset.validation), len(dataset.test)) >= LEAST_WINDOWS
 
 
 def _left_out() -> list[str]:
     return [f"{piece.name}-{piece.origin}" for piece in every_piece() if not can_be_measured(piece)]
 
 
-def _kept(cell: Cell, path: Path) -> tuple[Cell, dict[str, np.ndarray]]:
-    return cell, kept(path, partial(measure, cell))
+def folder_of_pieces() -> Path:
+    """Where the pieces' files are: under what they are computed by, so that old ones are never taken."""
+    days = {str(history): _test_days(history) for history in HISTORIES}
+    by = {"code": code_digest("benchmarks.common"), "spec": file_digest(SPEC), "test_days": days, "quick": QUICK}
+    return home() / "benchmarks" / f"efficacy-{value_digest(by)[:12]}"
 
 
-def _joined(pieces: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
-    return np.concatenate([piece[name] for piece in pieces])
+def _piece_losses(cell: Cell, path: Path) -> tuple[Cell, Losses]:
+    return cell, load_or_measure(path, partial(measure, cell))
 
 
-def _gain(pieces: list[dict[str, np.ndarray]], kind: str, reference: str) -> Gain:
-    return gain_over(_joined(pieces, kind), _joined(pieces, reference), _joined(pieces, "hour"), seed=0)
+def _gain(pieces: list[Losses], name: str, reference: str) -> Gain:
+    return gain_over(joined(pieces, name), joined(pieces, reference), joined(pieces, "hour"), seed=0)
 
 
-def summarise_cell(pieces: list[dict[str, np.ndarray]]) -> dict[str, object]:
+def summarise_cell(pieces: list[Losses]) -> Row:
     """The figures of one cell over its origins."""
+    scored = (*STUDENTS, Contender.TEACHER, *SEASONS_HOURS)
     return {
         "n_train_windows": [int(piece["n_train"]) for piece in pieces],
-        "crps": {
-            name: float(_joined(pieces, name).mean())
-            for name in (*KINDS, "teacher", "seasonal_naive_24h", "seasonal_naive_168h")
-        },
-        "gain": {kind: _gain(pieces, kind, "twin").as_dict() for kind in TAUGHT_BY},
-        "gain_of_privilege": _gain(pieces, "privileged", "no_privilege").as_dict(),
-        "gain_by_origin": [float(1 - p["privileged"].mean() / p["twin"].mean()) for p in pieces],
-        "gain_by_seed": [
-            float(g) for g in 1 - sum(p["privileged_by_seed"] for p in pieces) / sum(p["twin_by_seed"] for p in pieces)
-        ],
+        "crps": {name: float(joined(pieces, name).mean()) for name in scored},
+        "gain": {name: asdict(_gain(pieces, name, Contender.TWIN)) for name in RECIPES},
+        "gain_of_privilege": asdict(_gain(pieces, Contender.STUDENT, Contender.UNPRIVILEGED)),
+        "gain_by_origin": gain_by_origin(pieces),
+        "gain_by_seed": gain_by_seed(pieces),
     }
 
 
-def pooled(cells: list[list[dict[str, np.ndarray]]]) -> Gain:
+def pooled(cells: list[list[Losses]]) -> Gain:
     """The mean gain over cells, each loss relative to its cell's twin; windows of one hour are one."""
     student, twin, hour = [], [], []
     for pieces in cells:
-        scale = _joined(pieces, "twin").mean()
-        student.append(_joined(pieces, "privileged") / scale)
-        twin.append(_joined(pieces, "twin") / scale)
-        hour.append(_joined(pieces, "hour"))
+        scale = joined(pieces, Contender.TWIN).mean()
+        student.append(joined(pieces, Contender.STUDENT) / scale)
+        twin.append(joined(pieces, Contender.TWIN) / scale)
+        hour.append(joined(pieces, "hour"))
     return gain_over(np.concatenate(student), np.concatenate(twin), np.concatenate(hour), seed=0)
 
 
-def _on_common_hours(pieces: dict[int, list[dict[str, np.ndarray]]]) -> dict[int, dict[str, float]]:
-    """Mean CRPS by kind for each history, over the issue times that all of them have.
+def _on_common_hours(pieces: Mapping[int, list[Losses]]) -> dict[int, dict[Contender, float]]:
+    """Mean CRPS by kind of student for each history, over the issue times that all of them have.
 
     Where a test part begins there are some hours without a window, and not all histories have the same parts.
     """
-    hours = {days: _joined(of, "hour") for days, of in pieces.items()}
+    hours = {days: joined(of_days, "hour") for days, of_days in pieces.items()}
     common = reduce(np.intersect1d, hours.values(), next(iter(hours.values()), np.zeros(0)))
     return {
-        days: {kind: float(_joined(of, kind)[np.isin(hours[days], common)].mean()) for kind in KINDS}
-        for days, of in pieces.items()
+        days: {name: float(joined(of_days, name)[np.isin(hours[days], common)].mean()) for name in STUDENTS}
+        for days, of_days in pieces.items()
     }
 
 
-def history_saved(crps_of: dict[int, dict[str, float]], days: int) -> float | None:
+def history_saved(crps_of: Mapping[int, Mapping[Contender, float]], days: int) -> float | None:
     """How many times `days` the twin needs to match the student of `days`, on a line in log days.
 
     1 where it needs no more, None where it needs more than all.
 
-    crps_of: days of history → mean CRPS by kind, on the same test windows
+    crps_of: days of history → mean CRPS by kind of student, on the same test windows
     """
     if days not in crps_of:
         return None
-    wanted, known = crps_of[days]["privileged"], sorted(crps_of)
-    if crps_of[days]["twin"] <= wanted:
+    wanted, known = crps_of[days][Contender.STUDENT], sorted(crps_of)
+    if crps_of[days][Contender.TWIN] <= wanted:
         return 1.0
     for short, long in itertools.pairwise(known):
-        a, b = crps_of[short]["twin"], crps_of[long]["twin"]
+        a, b = crps_of[short][Contender.TWIN], crps_of[long][Contender.TWIN]
         if b <= wanted < a:
             share = (a - wanted) / (a - b)
             return float(np.exp(np.log(short) + share * (np.log(long) - np.log(short))) / days)
     return None
 
 
-def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict[str, object]:
+def _history_saved_by_horizon(
+    by_cell: Mapping[tuple[int, int | None], list[Losses]], days_of_all: int
+) -> dict[str, float | None]:
+    saved = {}
+    for horizon in LOOKBACK_HOURS:
+        by_days = {days_of_all if days is None else days: p for (h, days), p in by_cell.items() if h == horizon}
+        by_days = {days: p for days, p in by_days.items() if days >= SHORT_DAYS}  # a shorter one can be no answer
+        saved[f"{horizon}h"] = history_saved(_on_common_hours(by_days), SHORT_DAYS)
+    return saved
+
+
+def summarise(done: Mapping[Cell, Losses], days_of_all: int) -> Row:
     """All cells, and the summary over them."""
-    by_cell: dict[tuple[int, int | None], list[dict[str, np.ndarray]]] = {}
+    by_cell: dict[tuple[int, int | None], list[Losses]] = {}
     for piece, losses in done.items():
         by_cell.setdefault((piece.horizon, piece.history), []).append(losses)
     cells = {Cell(*key, 0).name: summarise_cell(pieces) for key, pieces in by_cell.items()}
-    better = holm({name: cell["gain"]["privileged"]["p"] for name, cell in cells.items()})  # type: ignore[index]
-    worse = holm({name: 1 - cell["gain"]["privileged"]["p"] for name, cell in cells.items()})  # type: ignore[index]
-    for name, cell in cells.items():
-        cell |= {"p_holm": better[name], "p_worse_holm": worse[name]}
+    add_holm(cells)
     by_history = {}
     for history in HISTORIES:
         chosen = [pieces for key, pieces in by_cell.items() if key[1] == history]
@@ -193,11 +210,7 @@ def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict
             by_history[name] = {"mean": gain.estimate, "low": gain.low, "high": gain.high, "p": gain.p}
     short = [pieces for key, pieces in by_cell.items() if key[1] is not None and key[1] <= SHORT_DAYS]
     mean_short = pooled(short) if short else None
-    saved = {}
-    for horizon in LOOKBACK_HOURS:
-        of = {days_of_all if days is None else days: p for (h, days), p in by_cell.items() if h == horizon}
-        of = {days: p for days, p in of.items() if days >= SHORT_DAYS}  # a shorter one can be no answer
-        saved[f"{horizon}h"] = history_saved(_on_common_hours(of), SHORT_DAYS)
+    worse = _worse_cells(cells)
     return {
         "cells": cells,
         "summary": {
@@ -205,26 +218,30 @@ def summarise(done: dict[Cell, dict[str, np.ndarray]], days_of_all: int) -> dict
             "mean_gain_short": mean_short.estimate if mean_short else None,
             "p_short": mean_short.p if mean_short else None,
             "cells": len(cells),
-            "cells_significantly_worse": sum(p < SIGNIFICANT for p in worse.values()),
-            "worse_cells": [name for name, p in worse.items() if p < SIGNIFICANT],
-            "history_saved": saved,
+            "cells_significantly_worse": len(worse),
+            "worse_cells": worse,
+            "history_saved": _history_saved_by_horizon(by_cell, days_of_all),
         },
     }
 
 
-def table(found: dict[str, object]) -> str:
+def _worse_cells(rows: Mapping[str, Row]) -> list[str]:
+    return [name for name, row in rows.items() if row["p_worse_holm"] < SIGNIFICANT]
+
+
+def table(figures: Row) -> str:
     """The cells as text: CRPS in kW, gains over the twin in per cent."""
     lines = [
         f"{'cell':<10}{'naive':>8}{'twin':>8}{'student':>9}{'teacher':>9}{'gain':>8}{'95 % interval':>18}{'p Holm':>9}"
+        f"{'unpriv.':>10}{'placebo':>9}  by origin"
     ]
-    lines[0] += f"{'no priv.':>10}{'placebo':>9}  by origin"
-    for name, cell in found["cells"].items():  # type: ignore[attr-defined]
+    for name, cell in figures["cells"].items():
         c, g = cell["crps"], cell["gain"]
-        gain, naive = g["privileged"], min(c["seasonal_naive_24h"], c["seasonal_naive_168h"])
+        gain, naive = g[Contender.STUDENT], min(c[season] for season in SEASONS_HOURS)
         lines.append(
-            f"{name:<10}{naive:>8.4f}{c['twin']:>8.4f}{c['privileged']:>9.4f}{c['teacher']:>9.4f}"
+            f"{name:<10}{naive:>8.4f}{c[Contender.TWIN]:>8.4f}{c[Contender.STUDENT]:>9.4f}{c[Contender.TEACHER]:>9.4f}"
             f"{gain['estimate']:>+8.1%}{gain['low']:>+9.1%} … {gain['high']:>+6.1%}{cell['p_holm']:>9.3f}"
-            f"{g['no_privilege']['estimate']:>+10.1%}{g['placebo']['estimate']:>+9.1%}  "
+            f"{g[Contender.UNPRIVILEGED]['estimate']:>+10.1%}{g[Contender.PLACEBO]['estimate']:>+9.1%}  "
             + " ".join(f"{x:+.1%}" for x in cell["gain_by_origin"])
         )
     return "\n".join(lines)
@@ -232,47 +249,45 @@ def table(found: dict[str, object]) -> str:
 
 def main() -> None:
     """Measure what is missing, the short histories first; print the table and write the JSON after each piece."""
-    settings = {"code": code_digest(), "quick": QUICK}
-    home = Path(os.environ.get("TUTELAGE_HOME", "var"))
-    folder = home / "benchmarks" / f"efficacy-{value_digest(settings)[:12]}"
+    folder = folder_of_pieces()
     results = folder / "efficacy.json" if QUICK else RESULTS
-    _, _, first, end = _household()
+    _, first, end = _household()
     pieces = list(filter(can_be_measured, every_piece()))
     paths = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in pieces}
-    done: dict[Cell, dict[str, np.ndarray]] = {}
+    done: dict[Cell, Losses] = {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for finished in as_completed(pool.submit(_kept, piece, path) for piece, path in paths.items()):
+        for finished in as_completed(pool.submit(_piece_losses, piece, path) for piece, path in paths.items()):
             piece, done[piece] = finished.result()
             lacking = {piece.name for piece in pieces if piece not in done}
             whole = {piece: done[piece] for piece in pieces if piece.name not in lacking}
             if whole:
-                found = summarise(whole, days_of_all=(end - first).days - TESTED_DAYS)
-                _write(found, results)
-    print(table(found))
+                figures = summarise(whole, days_of_all=(end - first).days - TESTED_DAYS)
+                _write(figures, results)
+    print(table(figures))
     print("left out, too few windows in a part:", ", ".join(_left_out()) or "none")
     if "TUTELAGE_ETT" in os.environ:
         ett.main()
-    print(json.dumps(_write(found, results), indent=2))
+    print(json.dumps(_write(figures, results), indent=2))
 
 
-def _write(found: dict[str, object], results: Path) -> dict[str, object]:
-    """Write the JSON, with what `make bench-controls` and `benchmarks.ett` found, where they were run."""
-    summary: dict[str, object] = dict(found["summary"])  # type: ignore[call-overload]
+def _write(figures: Row, results: Path) -> Row:
+    """Write the JSON, with the figures of `make bench-controls` and `benchmarks.ett` where there are any."""
+    summary = dict(figures["summary"])
     controls, transformers = (RESULTS.with_name(name) for name in ("controls.json", "ett.json"))
     if controls.exists():
-        told = read_json(controls)
+        of_controls = read_json(controls)
         summary |= {
-            "positive_control_win_rate": told["positive"]["win_rate"]["rate"],
-            "null_control_promotion_rate": told["null"]["promotion_rate"]["rate"],
+            "positive_control_win_rate": of_controls["positive"]["win_rate"]["rate"],
+            "null_control_promotion_rate": of_controls["null"]["promotion_rate"]["rate"],
         }
     if transformers.exists():
-        told = read_json(transformers)
-        further = {**told["protocol"], **{f"ETT {name}": row for name, row in told["cells"].items()}}
-        worse = [name for name, row in further.items() if row["p_worse_holm"] < SIGNIFICANT]
-        summary["cells"] += len(further)  # type: ignore[operator]
-        summary["cells_significantly_worse"] += len(worse)  # type: ignore[operator]
-        summary["worse_cells"] = [*summary["worse_cells"], *worse]  # type: ignore[misc]
-        found = {**found, "ett": {"protocol": told["protocol"], "cells": told["cells"]}}
+        of_ett = read_json(transformers)
+        further = {**of_ett["protocol"], **{f"ETT {name}": row for name, row in of_ett["cells"].items()}}
+        worse = _worse_cells(further)
+        summary["cells"] += len(further)
+        summary["cells_significantly_worse"] += len(worse)
+        summary["worse_cells"] = [*summary["worse_cells"], *worse]
+        figures = {**figures, "ett": {"protocol": of_ett["protocol"], "cells": of_ett["cells"]}}
     settings = {
         "seeds": SEEDS,
         "origins": {str(days or "all"): origins_of(days) for days in HISTORIES},
@@ -281,7 +296,7 @@ def _write(found: dict[str, object], results: Path) -> dict[str, object]:
         "torch": torch.__version__,
         "device": "cpu",
     }
-    write_json(results, {**found, "summary": summary, "settings": settings})
+    write_json(results, {**figures, "summary": summary, "settings": settings})
     return summary
 
 

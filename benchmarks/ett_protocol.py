@@ -5,9 +5,9 @@ RevIN, Kim et al. 2022) and the time of day; on ETTm1 also a mixture of the othe
 shorter horizon is the first part of them, with the weights of the epoch that was best for that horizon on validation.
 The loss is the absolute error, weighed by 1 / sqrt(lead) (CARD, Xue et al. 2024, arXiv:2305.12095).
 
-Teachers are the same network and see the noised future besides; σ is that of the pipeline's default recipe.
+Teachers are the same network and also see the noised future; σ is that of the pipeline's default recipe.
 Three ensembles are trained side by side: with the future, with none, and with another window's (placebo). Students of
-one seed and their twin share first weights, batches and dropout, and differ in what they are taught alone. Nothing is
+one seed and their twin share first weights, batches and dropout, and differ only in what they are taught. Nothing is
 chosen on test.
 """
 
@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tutelage.dataset import Source, source_files
-from tutelage.fit import seeded
-from tutelage.layers import MemberDropout, MemberLinear
-from tutelage.views import shuffle_windows
+from tutelage.data.dataset import Source, source_files
+from tutelage.distil.views import shuffle_windows
+from tutelage.forecasts import Contender
+from tutelage.model.layers import MemberDropout, MemberLinear
+from tutelage.model.training import seeded
 
 SHA256 = {
     "ETTh1": "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
@@ -36,8 +37,9 @@ LOOKBACK = 96
 HORIZONS = (24, 36, 48, 96, 192)
 LONGEST = max(HORIZONS)
 HARMONICS = 4
-KINDS = ("twin", "privileged", "no_privilege", "placebo")
-TEACHERS = KINDS[1:]
+TEACHERS = (Contender.STUDENT, Contender.UNPRIVILEGED, Contender.PLACEBO)
+"""Which students the ensembles teach, one each."""
+STUDENTS = (Contender.TWIN, *TEACHERS)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def make_series(values: np.ndarray, steps_a_day: int) -> Series:
 class Network(nn.Module):
     """(variables, windows, 96) to (members, variables, windows, 192), all standardised; members share their inputs.
 
-    A teacher (`sees_future`) is given (#members, variables, windows, 192) besides.
+    A teacher (`sees_future`) is also given (#members, variables, windows, 192).
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class Network(nn.Module):
         clock = 1 + 2 * HARMONICS
         self.members = members
         self.straight = MemberLinear(members, LOOKBACK, LONGEST)
-        self.own = MemberLinear(members, LOOKBACK, width)
+        self.variable = MemberLinear(members, LOOKBACK, width)
         self.others = MemberLinear(members, LOOKBACK, width) if mixes else None
         self.future = MemberLinear(members, LONGEST, width) if sees_future else None
         self.out = MemberLinear(members, width, LONGEST)
@@ -152,10 +154,10 @@ class Network(nn.Module):
         mean = past.mean(dim=-1, keepdim=True)
         deviation = past.std(dim=-1, keepdim=True, correction=0) + 1e-5
         x = ((past - mean) / deviation).flatten(0, 1)
-        hidden = self.own(x) + (clock @ self.day_inside).flatten(1, 2)
+        hidden = self.variable(x) + (clock @ self.day_inside).flatten(1, 2)
         if self.others is not None and self.mixture is not None:
-            told = self.others(x).unflatten(1, (VARIABLES, windows)).flatten(2)
-            hidden = hidden + (self.mixture @ told).view(self.members, VARIABLES * windows, -1)
+            heard = self.others(x).unflatten(1, (VARIABLES, windows)).flatten(2)
+            hidden = hidden + (self.mixture @ heard).view(self.members, VARIABLES * windows, -1)
         if self.future is not None and future is not None:
             hidden = hidden + self.future(((future - mean) / deviation).flatten(1, 2))
         hidden = self.dropout(functional.gelu(hidden))
@@ -183,8 +185,8 @@ def errors_of(
     """Squared and absolute error of each member and window, (members, windows), means over variables and steps."""
     squared, absolute = [], []
     with torch.no_grad():
-        for some in origins.split(256):
-            error = (forecast(some) - future_of(series, some))[..., :horizon]
+        for part in origins.split(256):
+            error = (forecast(part) - future_of(series, part))[..., :horizon]
             squared.append(error.square().mean(dim=(1, 3)))
             absolute.append(error.abs().mean(dim=(1, 3)))
     return torch.cat(squared, dim=1), torch.cat(absolute, dim=1)
@@ -225,14 +227,14 @@ def train(
             network.dropout.restart(epoch, torch.device("cpu"))
             for batch in train_origins[torch.randperm(len(train_origins))[:an_epoch]].split(settings.batch_windows):
                 optimiser.zero_grad(set_to_none=True)
-                # Half precision in the products alone: a third less time, the same figures.
+                # Half precision only in the products: a third less time, the same figures.
                 with torch.autocast("cpu", torch.bfloat16):
                     losses = loss(network, batch)
                 losses.sum().backward()
                 optimiser.step()
                 schedule.step()
             network.eval()
-            _keep_best(network, best, figures, _validate(lambda some: forecast(network, some), series, held_out))
+            _keep_best(network, best, figures, _validate(lambda part: forecast(network, part), series, held_out))
     return best, figures
 
 
@@ -240,17 +242,19 @@ def _validate(forecast: Callable[[Tensor], Tensor], series: Series, origins: Ten
     """(horizons, members, [MSE, MAE]) in one pass over the windows."""
     total: Tensor | float = 0.0
     with torch.no_grad():
-        for some in origins.split(256):
-            error = forecast(some) - future_of(series, some)
+        for part in origins.split(256):
+            error = forecast(part) - future_of(series, part)
             total = total + torch.stack([error.square().mean(1).sum(1), error.abs().mean(1).sum(1)], dim=-1)
     assert isinstance(total, Tensor)
     return np.array([(total[:, :h].mean(dim=1) / len(origins)).numpy() for h in HORIZONS])
 
 
-def _keep_best(network: Network, best: dict[int, dict[str, Tensor]], figures: np.ndarray, found: np.ndarray) -> None:
+def _keep_best(
+    network: Network, best: dict[int, dict[str, Tensor]], figures: np.ndarray, validated: np.ndarray
+) -> None:
     for place, horizon in enumerate(HORIZONS):
-        better = found[place].sum(axis=-1) < figures[place].sum(axis=-1)
-        figures[place][better] = found[place][better]
+        better = validated[place].sum(axis=-1) < figures[place].sum(axis=-1)
+        figures[place][better] = validated[place][better]
         chosen = torch.from_numpy(better)
         for name, value in network.named_parameters():
             mask = chosen.view(-1, *[1] * (value.dim() - 1))
@@ -262,7 +266,7 @@ class Privilege:
 
     def __init__(self, series: Series, settings: Settings) -> None:
         self.series, self.settings = series, settings
-        # The placebo is another window's future, of the same part: it tells nothing of its own.
+        # The placebo is another window's future, of the same part: it says nothing of the window's own.
         self.shown = torch.arange(series.values.shape[1])
         for rows in series.rows.values():
             origins = origins_of(rows, LONGEST)
@@ -270,9 +274,9 @@ class Privilege:
 
     def __call__(self, origins: Tensor) -> Tensor:
         """(members, variables, windows, 192), with fresh noise of σ training standard deviations for each member."""
-        own, other = future_of(self.series, origins), future_of(self.series, self.shown[origins])
-        shape = (self.settings.teachers, *own.shape)
-        noisy = [values + self.settings.sigma * torch.randn(shape) for values in (own, other)]
+        true, other = future_of(self.series, origins), future_of(self.series, self.shown[origins])
+        shape = (self.settings.teachers, *true.shape)
+        noisy = [values + self.settings.sigma * torch.randn(shape) for values in (true, other)]
         return torch.cat([noisy[0], torch.zeros(shape), noisy[1]])
 
 
@@ -302,13 +306,13 @@ def soft_labels(network: Network, series: Series, privilege: Privilege, origins:
     """(kinds, variables, windows, 192): the mean over each kind's teachers, in half precision to save memory."""
     parts = []
     with torch.no_grad():
-        for some in origins.split(256):
-            said = network(*past_of(series, some), privilege(some))
+        for part in origins.split(256):
+            said = network(*past_of(series, part), privilege(part))
             parts.append(said.unflatten(0, (len(TEACHERS), -1)).mean(dim=1).half())
     return torch.cat(parts, dim=2)
 
 
-def start_students(settings: Settings, *, seed: int, kinds: int = len(KINDS)) -> Network:
+def start_students(settings: Settings, *, seed: int, kinds: int = len(STUDENTS)) -> Network:
     """`seeds` students of each kind; those of one seed start from the same weights and drop the same units."""
     with seeded(seed, torch.device("cpu")):
         first = Network(settings.seeds, settings.width, settings.dropout, mixes=settings.mixes)
@@ -350,12 +354,12 @@ def _test_teacher(weights: dict[int, dict[str, Tensor]], series: Series, setting
         noise = settings.sigma * torch.randn(settings.teachers, *future.shape)
         return teacher(*past_of(series, origins), future + noise).mean(dim=0, keepdim=True)
 
-    found = {}
+    measured: dict[str, np.ndarray] = {}
     for horizon in HORIZONS:
         teacher.load_state_dict({name: value[: settings.teachers] for name, value in weights[horizon].items()})
         squared, absolute = errors_of(forecast, series, origins_of(series.rows["test"], horizon), horizon)
-        found |= {f"teacher_mse_{horizon}": squared[0].numpy(), f"teacher_mae_{horizon}": absolute[0].numpy()}
-    return found
+        measured |= {f"teacher_mse_{horizon}": squared[0].numpy(), f"teacher_mae_{horizon}": absolute[0].numpy()}
+    return measured
 
 
 def measure(series: Series, settings: Settings) -> dict[str, np.ndarray]:
@@ -363,25 +367,25 @@ def measure(series: Series, settings: Settings) -> dict[str, np.ndarray]:
     privilege = Privilege(series, settings)
     teachers, weights, teachers_validation = train_teachers(series, settings, privilege, seed=0)
     with seeded(1, torch.device("cpu")):
-        found = _test_teacher(weights, series, settings)
+        measured = _test_teacher(weights, series, settings)
         # The labels are those of the longest horizon's weights: its validation looks at all leads.
         teachers.load_state_dict(weights[LONGEST])
         soft = soft_labels(teachers, series, privilege, origins_of(series.rows["train"], LONGEST))
-    kinds = torch.arange(len(KINDS)).repeat_interleave(settings.seeds)
+    kinds = torch.arange(len(STUDENTS)).repeat_interleave(settings.seeds)
     alpha = torch.where(kinds == 0, 0.0, settings.alpha)
     students, weights, students_validation = train_students(
         series, settings, soft, alpha, (kinds - 1).clamp(min=0), seed=0
     )
-    found |= {"teachers_validation": teachers_validation, "students_validation": students_validation}
+    measured |= {"teachers_validation": teachers_validation, "students_validation": students_validation}
     for horizon in HORIZONS:
         students.load_state_dict(weights[horizon])
         origins = origins_of(series.rows["test"], horizon)
-        errors = errors_of(lambda some: students(*past_of(series, some)), series, origins, horizon)
-        found[f"origin_{horizon}"] = origins.numpy()
+        errors = errors_of(lambda part: students(*past_of(series, part)), series, origins, horizon)
+        measured[f"origin_{horizon}"] = origins.numpy()
         for name, of_members in zip(("mse", "mae"), errors, strict=True):
-            by_kind = of_members.unflatten(0, (len(KINDS), settings.seeds)).double().numpy()
-            for kind, of_seeds in zip(KINDS, by_kind, strict=True):
-                found[f"{kind}_{name}_{horizon}"] = of_seeds.mean(axis=0)
-                found[f"{kind}_{name}_{horizon}_by_seed"] = of_seeds.mean(axis=1)
-    found["parameters"] = np.array(sum(p.numel() for p in students.parameters()) // students.members)
-    return found
+            by_kind = of_members.unflatten(0, (len(STUDENTS), settings.seeds)).double().numpy()
+            for kind, of_seeds in zip(STUDENTS, by_kind, strict=True):
+                measured[f"{kind}_{name}_{horizon}"] = of_seeds.mean(axis=0)
+                measured[f"{kind}_{name}_{horizon}_by_seed"] = of_seeds.mean(axis=1)
+    measured["parameters"] = np.array(sum(p.numel() for p in students.parameters()) // students.members)
+    return measured

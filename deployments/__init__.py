@@ -1,3 +1,3 @@
-"""How the services start, what the Prefect server holds, and the dataset specs."""
+"""Starting the service, setting up the Prefect server, and the dataset specs and recipes."""
 
-import tasks as tasks
+import runtime as runtime

@@ -1,4 +1,4 @@
-"""What the Prefect server must hold before the deployments: the work pool, its queue `gpu`, what ends lost runs."""
+"""Set up the Prefect server before deploying: work pool, queue `gpu`, and the automation that ends lost runs."""
 
 import datetime as dt
 
@@ -22,14 +22,14 @@ WAITS = ("Paused", "Suspended", "AwaitingRetry", "Scheduled")
 
 
 def lost_runs() -> AutomationCore:
-    """A run that has sent a heartbeat, and then neither another one nor an end, has lost its process.
+    """The automation that marks a run as crashed when its heartbeats stop before it ends: its process is gone.
 
-    Prefect itself leaves such a run Running for ever. A run that waits sends none, and is not lost.
+    Prefect itself would leave such a run Running forever. A run that waits sends no heartbeats, and is not lost.
     """
     heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
         name=LOST,
-        description=f"No heartbeat for {SILENCE.total_seconds():.0f} s: worker and flow have been killed together.",
+        description=f"No heartbeat for {SILENCE.total_seconds():.0f} s: worker and flow were killed together.",
         trigger=EventTrigger(
             after={heartbeat},
             expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ENDS + WAITS)},
@@ -56,10 +56,10 @@ def _ensure_pool(client: SyncPrefectClient) -> None:
 
 
 def _ensure_queue(client: SyncPrefectClient) -> None:
-    """One training at a time on this machine.
+    """Limit this machine to one training at a time.
 
-    By a queue and not by a tag's limit: a task that is killed keeps its tag's slot for ever (Prefect 3.8 leases it for
-    a hundred years), a run that is crashed leaves its queue.
+    The limit is on a queue, not on a tag: a killed task keeps its tag's slot forever (Prefect 3.8 leases it for a
+    hundred years), but a crashed run leaves its queue.
     """
     try:
         queue = client.read_work_queue_by_name(GPU, work_pool_name=POOL)
@@ -72,15 +72,15 @@ def _ensure_queue(client: SyncPrefectClient) -> None:
 
 
 def _ensure_automation(client: SyncPrefectClient) -> None:
-    found = client.read_automations_by_name(LOST)
-    if found:
-        client.update_automation(found[0].id, lost_runs())
+    existing = client.read_automations_by_name(LOST)
+    if existing:
+        client.update_automation(existing[0].id, lost_runs())
     else:
         client.create_automation(lost_runs())
 
 
 def main() -> None:
-    """Make what is missing."""
+    """Create or update pool, queue and automation."""
     with get_client(sync_client=True) as client:
         _ensure_pool(client)
         _ensure_queue(client)

@@ -1,20 +1,20 @@
-"""Where the two servers keep their records: SQLite under TUTELAGE_HOME, or PostgreSQL."""
+"""The databases of the two servers: SQLite under TUTELAGE_HOME, or PostgreSQL."""
 
 import asyncio
 import os
 from urllib.parse import urlsplit
 
-from tasks.home import home
+from runtime.paths import home
 
 SETTINGS = {"prefect": "PREFECT_API_DATABASE_CONNECTION_URL", "mlflow": "MLFLOW_BACKEND_STORE_URI"}
 DRIVERS = {"prefect": "asyncpg", "mlflow": "psycopg"}
 
 
 def database_settings() -> dict[str, str]:
-    """The two servers' own variables: as they are set, else by TUTELAGE_DATABASE_URL, else MLflow's SQLite file.
+    """The two servers' database variables: as set, else from TUTELAGE_DATABASE_URL, else MLflow's SQLite file.
 
-    TUTELAGE_DATABASE_URL names a PostgreSQL server, postgresql://user:password@host:port; each tool has a database of
-    its own on it, `prefect` and `mlflow`, because both keep their schema's version in a table of the same name.
+    TUTELAGE_DATABASE_URL names a PostgreSQL server, postgresql://user:password@host:port. Each tool has its own
+    database there, `prefect` and `mlflow`, because both store their schema version in a table of the same name.
     """
     given = {setting: os.environ[setting] for setting in SETTINGS.values() if setting in os.environ}
     server = os.environ.get("TUTELAGE_DATABASE_URL")

@@ -1,4 +1,4 @@
-"""Processes that stay: started in groups of their own, watched, and ended for certain."""
+"""Long-running processes: each started in its own process group, monitored, and reliably ended."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ GRACE_SECONDS = 15
 
 
 def say(text: str) -> None:
-    """Tell whoever reads along; where nobody does any more (a closed terminal), go on all the same."""
+    """Print a line; where the terminal is closed, discard it and continue."""
     try:
         print(text, flush=True)
     except OSError:
@@ -24,12 +24,12 @@ def say(text: str) -> None:
 
 
 class ServiceError(Exception):
-    """The service can't start or can't go on, told in a sentence for its reader."""
+    """The service can't start or can't continue; the message is a sentence for the reader."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process that stays: its name, its command, and how to ask whether it is ready."""
+    """A long-running process: its name, its command, and a check whether it is ready."""
 
     name: str
     command: list[str]
@@ -37,7 +37,7 @@ class Service:
 
 
 class Running:
-    """The processes that were started, each the leader of a group of its own, in the order of their start."""
+    """The started processes, each the leader of its own group, in the order of their start."""
 
     def __init__(self, record: Path, logs: Path, where: Path, environment: dict[str, str]) -> None:
         self.record, self.logs, self.where, self.environment = record, logs, where, environment
@@ -45,16 +45,16 @@ class Running:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, service: Service) -> None:
-        """Start a process that stays; its output goes to a log of its name."""
+        """Start a long-running process; its output goes to a log with its name."""
         with (self.logs / f"{service.name}.log").open("ab") as log:
             self.processes[service.name] = subprocess.Popen(
                 service.command, cwd=self.where, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        found = {name: [process.pid, started_at(process.pid)] for name, process in self.processes.items()}
-        write_json(self.record, found)
+        leaders = {name: [process.pid, started_at(process.pid)] for name, process in self.processes.items()}
+        write_json(self.record, leaders)
 
     def step(self, name: str, command: list[str]) -> None:
-        """Run a command that ends. Raises ServiceError with the end of what it said where it fails."""
+        """Run a command to its end. Raises ServiceError with the end of its output where it fails."""
         done = subprocess.run(
             command, cwd=self.where, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
@@ -64,7 +64,7 @@ class Running:
             raise ServiceError(f"{name} failed:\n{done.stdout.decode()[-2000:]}")
 
     def wait(self, service: Service) -> None:
-        """Wait until a service is ready. Raises ServiceError where one dies first or it takes too long."""
+        """Wait until a service is ready. Raises ServiceError where a process ends before, or it takes too long."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not service.ready():
             self.check()
@@ -73,17 +73,17 @@ class Running:
             time.sleep(0.5)
 
     def check(self) -> None:
-        """Raise ServiceError where a process has died."""
+        """Raise ServiceError where a process has ended."""
         for name, process in self.processes.items():
             if process.poll() is not None:
-                raise ServiceError(f"{name} ended by itself with {process.returncode}; {self._tail(name)}")
+                raise ServiceError(f"{name} ended unexpectedly with exit code {process.returncode}; {self._tail(name)}")
 
     def _tail(self, name: str) -> str:
         path = self.logs / f"{name}.log"
         return f"its log, {path}, ends:\n{path.read_text(encoding='utf-8', errors='replace')[-2000:]}"
 
     def end(self) -> None:
-        """End all of them, the last started first, so that a flow run can still tell the server of its end."""
+        """End all processes, the last started first, so that a flow run can still report its end to the server."""
         for name, process in reversed(self.processes.items()):
             say(f"ending {name}")
             end_group(process.pid, lambda process=process: process.poll() is None)  # type: ignore[misc]
@@ -91,9 +91,9 @@ class Running:
 
 
 def end_group(pid: int, alive: Callable[[], bool]) -> None:
-    """End a process and then what is left of its group.
+    """End a process, then the rest of its group.
 
-    A worker may outlive its first signal; a second one ends it. What outlives both is killed.
+    A worker may survive the first signal; a second one ends it. Processes that survive both are killed.
     """
     for _ in range(2):
         if alive():
@@ -116,7 +116,7 @@ def _group_lives(pid: int) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a condition is met, for so many seconds at most; say whether it is."""
+    """Wait until a condition is met, at most `seconds`; return whether it is."""
     deadline = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -124,13 +124,13 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def started_at(pid: int) -> str:
-    """When a process began, as `ps` writes it: with its id that tells it from a later one. Empty: it is gone."""
-    asked = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return asked.stdout.strip()
+    """Start time of a process as `ps` prints it, which with its id identifies it; empty where it is gone."""
+    listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listed.stdout.strip()
 
 
 def end_orphans(record: Path) -> None:
-    """End what an earlier start left behind when it was killed; `record` says what that was."""
+    """End the processes in `record` that an earlier start left behind when it was killed."""
     if not record.is_file():
         return
     for name, (pid, started) in reversed(read_json(record).items()):

@@ -1,7 +1,7 @@
 """The whole service on one machine: `python -m deployments.service up`, and `down` from anywhere else.
 
-Up starts a Prefect server, an MLflow server and a worker, each after what it needs, and stays until Ctrl-C or `down`,
-or until one of them dies; then it ends exactly what it started. Settings: docs/service.md.
+Up starts a Prefect server, an MLflow server and a worker, each after those that it needs, and runs until Ctrl-C or
+`down`, or until one of them ends; then it ends exactly the processes that it started. Settings: docs/service.md.
 """
 
 import datetime as dt
@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from deployments.databases import create_databases, database_settings
 from deployments.processes import Running, Service, ServiceError, end_orphans, say, until
-from tasks.home import datasets_folder, home
-from tutelage.clock import read_clock, write_clock
+from runtime.paths import datasets_folder, home
+from tutelage.data.replay import read_clock, write_clock
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -43,7 +43,7 @@ def mlflow_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    """What every process is told: where the two servers are, where the files are, that a run sends heartbeats."""
+    """The environment of every process: addresses of the two servers, folders, and the heartbeat of runs."""
     api = f"http://127.0.0.1:{prefect_port()}/api"
     return {
         **os.environ,
@@ -53,17 +53,17 @@ def environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
         "PREFECT_API_URL": api,
-        # Without it the page calls port 4200 wherever the server listens.
+        # Without it the page calls port 4200, whichever port the server listens on.
         "PREFECT_SERVER_UI_API_URL": api,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow_port()}",
-        # Job execution costs a dozen further processes, which nothing here uses.
+        # Job execution would start a dozen processes that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 
 
 def _answers(url: str, body: dict[str, Any] | None = None) -> Any:
-    """What a URL answers, decoded where it is JSON; None where nothing does (yet)."""
+    """The response of a URL, decoded if it is JSON; None where there is no response (yet)."""
     data = None if body is None else json.dumps(body).encode()
     try:
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
@@ -78,14 +78,14 @@ def _answers(url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def _worker_ready(since: float) -> bool:
-    """Whether a worker has polled after `since`: one of an earlier start still counts as online for a while."""
+    """Whether a worker has polled after `since`: one of an earlier start still counts as online for some time."""
     url = f"http://127.0.0.1:{prefect_port()}/api/work_pools/{POOL}/workers/filter"
     seen = [worker["last_heartbeat_time"] for worker in _answers(url, {}) or []]
     return any(dt.datetime.fromisoformat(text).timestamp() >= since for text in seen)
 
 
 def servers() -> list[Service]:
-    """The two servers, which need nothing of each other."""
+    """The two servers, which don't depend on each other."""
     prefect, mlflow = f"http://127.0.0.1:{prefect_port()}", f"http://127.0.0.1:{mlflow_port()}"
     mlflow_options = ["--workers", "1", "--artifacts-destination", (home() / "mlflow-artifacts").as_uri()]
     return [
@@ -103,7 +103,7 @@ def servers() -> list[Service]:
 
 
 def worker() -> Service:
-    """The worker that starts the flow runs."""
+    """The worker, which starts the flow runs."""
     started = time.time()
     return Service(
         "worker",
@@ -143,9 +143,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def up() -> None:
-    """Start everything, say where it is, and stay until told to end."""
+    """Start everything, print the addresses, and run until a signal or until a process ends."""
     folder = home() / "service"
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: its terminal was closed
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         signal.signal(ending, _stop)
     with _only_one(folder) as lock:
         lock.truncate(0)
@@ -170,7 +170,7 @@ def up() -> None:
 
 
 def _keep_time() -> None:
-    """Note what the replays' clocks show, so that they go on from there when the service starts again."""
+    """Store the times of the replays' clocks, so that they continue from there when the service starts again."""
     for path in (home() / "clock").glob("*.json"):
         clock = read_clock(path)
         if clock is not None:
@@ -180,17 +180,17 @@ def _keep_time() -> None:
 def _start_all(running: Running) -> None:
     say(f"starting; logs are in {running.logs}")
     create_databases()
-    both = servers()
-    for service in both:
+    both_servers = servers()
+    for service in both_servers:
         running.start(service)
-    for service in both:
+    for service in both_servers:
         running.wait(service)
     running.step("arrange", ARRANGE)
     running.step("deploy", DEPLOY)
     running.step("replay", REPLAY)
-    last = worker()
-    running.start(last)
-    running.wait(last)
+    flow_worker = worker()
+    running.start(flow_worker)
+    running.wait(flow_worker)
     say(f"Prefect   http://127.0.0.1:{prefect_port()}/deployments   start, schedule and watch flows")
     say(f"MLflow    http://127.0.0.1:{mlflow_port()}   compare runs, registered models")
     say("It is up. Ctrl-C here, or `make down`, ends it.")
@@ -214,18 +214,18 @@ def down() -> None:
     os.kill(int((folder / "lock").read_text()), signal.SIGTERM)
     if not until(lambda: not _is_up(folder), GONE_SECONDS):
         raise ServiceError("it did not end; its logs are in " + str(home() / "logs"))
-    end_orphans(folder / RECORD)  # of an `up` that could not finish ending
+    end_orphans(folder / RECORD)  # those of an `up` that did not finish ending
     print("it is down")
 
 
 def main() -> int:
-    """Up or down."""
-    wanted = {"up": up, "down": down}.get(sys.argv[1] if len(sys.argv) == 2 else "")
-    if wanted is None:
-        print("up or down?", file=sys.stderr)
+    """Run the command `up` or `down`."""
+    command = {"up": up, "down": down}.get(sys.argv[1] if len(sys.argv) == 2 else "")
+    if command is None:
+        print("name a command: up or down", file=sys.stderr)
         return 2
     try:
-        wanted()
+        command()
     except ServiceError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -1,3 +1,3 @@
-"""What runs: one file a flow. Importing `tasks` first sets Prefect's and MLflow's defaults."""
+"""The flows, one file each. `runtime` is imported first, because it sets the defaults of Prefect and MLflow."""
 
-import tasks as tasks
+import runtime as runtime

@@ -4,18 +4,18 @@ from prefect import flow
 from prefect.flow_runs import suspend_flow_run
 
 from schemas.promotion import ApprovalParameters, Decision, Promoted
-from tasks.promotion import decline, describe_version, set_champion
+from tasks.promotion.decisions import decline, describe_version, set_champion
 
 
 @flow(name="approve", flow_run_name="approve")
 def approve(parameters: ApprovalParameters) -> Promoted:
-    """Show a version's figures in a form and wait for a decision; without one nothing is promoted.
+    """Show a version's figures in a form and wait for a decision; without a decision nothing is promoted.
 
-    The run is suspended meanwhile: no process waits. Resume, on its page, opens the form.
+    Meanwhile the run is suspended, without a process. Resume, on the run's page, opens the form.
     """
     name, version = parameters.name, parameters.version
     form = Decision.with_initial_data(description=describe_version(name, version))
     decision = suspend_flow_run(wait_for_input=form, timeout=60 * parameters.wait_minutes)
     if not decision.promote:
         return decline(name, version, by=decision.by, why=decision.why)
-    return set_champion(name, version, deed="approval", by=decision.by, why=decision.why)
+    return set_champion(name, version, action="approval", by=decision.by, why=decision.why)

@@ -1,4 +1,4 @@
-"""The demo: a measurement campaign. Two forecasters of one household from 100 days of minute readings, judged on 120.
+"""The demo: two forecasters of one household, trained on a campaign of 100 days of minute readings.
 
 Run it with `make demo`.
 """
@@ -6,12 +6,13 @@ Run it with `make demo`.
 import sys
 
 from flows.retrain import retrain
-from schemas.parameters import RetrainParameters
+from runtime.paths import home
+from schemas.retrain import RetrainParameters
 from schemas.verdict import Verdict
-from tasks.home import home
 from tutelage.errors import TutelageError
+from tutelage.forecasts import Contender
 
-# No refit: after the campaign there are no minutes and sub-meters to learn from, which a refit would see.
+# No refit: it would use minutes and sub-meters from after the campaign.
 CAMPAIGN = (
     RetrainParameters(dataset="household", horizon_hours=24, lookback_hours=168, refit=False),
     RetrainParameters(dataset="household", horizon_hours=1, lookback_hours=24, refit=False),
@@ -19,18 +20,17 @@ CAMPAIGN = (
 
 
 def verdict_table(verdict: Verdict) -> str:
-    """The figures of one verdict as text; of student and twin the mean of all pairs."""
-    names = {"chosen": f"chosen {verdict.registered.model}"}
+    """The scores of one verdict as text; those of student and twin are means of all replicates."""
     head = f"{verdict.task:<24}{'CRPS':>8}{'MAE':>8}{'RMSE':>8}{'80 %':>8}   [{verdict.unit}; 80 %: share inside]"
     rows = []
-    for name, m in verdict.metrics.items():
-        label = names.get(name, name).replace("_", " ")
-        rows.append(f"  {label:<22}{m['crps']:>8.4f}{m['mae']:>8.4f}{m['rmse']:>8.4f}{m['coverage_80']:>8.1%}")
+    for name, s in verdict.evaluation.scores.items():
+        label = f"chosen {verdict.registered.source.label}" if name is Contender.CHOSEN else name.label
+        rows.append(f"  {label:<22}{s.crps:>8.4f}{s.mae:>8.4f}{s.rmse:>8.4f}{s.coverage_80:>8.1%}")
     return "\n".join([head, *rows])
 
 
 def main() -> int:
-    """Retrain both tasks, then print what came out and where to look."""
+    """Retrain both tasks, then print the verdicts and where the reports are."""
     try:
         verdicts = [retrain(parameters) for parameters in CAMPAIGN]
     except TutelageError as error:

@@ -1,26 +1,26 @@
-"""Monitor: stored forecasts meet what then happened; where they have degraded, an event asks for a retrain."""
+"""Verify stored forecasts against actual values; where they have degraded, emit an event that starts a retrain."""
 
 from prefect import flow
 
 from flows.naming import task_of_run
-from schemas.serving import HealthManifest, MonitorParameters
-from tasks.alarm import publish_health
-from tasks.champion import find_champion
-from tasks.clock import at_its_time
-from tasks.home import datasets_folder
-from tasks.judge import judge_forecasts
-from tutelage.dataset import load_dataset_spec, source_files
+from runtime.clock import at_its_time
+from runtime.paths import datasets_folder
+from schemas.monitor import HealthManifest, MonitorParameters
+from tasks.forecast.champion import find_champion
+from tasks.monitor.alert import publish_health
+from tasks.monitor.verify import verify_forecasts
+from tutelage.data.dataset import load_dataset_spec, source_files
 
 
 @flow(name="monitor", flow_run_name=lambda: f"monitor {task_of_run(MonitorParameters)}")
 def monitor(parameters: MonitorParameters) -> HealthManifest:
-    """Judge the forecasts that have come true by `as_of`, and ask for a retrain where the spec's limits break.
+    """Verify the stored forecasts up to `as_of`; where they break the spec's limits, emit an event.
 
-    It asks by the event `tutelage.forecast.degraded`, which holds the reason.
+    The event `tutelage.forecast.degraded` contains the reason, and starts a retrain.
     """
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     champion = find_champion(parameters.task)
-    health = judge_forecasts(source_files(spec.source), spec, champion, parameters.as_of)
+    health = verify_forecasts(source_files(spec.source), spec, champion, parameters.as_of)
     publish_health(health)
     return health

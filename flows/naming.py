@@ -1,4 +1,4 @@
-"""What a flow run is called: by its task, which stands in its parameters."""
+"""The name of a flow run, from the forecasting task in its parameters."""
 
 from prefect.runtime import flow_run
 
@@ -6,5 +6,5 @@ from schemas.parameters import TaskParameters
 
 
 def task_of_run(kind: type[TaskParameters]) -> str:
-    """The task of the present run; a run that was started on the page or by API has its parameters as plain values."""
+    """The task of the current run, whose parameters are plain values if it was started on the page or by API."""
     return kind.model_validate(flow_run.parameters["parameters"]).task

@@ -1,10 +1,10 @@
-"""Open the pages of what was run: `python -m flows.pages mlflow` or `prefect`. They end with Ctrl-C."""
+"""Serve the pages of past runs: `python -m flows.pages mlflow` or `prefect`; Ctrl-C ends them."""
 
 import os
 import sys
 from pathlib import Path
 
-import tasks as tasks  # sets where both keep their files
+import runtime as runtime  # sets where both keep their files
 
 COMMANDS = {
     "mlflow": [
@@ -30,14 +30,14 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Become the named server."""
+    """Replace this process by the named server."""
     name = sys.argv[1] if len(sys.argv) == 2 else ""
     if name not in COMMANDS:
-        sys.exit(f"which page? one of {', '.join(COMMANDS)}")
+        sys.exit(f"name a page to serve: {' or '.join(COMMANDS)}")
     environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"],
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # without it the page calls port 4200 wherever the server listens
+        # Without it the page calls port 4200, whichever port the server listens on.
         "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{COMMANDS['prefect'][-1]}/api",
     }
     command = COMMANDS[name]

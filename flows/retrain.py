@@ -5,50 +5,57 @@ from typing import NamedTuple
 
 from prefect import flow
 
-from flows.commit import git_commit
 from flows.naming import task_of_run
-from schemas.manifests import (
+from runtime.clock import at_its_time
+from runtime.paths import datasets_folder
+from schemas.manifests import RunManifest
+from schemas.retrain import (
     EvaluationManifest,
     FeaturesManifest,
     ReadingsManifest,
-    RunManifest,
+    RetrainParameters,
     TrainedManifest,
     ValidatedManifest,
 )
-from schemas.parameters import RetrainParameters
 from schemas.verdict import Verdict
-from tasks.clock import at_its_time
-from tasks.evaluate import evaluate
-from tasks.features import build_features
-from tasks.home import datasets_folder
-from tasks.ingest import ingest
-from tasks.publish import publish_quality
-from tasks.refit import refit
-from tasks.register import register
-from tasks.report import report
-from tasks.student import distil_student
-from tasks.teacher import train_teacher
-from tasks.tracking import tracked
-from tasks.validate import validate
-from tutelage.dataset import DatasetSpec, load_dataset_spec, source_files
+from tasks.retrain.evaluate import evaluate
+from tasks.retrain.features import build_features
+from tasks.retrain.ingest import ingest
+from tasks.retrain.quality import publish_quality
+from tasks.retrain.refit import refit
+from tasks.retrain.register import register
+from tasks.retrain.report import report
+from tasks.retrain.run import tracked_retrain
+from tasks.retrain.students import distil_all_students
+from tasks.retrain.teachers import train_all_teachers
+from tasks.retrain.validate import validate
+from tutelage.data.dataset import DatasetSpec, Role, load_dataset_spec, source_files
+from tutelage.distil.dataset import require_recursive_columns
+from tutelage.forecasts import Contender
 
 
-class Judged(NamedTuple):
-    """What the stages up to the verdict have made."""
+class Evaluated(NamedTuple):
+    """The manifests of the stages up to the evaluation."""
 
     readings: ReadingsManifest
     validated: ValidatedManifest
     features: FeaturesManifest
-    teacher: TrainedManifest
+    teachers: TrainedManifest
     students: TrainedManifest
-    evaluation: EvaluationManifest
+    evaluated: EvaluationManifest
 
 
-def judge(
-    files: list[Path], spec: DatasetSpec, parameters: RetrainParameters, run: RunManifest, *, meet_champion: bool = True
-) -> Judged:
-    """From raw readings to the figures of teacher, student and twin on the test part: what a backtest does often."""
-    recipe, seed, device = parameters.recipe, parameters.seed, parameters.device
+def train_and_evaluate(
+    files: list[Path],
+    spec: DatasetSpec,
+    parameters: RetrainParameters,
+    run: RunManifest,
+    *,
+    meets_champion: bool = True,
+) -> Evaluated:
+    """From raw readings to the evaluation on the test part; backtests run this part of a retrain, too."""
+    plan = parameters.plan
+    require_recursive_columns(plan.recipe, len(spec.names(Role.OBSERVED)))
     readings = ingest(files, spec, parameters.as_of)
     validated = validate(readings, spec)
     publish_quality(validated, spec)
@@ -60,38 +67,33 @@ def judge(
         history_days=parameters.history_days,
         validation_share=parameters.validation_share,
         test_days=parameters.test_days,
-        bins=recipe.bins,
+        bins=plan.recipe.distillation.bins,
     )
-    teacher = train_teacher(features, spec, recipe, run, seed=seed, device=device)
-    control = None
-    if parameters.control_recipe is not None:
-        control = train_teacher(
-            features, spec, parameters.control_recipe, run, seed=seed, device=device, role="control"
-        )
-    students = distil_student(
-        features, spec, teacher, control, recipe, run, seed=seed, pairs=parameters.pairs, device=device
-    )
-    evaluation = evaluate(readings, features, spec, teacher, students, run, seed=seed, meet_champion=meet_champion)
-    return Judged(readings, validated, features, teacher, students, evaluation)
+    teachers = train_all_teachers(features, spec, plan.of_teachers, run, role=Contender.TEACHER)
+    unprivileged = None
+    if plan.unprivileged:
+        of_unprivileged = plan.of_unprivileged_teachers
+        unprivileged = train_all_teachers(features, spec, of_unprivileged, run, role=Contender.UNPRIVILEGED)
+    students = distil_all_students(features, spec, teachers, unprivileged, plan, run)
+    evaluated = evaluate(readings, features, spec, teachers, students, plan, run, meets_champion=meets_champion)
+    return Evaluated(readings, validated, features, teachers, students, evaluated)
 
 
 @flow(name="retrain", flow_run_name=lambda: f"retrain {task_of_run(RetrainParameters)}")
 def retrain(parameters: RetrainParameters) -> Verdict:
-    """Retrain a forecaster with a privileged teacher, and say whether that was worth it.
+    """Retrain a forecaster with a privileged teacher, and evaluate whether the privileged data were worth it.
 
-    Finished stages come from cache, training goes on from its checkpoint, and an interrupted retrain continues its
+    Finished stages come from the cache, training resumes from its checkpoint, and an interrupted retrain continues its
     MLflow run when it is started again with the same parameters.
     """
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     files = source_files(spec.source)
-    with tracked(parameters, spec, files, git_commit()) as run:
-        readings, validated, features, teacher, students, evaluation = judge(files, spec, parameters, run)
+    with tracked_retrain(parameters, spec, files) as run:
+        stages = train_and_evaluate(files, spec, parameters, run)
+        readings, validated, features, teachers, students, evaluated = stages
         refitted = None
         if parameters.refit:
-            recipe, seed, device = parameters.recipe, parameters.seed, parameters.device
-            refitted = refit(
-                readings, features, spec, teacher, students, evaluation, recipe, run, seed=seed, device=device
-            )
-        registered = register(readings, validated, features, spec, students, evaluation, refitted, parameters, run)
-        return report(readings, validated, features, evaluation, refitted, registered, run, seed=parameters.seed)
+            refitted = refit(readings, features, spec, teachers, students, evaluated, parameters.plan)
+        registered = register(readings, validated, features, spec, students, evaluated, refitted, parameters, run)
+        return report(readings, validated, features, evaluated, refitted, registered, run, seed=parameters.seed)

@@ -1,1 +1,1 @@
-"""The contracts: what a table holds, what a flow takes, what a stage hands on."""
+"""The contracts of tables, flow parameters and stage results."""

@@ -3,11 +3,11 @@
 import pandera.polars as pa
 import polars as pl
 
-from tutelage.dataset import DatasetSpec
+from tutelage.data.dataset import DatasetSpec
 
 
 def hourly_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
-    """One row an hour and series, unique and on full hours; a null says that too few readings were there."""
+    """One row per hour and series, unique and on full hours; null where an hour has too few readings."""
     on_the_hour = pa.Check(
         lambda data: data.lazyframe.select(pl.col(data.key) == pl.col(data.key).dt.truncate("1h")),
         name="full_hour",

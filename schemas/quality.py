@@ -1,4 +1,4 @@
-"""What validation found: one count a rule and column, and the table that a person reads."""
+"""The result of validation: one count per rule and column, and its table."""
 
 import datetime as dt
 from typing import Literal
@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 
 class RuleCount(BaseModel):
-    """How much of a table breaks one rule, and what was done about it. `rows` counts values where a column is named."""
+    """How many rows of a table break a rule, and the action taken. With a column, `rows` counts its values."""
 
     rule: str
     column: str | None
@@ -19,7 +19,7 @@ class RuleCount(BaseModel):
 
 
 def quality_rows(rules: list[RuleCount]) -> list[dict[str, object]]:
-    """The table that a person reads: one row a rule and column."""
+    """The counts as a table to read: one row per rule and column."""
     return [
         {
             "rule": rule.rule,
@@ -27,7 +27,7 @@ def quality_rows(rules: list[RuleCount]) -> list[dict[str, object]]:
             "rows": rule.rows,
             "share": f"{rule.share:.3%}",
             "tolerated": f"{rule.tolerance:.3%}",
-            "what was done": rule.action if rule.rows else "nothing to do",
+            "action": rule.action if rule.rows else "none",
             "first (UTC)": f"{rule.first_utc:%Y-%m-%d %H:%M}" if rule.first_utc else "",
         }
         for rule in rules

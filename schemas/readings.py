@@ -1,4 +1,4 @@
-"""Readings as pandera schemas, made from a dataset spec. A check's name is the rule's name."""
+"""Pandera schemas of readings, derived from a dataset spec. A check has the name of its quality rule."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ import polars as pl
 from pandera.config import ValidationDepth, config_context
 from pandera.errors import SchemaErrors
 
-from tutelage import quality
-from tutelage.dataset import DatasetSpec
+from tutelage.data import quality
+from tutelage.data.dataset import DatasetSpec
 from tutelage.errors import DataError
 
 UTC_TIME = pl.Datetime("us", "UTC")
@@ -16,7 +16,7 @@ UTC_TIME = pl.Datetime("us", "UTC")
 
 @dataclass(frozen=True)
 class Breach:
-    """One rule that rows break: the column where it is about one, and a flag for each row of the table."""
+    """A broken rule: its column, None for rules about whole rows, and a flag for each row of the table."""
 
     rule: str
     column: str | None
@@ -37,7 +37,7 @@ def _measured_columns(spec: DatasetSpec, *, check_range: bool) -> dict[str, pa.C
 
 
 def key_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
-    """Readings as they were read: types, and the rules about their times."""
+    """The schema of readings as they were read: types, and the rules about times."""
     return pa.DataFrameSchema(
         {
             "series_id": pa.Column(pl.String, nullable=False),
@@ -55,7 +55,7 @@ def key_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
 
 
 def value_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
-    """Readings on a regular grid: one row a raw step and series, and the rules about their values."""
+    """The schema of readings on a regular grid: one row per raw step and series, and the rules about values."""
     return pa.DataFrameSchema(
         {
             "series_id": pa.Column(pl.String, nullable=False),
@@ -72,11 +72,11 @@ def value_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
 
 
 def find_breaches(table: pl.DataFrame, schema: pa.DataFrameSchema, what: str) -> list[Breach]:
-    """Validate all of a table and return, rule by rule, which rows break it.
+    """Validate a table and return the broken rules with the rows that break them.
 
-    The depth of the validation is set here: an environment variable can't turn it off.
+    The validation depth is set here, so that an environment variable can't turn validation off.
 
-    Raises DataError where the table is empty, or its columns or types are not the schema's.
+    Raises DataError where the table is empty, or its columns or types don't match the schema.
     """
     if table.is_empty():
         raise DataError(f"{what}: there are no rows")
@@ -84,7 +84,7 @@ def find_breaches(table: pl.DataFrame, schema: pa.DataFrameSchema, what: str) ->
         try:
             schema.validate(table, lazy=True)
         except SchemaErrors as errors:
-            found, faults = [], []
+            breaches, faults = [], []
             for error in errors.schema_errors:
                 name = getattr(error.check, "name", None)
                 flags = error.check_output
@@ -92,8 +92,8 @@ def find_breaches(table: pl.DataFrame, schema: pa.DataFrameSchema, what: str) ->
                     faults.append(str(error).splitlines()[0])
                     continue
                 column = error.schema.name if isinstance(error.schema, pa.Column) else None
-                found.append(Breach(name, column, ~flags.to_series().fill_null(True)))
+                breaches.append(Breach(name, column, ~flags.to_series().fill_null(True)))
             if faults:
                 raise DataError(f"{what}: " + "; ".join(faults)) from errors
-            return found
+            return breaches
     return []

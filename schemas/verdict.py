@@ -1,57 +1,63 @@
-"""The verdict of one retrain: what `verdict.json` holds."""
+"""The verdict of a retrain, the content of `verdict.json`."""
 
 import datetime as dt
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.retrain import Evaluation, SpanManifest
+from tutelage.forecasts import Contender
+
 
 class Registered(BaseModel):
-    """The version that the retrain registered; `alias` is the highest that it was given."""
+    """The version that the retrain registered; `alias` is the highest that it got."""
 
     name: str
     version: str
     alias: str
-    model: str
+    source: Contender
 
 
 class Refit(BaseModel):
-    """How the registered version was trained after the verdict: on all before `until_utc`, so many epochs a network."""
+    """The refit of the registered version, on all data before `until_utc`; epochs by network."""
 
     until_utc: dt.datetime
     windows: int
     epochs: dict[str, int]
 
 
-class Verdict(BaseModel):
-    """Was the privileged data worth it? Figures are in the target's unit, gains are shares, times are UTC.
+class QualityCounts(BaseModel):
+    """The number of readings, and of those that break each quality rule."""
 
-    metrics: of student and twin the means over all pairs; `chosen` is the one of the first pair that was registered;
-        `no_privilege`, where there is a control, are students of teachers that saw nothing more than they
-    gain_vs_no_privilege_crps: what the privileged data brought beside distillation alone; None: without a control
-    gate_by_hour: how far the teacher was trusted in each hour of the horizon, from 0 to 1; None: without a gate
+    readings: int
+    filled_rows: int
+    frozen_rows: int
+    missing_rows: int
+    missing_values: int
+    out_of_range_values: int
+    duplicate_rows: int
+    off_grid_rows: int
+    unreadable_rows: int
+    hours: int
+    null_hours: int
+
+
+class Verdict(BaseModel):
+    """Were the privileged data worth it? Scores are in the target's unit, gains are shares, times are UTC.
+
+    parts: train, validation and test
     """
 
     model_config = ConfigDict(extra="forbid")
 
     task: str
+    conclusion: str
     sentence: str
     unit: str
-    n_train_windows: int
-    n_validation_windows: int
-    n_test_windows: int
-    metrics: dict[str, dict[str, float]]
-    validation_crps: dict[str, float]
-    gain_vs_twin_crps: dict[str, float]
-    gain_vs_no_privilege_crps: dict[str, float] | None
-    gain_by_pair_crps: list[float]
-    gate_by_hour: list[float] | None
-    gain_vs_champion_crps: dict[str, float] | None
-    quality: dict[str, int]
-    leak_guard: dict[str, Any]
+    evaluation: Evaluation
+    quality: QualityCounts
     registered: Registered
     refit: Refit | None
-    parts_utc: dict[str, list[dt.datetime]]
+    parts: dict[str, SpanManifest]
     data_digest: str
     mlflow_run_id: str
     seed: int

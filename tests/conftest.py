@@ -14,7 +14,7 @@ for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "PREFECT_
 
 import pytest  # noqa: E402
 
-import tasks  # noqa: E402, F401
+import runtime  # noqa: E402, F401
 from tests.household import write_slice  # noqa: E402
 
 

@@ -3,18 +3,18 @@
 TutelageError
 ├── SpecError        a dataset spec or a recipe can't be used
 ├── DataError        readings can't be used
-│   ├── QualityError they break the spec's tolerances
+│   ├── QualityError more readings break a rule than the spec tolerates
 │   └── GapsError    a part of the history has too few windows without a gap
-├── LeakError        a forecast changes with what a student must not see
-├── RegistryError    a model's version is not there, or can't be what is asked of it
+├── LeakError        a forecast changes with data that a student must not see
+├── RegistryError    a model version does not exist, or can't be used as requested
 └── BusyError        the same work is already running
 
-None of these is cured by trying again: the pipeline spends no retry on them.
+Retrying cures none of these, so the pipeline does not retry them.
 """
 
 
 class TutelageError(Exception):
-    """The root: a fault of the input or the configuration, told in a sentence for its reader."""
+    """The root: a fault of the input or the configuration, described in one sentence for the reader."""
 
 
 class SpecError(TutelageError):
@@ -22,7 +22,7 @@ class SpecError(TutelageError):
 
 
 class DataError(TutelageError):
-    """Readings can't be used: the file, the columns or the times are not what the spec says."""
+    """Readings can't be used: the file, the columns or the times don't match the spec."""
 
 
 class QualityError(DataError):
@@ -30,16 +30,16 @@ class QualityError(DataError):
 
 
 class GapsError(DataError):
-    """Too few windows of a part of the history are whole: gaps, or masked readings, are in the others."""
+    """A part of the history has too few complete windows: the others contain gaps or masked readings."""
 
 
 class LeakError(TutelageError):
-    """A forecast depends on something that its student must not see."""
+    """A forecast depends on data that its student must not see."""
 
 
 class RegistryError(TutelageError):
-    """A registered model has no such version, or the version can't be what is asked of it."""
+    """A registered model has no such version, or the version can't be used as requested."""
 
 
 class BusyError(TutelageError):
-    """A living process is already at the same work."""
+    """Another running process is already doing the same work."""

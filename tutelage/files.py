@@ -1,4 +1,4 @@
-"""Files that are whole or absent: content digests, and writing by temporary name, then rename."""
+"""Files that are either complete or absent: content digests, and writes to a temporary name that is then renamed."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ def value_digest(value: Any) -> str:
 
 @cache
 def source_digest(root: Path) -> str:
-    """SHA-256 over a package's Python source: what was computed by other code has another digest."""
+    """SHA-256 over a package's Python source: it changes with the code."""
     return value_digest({str(p.relative_to(root)): file_digest(p) for p in sorted(root.rglob("*.py"))})
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, delete it otherwise."""
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, delete it otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
@@ -48,9 +48,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; rename it to `path` when the block ends well, delete it otherwise.
+    """Yield a temporary folder next to `path`; rename it to `path` if the block succeeds, delete it otherwise.
 
-    Where `path` exists already, it is replaced: its content follows from its name or from its stage's inputs.
+    An existing `path` is replaced: its content is determined by its name or by its stage's inputs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
@@ -69,7 +69,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, whole or not at all."""
+    """Write a value as JSON, completely or not at all."""
     with written_whole(path) as part:
         part.write_text(json.dumps(value, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_table(table: pl.DataFrame, folder: Path) -> tuple[Path, str]:
-    """Write a table as parquet under the digest of its own bytes; return the path and the digest."""
+    """Write a table as parquet, named by the digest of its bytes; return the path and the digest."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".table.", suffix=".part")
     os.close(handle)

@@ -3,12 +3,17 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.efficacy import _on_common_hours, every_piece, history_saved, origins_of
+from benchmarks.common import STUDENTS
+from benchmarks.efficacy import RESULTS, _on_common_hours, every_piece, history_saved, origins_of, summarise_cell, table
+from tutelage.files import read_json
+from tutelage.forecasts import Contender
 
 
-def crps_of(**by_days: tuple[float, float]) -> dict[int, dict[str, float]]:
+def crps_of(**by_days: tuple[float, float]) -> dict[int, dict[Contender, float]]:
     """d100=(twin, student) → what history_saved takes."""
-    return {int(days[1:]): {"twin": twin, "privileged": student} for days, (twin, student) in by_days.items()}
+    return {
+        int(days[1:]): {Contender.TWIN: twin, Contender.STUDENT: student} for days, (twin, student) in by_days.items()
+    }
 
 
 def test_history_saved__is_read_from_a_line_in_log_days() -> None:
@@ -29,12 +34,33 @@ def test_history_saved__is_unknown_where_no_twin_reaches_the_student() -> None:
 
 def test_on_common_hours__leaves_out_what_one_history_lacks() -> None:
     def piece(hours: list[int], loss: float) -> dict[str, np.ndarray]:
-        kinds = ("twin", "privileged", "no_privilege", "placebo")
-        return {"hour": np.array(hours), **{kind: loss + np.array(hours, dtype=float) for kind in kinds}}
+        return {"hour": np.array(hours), **{name: loss + np.array(hours, dtype=float) for name in STUDENTS}}
 
-    found = _on_common_hours({100: [piece([1, 2], 0.0), piece([5], 0.0)], 200: [piece([2, 3, 5], 1.0)]})
-    assert found[100]["twin"] == pytest.approx((2 + 5) / 2)
-    assert found[200]["privileged"] == pytest.approx((3 + 6) / 2)
+    means = _on_common_hours({100: [piece([1, 2], 0.0), piece([5], 0.0)], 200: [piece([2, 3, 5], 1.0)]})
+    assert means[100][Contender.TWIN] == pytest.approx((2 + 5) / 2)
+    assert means[200][Contender.STUDENT] == pytest.approx((3 + 6) / 2)
+
+
+def test_summarise_cell__gains_over_all_origins() -> None:
+    twin = np.random.default_rng(0).uniform(1, 2, 1000)
+    shares = {"twin": 1.0, "student": 0.9, "unprivileged": 0.95, "placebo": 1.1, "teacher": 0.5}
+    losses = {name: share * twin for name, share in shares.items()}
+    losses |= {f"{name}_by_seed": shares[name] * np.array([1.0, 2.0]) for name in STUDENTS}
+    losses |= {"seasonal_naive_24h": 2 * twin, "seasonal_naive_168h": 3 * twin, "n_train": np.array(9)}
+    row = summarise_cell([losses | {"hour": np.arange(1000)}, losses | {"hour": np.arange(1000, 2000)}])
+    assert row["n_train_windows"] == [9, 9]
+    assert row["crps"] == pytest.approx({name: losses[name].mean() for name in row["crps"]})
+    assert {name: gain["estimate"] for name, gain in row["gain"].items()} == pytest.approx(
+        {"student": 0.1, "unprivileged": 0.05, "placebo": -0.1}
+    )
+    assert row["gain_of_privilege"]["estimate"] == pytest.approx(1 - 0.9 / 0.95)
+    assert row["gain_by_origin"] == pytest.approx([0.1, 0.1])
+    assert row["gain_by_seed"] == pytest.approx([0.1, 0.1])
+
+
+def test_results__can_be_shown() -> None:
+    results = read_json(RESULTS)
+    assert len(table(results).splitlines()) == 1 + len(results["cells"])
 
 
 def test_every_piece__short_histories_have_more_origins() -> None:

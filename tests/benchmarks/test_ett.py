@@ -7,13 +7,14 @@ import polars as pl
 import pytest
 import torch
 
-from benchmarks import ett, ett_cells, pairs
+from benchmarks import common, ett, ett_cells
 from benchmarks import ett_protocol as protocol
+from benchmarks.common import Cell
 from benchmarks.ett_protocol import (
     HORIZONS,
-    KINDS,
     LONGEST,
     LOOKBACK,
+    STUDENTS,
     VARIABLES,
     Network,
     Privilege,
@@ -29,12 +30,12 @@ from benchmarks.ett_protocol import (
     start_students,
     train_students,
 )
-from benchmarks.pairs import Cell
-from tutelage.dataset import load_dataset_spec
+from tests.tutelage.builders import recipe_of
+from tutelage.data.dataset import load_dataset_spec
+from tutelage.data.windows import make_panel
 from tutelage.errors import DataError
 from tutelage.files import file_digest
-from tutelage.recipe import Budget, Recipe
-from tutelage.windows import make_panel
+from tutelage.model.kinds import Budget
 
 TINY = Settings(
     mixes=True,
@@ -85,8 +86,8 @@ def test_windows__input_ends_where_the_target_begins(series: Series) -> None:
 def test_errors_of__against_a_hand_computation(series: Series) -> None:
     origins = torch.tensor([300, 700, 900])
 
-    def wrong(some: torch.Tensor) -> torch.Tensor:
-        truth = future_of(series, some)
+    def wrong(part: torch.Tensor) -> torch.Tensor:
+        truth = future_of(series, part)
         off = torch.zeros_like(truth)
         off[0, :, 0] = 2.0  # one variable of seven, one step
         off[:, :, 30:] = 50.0  # beyond the horizon
@@ -128,17 +129,17 @@ def test_network__a_window_is_read_by_itself(series: Series) -> None:
     network = Network(1, 8, 0.0, mixes=True).eval()
     torch.nn.init.normal_(network.mixture)
     origins = torch.tensor([500, 900, 1300])
-    together, alone = network(*past_of(series, origins)), network(*past_of(series, origins[1:2]))
-    torch.testing.assert_close(together[:, :, 1:2], alone, rtol=1e-4, atol=1e-4)
+    together, single = network(*past_of(series, origins)), network(*past_of(series, origins[1:2]))
+    torch.testing.assert_close(together[:, :, 1:2], single, rtol=1e-4, atol=1e-4)
 
 
 def test_privilege__by_kind_of_teacher(series: Series) -> None:
     settings = replace(TINY, teachers=2, sigma=0.5)
     privilege = Privilege(series, settings)
     origins = origins_of(series.rows["train"], LONGEST)[:50]
-    own = future_of(series, origins)
+    true = future_of(series, origins)
     privileged, none, placebo = privilege(origins).split(2)
-    assert (privileged - own).std() == pytest.approx(0.5, rel=0.02)
+    assert (privileged - true).std() == pytest.approx(0.5, rel=0.02)
     assert none.eq(0).all()
     shown = privilege.shown[origins]
     assert shown.ne(origins).all()
@@ -152,7 +153,7 @@ def test_students__share_their_start_and_the_twin_hears_no_teacher(series: Serie
     students = start_students(TINY, seed=3, kinds=2)
     for value in students.parameters():
         assert torch.equal(value[:2], value[2:])
-    assert not torch.equal(students.own.weight[0], students.own.weight[1])
+    assert not torch.equal(students.variable.weight[0], students.variable.weight[1])
     assert students.dropout.seeds == (0, 1, 0, 1)
 
     count = len(origins_of(series.rows["train"], LONGEST))
@@ -161,23 +162,23 @@ def test_students__share_their_start_and_the_twin_hears_no_teacher(series: Serie
         train_students(series, TINY, torch.full((1, VARIABLES, count, LONGEST), level), alpha, taught_by, seed=0)[1]
         for level in (0.0, 5.0)
     ]
-    one, other = (found[LONGEST]["out.weight"] for found in weights)
-    assert torch.equal(one[:2], other[:2])
-    assert not torch.equal(one[2:], other[2:])
+    low, high = (by_horizon[LONGEST]["out.weight"] for by_horizon in weights)
+    assert torch.equal(low[:2], high[:2])
+    assert not torch.equal(low[2:], high[2:])
 
 
 def test_measure__all_test_windows_of_all_kinds() -> None:
     values = np.random.default_rng(0).normal(size=(20 * 360 + LONGEST, VARIABLES))
-    found = protocol.measure(make_series(values, 12), TINY)
+    losses = protocol.measure(make_series(values, 12), TINY)
     for horizon in HORIZONS:
         windows = 4 * 360 - horizon + 1
-        assert found[f"origin_{horizon}"][[0, -1]].tolist() == [16 * 360, 20 * 360 - horizon]
-        for kind in (*KINDS, "teacher"):
-            assert found[f"{kind}_mse_{horizon}"].shape == (windows,)
-        by_seed = found[f"twin_mse_{horizon}_by_seed"]
-        assert by_seed.mean() == pytest.approx(found[f"twin_mse_{horizon}"].mean())
-    row = ett.summarise_horizon("ETTm1", found | {"origin_24": found["origin_24"] * 4}, 24)
-    assert row["mse"]["twin"] == pytest.approx(found["twin_mse_24"].mean())  # type: ignore[index]
+        assert losses[f"origin_{horizon}"][[0, -1]].tolist() == [16 * 360, 20 * 360 - horizon]
+        for kind in (*STUDENTS, "teacher"):
+            assert losses[f"{kind}_mse_{horizon}"].shape == (windows,)
+        by_seed = losses[f"twin_mse_{horizon}_by_seed"]
+        assert by_seed.mean() == pytest.approx(losses[f"twin_mse_{horizon}"].mean())
+    row = ett.summarise_horizon("ETTm1", losses | {"origin_24": losses["origin_24"] * 4}, 24)
+    assert row["mse"]["twin"] == pytest.approx(losses["twin_mse_24"].mean())
 
 
 def test_settings__the_student_has_fewer_parameters_than_allowed() -> None:
@@ -189,9 +190,9 @@ def test_settings__the_student_has_fewer_parameters_than_allowed() -> None:
 def _losses(gain: float, *, hours: int = 2000) -> dict[str, np.ndarray]:
     """Losses of a cell in which the student is `gain` better than its twin."""
     twin = np.random.default_rng(0).uniform(1, 2, hours)
-    found = {"twin": twin, "privileged": (1 - gain) * twin, "no_privilege": twin, "placebo": 1.5 * twin}
-    found |= {f"{kind}_by_seed": np.full(2, losses.mean()) for kind, losses in found.items()}
-    return found | {
+    losses = {"twin": twin, "student": (1 - gain) * twin, "unprivileged": twin, "placebo": 1.5 * twin}
+    losses |= {f"{name}_by_seed": np.full(2, values.mean()) for name, values in losses.items()}
+    return losses | {
         "hour": np.arange(hours),
         "teacher": 0.5 * twin,
         "seasonal_naive_24h": 2 * twin,
@@ -201,38 +202,38 @@ def _losses(gain: float, *, hours: int = 2000) -> dict[str, np.ndarray]:
 
 def test_summarise__gains_and_holm_over_the_cells() -> None:
     worse = _losses(-0.1)
-    found = ett.summarise({Cell(1, 50, 0): _losses(0.1), Cell(1, 50, 1): _losses(0.2), Cell(24, 50, 0): worse})
-    better, harmed = found["cells"]["1h-50d"], found["cells"]["24h-50d"]  # type: ignore[index]
-    assert better["gain"]["privileged"]["estimate"] == pytest.approx(0.15)
+    figures = ett.summarise({Cell(1, 50, 0): _losses(0.1), Cell(1, 50, 1): _losses(0.2), Cell(24, 50, 0): worse})
+    better, harmed = figures["cells"]["1h-50d"], figures["cells"]["24h-50d"]
+    assert better["gain"]["student"]["estimate"] == pytest.approx(0.15)
     assert better["gain_by_origin"] == pytest.approx([0.1, 0.2])
     assert better["gain"]["placebo"]["estimate"] == pytest.approx(-0.5)
     least = 1 / 2001
     assert (better["p_holm"], better["p_worse_holm"]) == (pytest.approx(2 * least), pytest.approx(1 - least))
     assert (harmed["p_holm"], harmed["p_worse_holm"]) == (pytest.approx(1), pytest.approx(0))
-    text = ett.table(found)
+    text = ett.table(figures)
     assert "+15.0%" in text
     assert "TimeKD" not in text
 
 
 def test_summarise_horizon__a_quarter_of_an_hour_is_no_hour() -> None:
     random = np.random.default_rng(0)
-    found = {"origin_192": np.arange(4000)}
-    for kind in (*KINDS, "teacher"):
+    losses = {"origin_192": np.arange(4000)}
+    for kind in (*STUDENTS, "teacher"):
         for metric in ("mse", "mae"):
-            found[f"{kind}_{metric}_192"] = random.uniform(1, 2, 4000)
-            found[f"{kind}_{metric}_192_by_seed"] = np.array([1.5, 1.5])
-    quarters, hours = (ett.summarise_horizon(name, found, 192) for name in ("ETTm1", "ETTh1"))
-    assert quarters["gain"]["privileged"]["windows"] == 1000  # type: ignore[index]
-    assert hours["gain"]["privileged"]["windows"] == 4000  # type: ignore[index]
+            losses[f"{kind}_{metric}_192"] = random.uniform(1, 2, 4000)
+            losses[f"{kind}_{metric}_192_by_seed"] = np.array([1.5, 1.5])
+    quarters, hours = (ett.summarise_horizon(name, losses, 192) for name in ("ETTm1", "ETTh1"))
+    assert quarters["gain"]["student"]["windows"] == 1000
+    assert hours["gain"]["student"]["windows"] == 4000
     assert quarters["timekd"] == {"mse": 0.355, "mae": 0.367}
     assert "timekd" not in hours
     rows = {name: row | {"p_holm": 0.5} for name, row in (("ETTm1-192", quarters), ("ETTh1-192", hours))}
     text = ett.table({"protocol": rows, "student_parameters": {"ETTm1": 1000}, "cells": {}})
     assert text.count("0.355/0.367") == 1
-    assert f"{quarters['gain_mae']['estimate']:+.1%}" in text.splitlines()[3]  # type: ignore[index]
+    assert f"{quarters['gain_mae']['estimate']:+.1%}" in text.splitlines()[3]
 
 
-def test_kept__is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_of__are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
     measured: list[ett.Piece] = []
 
@@ -243,7 +244,7 @@ def test_kept__is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ett, "measure", measure)
     wanted: list[ett.Piece] = ["ETTh1", Cell(1, 50, 0)]
     for piece in [*wanted, *wanted]:
-        np.testing.assert_array_equal(ett.kept_of(piece)["twin"], [0, 1, 2])
+        np.testing.assert_array_equal(ett.losses_of(piece)["twin"], [0, 1, 2])
     assert measured == wanted
 
 
@@ -261,19 +262,21 @@ def transformer(monkeypatch: pytest.MonkeyPatch) -> None:
         }
     )
     panel = make_panel(table, random.normal(size=(hours, 4)).astype(np.float32), spec)
-    monkeypatch.setattr(ett_cells, "load_transformer", lambda: (panel, spec, start, start + dt.timedelta(hours=hours)))
+    monkeypatch.setattr(ett_cells, "load_transformer", lambda: (panel, start, start + dt.timedelta(hours=hours)))
     budget = Budget(epochs=1)
-    tiny = Recipe(teachers=1, teacher_width=8, student_width=8, teacher_budget=budget, student_budget=budget)
-    monkeypatch.setattr(pairs, "RECIPE", tiny)
-    monkeypatch.setattr(pairs, "TAUGHT_BY", dict.fromkeys(pairs.TAUGHT_BY, tiny))
+    tiny = recipe_of(
+        ensemble_size=1, teacher_width=8, student_width=8, teacher_training=budget, student_training=budget
+    )
+    monkeypatch.setattr(common, "RECIPE", tiny)
+    monkeypatch.setattr(common, "RECIPES", dict.fromkeys(common.RECIPES, tiny))
 
 
 def test_measure_cell__tests_on_the_last_days(transformer: None) -> None:
-    panel, _, _, _ = ett_cells.load_transformer()
+    panel, _, _ = ett_cells.load_transformer()
     for origin in (0, 1):
-        found = ett_cells.measure_cell(Cell(1, 50, origin))
+        losses = ett_cells.measure_cell(Cell(1, 50, origin))
         last = int(panel.hour[-1]) - origin * 60 * 24
-        assert found["hour"][[0, -1]].tolist() == [last + 1 - 60 * 24 + 24, last]
-        assert found["n_train"] == 40 * 24 - 24
-        for kind in (*KINDS, "teacher", "seasonal_naive_24h"):
-            assert found[kind].shape == found["hour"].shape
+        assert losses["hour"][[0, -1]].tolist() == [last + 1 - 60 * 24 + 24, last]
+        assert losses["n_train"] == 40 * 24 - 24
+        for kind in (*STUDENTS, "teacher", "seasonal_naive_24h"):
+            assert losses[kind].shape == losses["hour"].shape

@@ -12,9 +12,10 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from schemas.parameters import RetrainParameters
+from schemas.retrain import RetrainParameters
 from tests.household import write_slice
-from tutelage.recipe import Budget, Recipe
+from tests.tutelage.builders import recipe_of
+from tutelage.model.kinds import Budget
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = """
@@ -29,7 +30,9 @@ retrain(RetrainParameters.model_validate_json(sys.argv[1]))
 def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     name = write_slice(tmp_path / "datasets", name="killed", days=40)
     patient = Budget(epochs=120, patience=120)
-    recipe = Recipe(teachers=8, bins=12, teacher_budget=patient, student_budget=Budget(epochs=5, patience=5))
+    recipe = recipe_of(
+        ensemble_size=8, bins=12, teacher_training=patient, student_training=Budget(epochs=5, patience=5)
+    )
     parameters = RetrainParameters(
         dataset=name,
         horizon_hours=1,
@@ -49,7 +52,7 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     deadline = time.monotonic() + 240
-    while not (checkpoints := list(tmp_path.glob("runs/*/teacher-*.safetensors"))):
+    while not (checkpoints := list(tmp_path.glob("checkpoints/*/teacher.safetensors"))):
         assert first.poll() is None, first.stdout.read().decode()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -67,7 +70,7 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
     output = second.stdout + second.stderr
     assert second.returncode == 0, output
     for stage in ("ingest killed", "validate killed", "features killed-1h"):
-        assert f"Task run '{stage}' - Finished in state Cached" in output
+        assert f"WindowDataset run '{stage}' - Finished in state Cached" in output
     assert f"killed-1h teacher: epoch {trained} of at most 120" in output, "it goes on from its checkpoint"
     assert trained == 5 or "killed-1h teacher: epoch 5 of at most 120" not in output
 
@@ -75,7 +78,7 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
     experiment = client.get_experiment_by_name("killed-1h")
     runs = client.search_runs([experiment.experiment_id])
     stages = sorted(run.data.tags["tutelage.stage"] for run in runs)
-    assert stages == ["no_privilege", "retrain", "student", "teacher", "twin"]
+    assert stages == ["retrain", "student", "teacher", "twin", "unprivileged"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     [teacher] = [run for run in runs if run.data.tags["tutelage.stage"] == "teacher"]
     steps = [metric.step for metric in client.get_metric_history(teacher.info.run_id, "validation")]

@@ -11,9 +11,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 import flows.backtest
 from flows.backtest import backtest
-from schemas.manifests import BacktestManifest
-from schemas.parameters import BacktestParameters
-from tasks.home import datasets_folder
+from runtime.paths import datasets_folder
+from schemas.backtest import BacktestManifest, BacktestParameters
 from tests.flows.test_retrain import SMALL
 from tests.household import write_slice
 from tutelage.errors import GapsError
@@ -32,7 +31,7 @@ def asked(dataset: str) -> BacktestParameters:
         lookback_hours=24,
         history_days=20,
         origins=2,
-        stretch_days=8,
+        period_days=8,
         recipe=SMALL,
         device="cpu",
     )
@@ -48,16 +47,16 @@ def runs(stage: str) -> list[Run]:
 def cut_off(prefect_server: None) -> Iterator[str]:
     """A dataset whose backtest was cut off at its second origin."""
     name = write_slice(datasets_folder(), name="backtest-slice", days=40)
-    real, judged = flows.backtest.judge, []
+    real, evaluated = flows.backtest.train_and_evaluate, []
 
     def until_the_second(*given: object, **named: object) -> object:
-        if judged:
+        if evaluated:
             raise PowerCut
-        judged.append(given)
+        evaluated.append(given)
         return real(*given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.backtest, "judge", until_the_second)
+        patch.setattr(flows.backtest, "train_and_evaluate", until_the_second)
         with pytest.raises(PowerCut):
             backtest(asked(name))
     return name
@@ -75,7 +74,7 @@ def test_backtest__goes_on_where_it_was_cut_off(done: BacktestManifest) -> None:
     assert {run.data.tags["mlflow.parentRunId"] for run in runs("retrain")} == {done.run_id}
 
 
-def test_backtest__judges_each_stretch_with_what_was_known_at_its_origin(done: BacktestManifest) -> None:
+def test_backtest__evaluates_each_period_with_what_was_known_at_its_origin(done: BacktestManifest) -> None:
     table = pl.read_csv(done.folder / "backtest.csv", try_parse_dates=True)
     ends = [dt.datetime(2010, 7, day, 23, tzinfo=dt.UTC) for day in (22, 30)]
     assert table["end_utc"].dt.replace_time_zone("UTC").to_list() == ends
@@ -88,15 +87,15 @@ def test_backtest__table_and_plot_are_in_mlflow(done: BacktestManifest, tmp_path
     folder = mlflow.artifacts.download_artifacts(run_id=done.run_id, artifact_path="backtest", dst_path=str(tmp_path))
     assert sorted(file.name for file in Path(folder).iterdir()) == ["backtest.csv", "backtest.png"]
     metrics = mlflow.get_run(done.run_id).data.metrics
-    assert metrics["gain_vs_twin.estimate"] == pytest.approx(done.gain_vs_twin)
-    assert metrics["gain_vs_no_privilege.estimate"] == pytest.approx(done.gain_vs_no_privilege)
+    assert metrics["gain_over_twin.estimate"] == pytest.approx(done.gain_over_twin)
+    assert metrics["gain_over_unprivileged.estimate"] == pytest.approx(done.gain_over_unprivileged)
 
 
 def test_backtest__a_second_time_trains_nothing(done: BacktestManifest, cut_off: str) -> None:
     before = {run.info.run_id: run.info.end_time for run in runs("retrain")}
     again = backtest(asked(cut_off))
     assert {run.info.run_id: run.info.end_time for run in runs("retrain")} == before
-    assert (again.gain_vs_twin, again.origins) == (done.gain_vs_twin, done.origins)
+    assert (again.gain_over_twin, again.origins) == (done.gain_over_twin, done.origins)
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +112,13 @@ def test_backtest__leaves_out_an_origin_whose_history_has_too_many_gaps(gaps: st
     done = backtest(asked(gaps))
     assert (done.origins, done.left_out) == (1, 1)
     with get_client(sync_client=True) as prefect:
-        [told] = prefect.read_artifacts(
+        [artifact] = prefect.read_artifacts(
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["backtest-gaps-slice-1h"]))
         )
-    assert "; the stretch up to 2010-07-22 is left out: the validation part, 2010-07-10 23:00 to" in told.description
+    assert "; the period up to 2010-07-22 is left out: the validation part, 2010-07-10 23:00 to" in artifact.description
 
 
-def test_backtest__refuses_where_no_origin_can_be_judged(gaps: str) -> None:
+def test_backtest__refuses_where_no_origin_can_be_evaluated(gaps: str) -> None:
     alone = asked(gaps).model_copy(update={"origins": 1, "as_of": dt.datetime(2010, 7, 22, 23, tzinfo=dt.UTC)})
     with pytest.raises(GapsError, match="no origin has a history that can be learnt from; at the last one the valid"):
         backtest(alone)

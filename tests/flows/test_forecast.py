@@ -12,14 +12,14 @@ import pytest
 
 from flows.forecast import forecast
 from flows.retrain import retrain
-from schemas.serving import ForecastManifest, ForecastParameters
-from tasks.home import datasets_folder, home
+from runtime.paths import datasets_folder, home
+from schemas.forecast import ForecastManifest, ForecastParameters
 from tests.flows.test_retrain import small
 from tests.household import write_slice
-from tutelage.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.readings import read_readings
 from tutelage.errors import DataError, RegistryError
-from tutelage.export import forecast_readings, load_student
-from tutelage.readings import read_readings
+from tutelage.model.inference import forecast_readings, load_student
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -116,7 +116,7 @@ def test_forecast__without_a_champion_says_what_to_do(dataset: str) -> None:
 ALONE = """
 import sys
 from flows.forecast import forecast
-from schemas.serving import ForecastParameters
+from schemas.forecast import ForecastParameters
 issued = forecast(ForecastParameters.model_validate_json(sys.argv[1]))
 assert "torch" not in sys.modules
 print(issued.model_dump_json())

@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -12,24 +13,26 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.retrain import retrain
-from schemas.parameters import RetrainParameters
+from runtime.paths import datasets_folder, home
+from runtime.registry import exported_in
+from schemas.retrain import RetrainParameters
 from schemas.verdict import Verdict
-from tasks.home import datasets_folder, home
 from tests.household import write_slice
+from tests.tutelage.builders import recipe_of
 from tutelage.errors import DataError, QualityError
-from tutelage.export import load_student
-from tutelage.recipe import Budget, Recipe
+from tutelage.model.inference import load_student
+from tutelage.model.kinds import Budget
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-SMALL = Recipe(
-    teachers=2,
+SMALL = recipe_of(
+    ensemble_size=2,
     teacher_width=16,
     student_width=16,
     bins=12,
-    draws=2,
-    teacher_budget=Budget(epochs=6, patience=6),
-    student_budget=Budget(epochs=6, patience=6),
+    noise_draws=2,
+    teacher_training=Budget(epochs=6, patience=6),
+    student_training=Budget(epochs=6, patience=6),
 )
 
 
@@ -70,29 +73,33 @@ def second(household_slice: str, first: Verdict) -> Verdict:
 def test_retrain__writes_a_whole_verdict(first: Verdict) -> None:
     written = json.loads((home() / "reports" / "latest" / first.task / "verdict.json").read_text())
     assert written["task"] == "household-slice-1h"
-    told = {"student", "no_privilege", "twin", "teacher", "chosen", "seasonal_naive_24h", "seasonal_naive_168h"}
-    assert told <= set(written["metrics"])
-    assert all(set(m) == {"crps", "mae", "rmse", "coverage_80"} for m in written["metrics"].values())
-    assert set(written["gain_vs_twin_crps"]) == {"estimate", "low", "high", "p", "windows"}
-    assert written["gain_vs_twin_crps"]["low"] <= written["gain_vs_twin_crps"]["high"]
-    student, control, twin = (written["metrics"][name]["crps"] for name in ("student", "no_privilege", "twin"))
-    assert written["gain_vs_twin_crps"]["estimate"] == pytest.approx(1 - student / twin)
-    assert written["gain_vs_no_privilege_crps"]["estimate"] == pytest.approx(1 - student / control)
+    contenders = {"student", "unprivileged", "twin", "teacher", "chosen", "seasonal_naive_24h", "seasonal_naive_168h"}
+    evaluation = written["evaluation"]
+    scores = evaluation["scores"]
+    assert contenders <= set(scores)
+    assert all(set(s) == {"crps", "mae", "rmse", "coverage_80"} for s in scores.values())
+    assert set(evaluation["gain_over_twin"]) == {"estimate", "low", "high", "p", "windows"}
+    assert evaluation["gain_over_twin"]["low"] <= evaluation["gain_over_twin"]["high"]
+    student, control, twin = (scores[name]["crps"] for name in ("student", "unprivileged", "twin"))
+    assert evaluation["gain_over_twin"]["estimate"] == pytest.approx(1 - student / twin)
+    assert evaluation["gain_over_unprivileged"]["estimate"] == pytest.approx(1 - student / control)
     assert len({student, control, twin}) == 3
-    by_pair = written["gain_by_pair_crps"]
-    assert (len(by_pair), len(set(by_pair))) == (5, 5)
-    assert min(by_pair) < written["gain_vs_twin_crps"]["estimate"] < max(by_pair)
-    assert "5 students have" in first.sentence
-    assert "against students of teachers without privilege" in first.sentence
-    assert written["leak_guard"]["passed"] is True
-    assert written["leak_guard"]["checked"] > 100
+    by_replicate = evaluation["gain_by_replicate"]
+    assert (len(by_replicate), len(set(by_replicate))) == (5, 5)
+    assert min(by_replicate) < evaluation["gain_over_twin"]["estimate"] < max(by_replicate)
+    assert "(mean of 5 replicates, each" in first.sentence
+    assert "than that of students of unprivileged teachers" in first.sentence
+    assert ", on the 14 days from 2010-07-16" in first.sentence
+    assert first.sentence.startswith(f"household-slice-1h: {first.conclusion}. The students' CRPS is ")
+    assert evaluation["leak_check"]["passed"] is True
+    assert evaluation["leak_check"]["checked"] > 100
     registered = written["registered"]
     assert (registered["name"], registered["version"], registered["alias"]) == (first.task, "1", "champion")
-    assert registered["model"] in ("student", "twin")
-    assert written["n_train_windows"] > 300
+    assert registered["source"] in ("student", "twin")
+    assert written["parts"]["train"]["windows"] > 300
     page = (home() / "reports" / "latest" / first.task / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4
-    assert first.sentence.split(";")[0] in page.replace("&#39;", "'")
+    assert first.sentence in page.replace("&#39;", "'")
 
 
 def test_retrain__one_run_with_a_child_for_each_that_learns(first: Verdict) -> None:
@@ -100,12 +107,20 @@ def test_retrain__one_run_with_a_child_for_each_that_learns(first: Verdict) -> N
     parent = client.get_run(first.mlflow_run_id)
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     stages = sorted(child.data.tags["tutelage.stage"] for child in children)
-    assert stages == ["no_privilege", "student", "teacher", "twin"]
+    assert stages == ["student", "teacher", "twin", "unprivileged"]
     assert {run.info.status for run in [parent, *children]} == {"FINISHED"}
-    assert parent.data.params["recipe.views.future_sigma"] == "2.0"
-    assert parent.data.metrics["student.crps"] == pytest.approx(first.metrics["student"]["crps"])
-    assert parent.data.metrics["quality.repeated.rows"] == first.quality["filled_rows"]
-    shown = {"forecast.png", "losses.png", "reliability.png", "skill.png", "report.html", "verdict.json"}
+    assert parent.data.params["recipe.teacher.views.future_sigma"] == "2.0"
+    assert parent.data.metrics["student.crps"] == pytest.approx(first.evaluation.scores["student"].crps)
+    assert parent.data.metrics["quality.repeated.rows"] == first.quality.filled_rows
+    shown = {
+        "forecast.png",
+        "losses.png",
+        "reliability.png",
+        "skill.png",
+        "report.html",
+        "verdict.json",
+        "evaluation.json",
+    }
     assert shown <= {file.path for file in client.list_artifacts(parent.info.run_id)}
     for child in children:
         steps = [metric.step for metric in client.get_metric_history(child.info.run_id, "validation")]
@@ -126,55 +141,82 @@ def test_retrain__registers_with_lineage(first: Verdict) -> None:
     assert len(model.predict(model.input_example)) == 1
 
 
-def test_retrain__a_rolled_student(household_slice: str) -> None:
-    verdict = retrain(
-        small(household_slice, horizon_hours=3, refit=True, recipe=SMALL.model_copy(update={"rolled": True}))
-    )
-    folder = home() / "runs" / verdict.mlflow_run_id / "students" / "student"
-    shape = json.loads((folder / "network.json").read_text())["shape"]
-    assert (shape["rolled"], shape["horizon"], len(shape["centres"])) == (True, 3, shape["bins"])
-    assert {"student", "twin"} <= set(verdict.metrics)
-    assert verdict.leak_guard["passed"] is True
+def newest(kind: str) -> Path:
+    """The folder of the last training of a kind."""
+    return max((home() / "trainings" / kind).iterdir(), key=lambda folder: folder.stat().st_mtime)
+
+
+def test_retrain__a_recursive_student(household_slice: str) -> None:
+    recursive = SMALL.override({"student.recursive": True})
+    verdict = retrain(small(household_slice, horizon_hours=3, refit=True, recipe=recursive))
+    config = json.loads((newest("students") / "student" / "network.json").read_text())["config"]
+    assert (config["recursive"], config["horizon"], len(config["centres"])) == (True, 3, config["bins"])
+    assert {"student", "twin"} <= set(verdict.evaluation.scores)
+    assert verdict.evaluation.leak_check.passed is True
     assert verdict.refit is not None
     model = mlflow.pyfunc.load_model(f"models:/{verdict.task}/{verdict.registered.version}")
     assert len(model.predict(model.input_example)) == 3
 
 
-def test_retrain__second_run_takes_data_from_cache(first: Verdict, second: Verdict) -> None:
+def test_retrain__second_run_takes_data_and_trainings_from_cache(first: Verdict, second: Verdict) -> None:
     states = task_states(flow_run_of(second))
-    for stage in ("ingest household-slice", "validate household-slice", "features household-slice-1h"):
+    task = first.task
+    for stage in ("ingest household-slice", "validate household-slice", f"features {task}"):
         assert states[stage] == "Cached"
-    assert states["teacher household-slice-1h"] == "Completed"
+    for stage in (f"teacher {task}", f"unprivileged {task}", f"students {task}"):
+        assert states[stage] == "Cached"
+    assert states[f"evaluate {task}"] == "Completed"
     assert second.mlflow_run_id != first.mlflow_run_id
 
 
-def test_retrain__same_seed_gives_the_same_figures(first: Verdict, second: Verdict) -> None:
-    assert {k: second.metrics[k] for k in first.metrics} == first.metrics
-    assert second.gain_vs_twin_crps == first.gain_vs_twin_crps
+def test_retrain__trainings_from_cache_have_their_history_in_the_new_run(first: Verdict, second: Verdict) -> None:
+    client = mlflow.MlflowClient()
+    of_run = f"tags.`mlflow.parentRunId` = '{second.mlflow_run_id}'"
+    children = client.search_runs([client.get_run(second.mlflow_run_id).info.experiment_id], of_run)
+    assert len(children) == 4
+    for child in children:
+        steps = [metric.step for metric in client.get_metric_history(child.info.run_id, "validation")]
+        assert steps == list(range(1, 7))
+
+
+def test_retrain__same_seed_gives_the_same_scores(first: Verdict, second: Verdict) -> None:
+    assert {k: second.evaluation.scores[k] for k in first.evaluation.scores} == first.evaluation.scores
+    assert second.evaluation.gains == first.evaluation.gains
+
+
+def test_retrain__other_students_take_the_same_teachers(household_slice: str, second: Verdict) -> None:
+    softer = SMALL.override({"distillation.alpha": 0.3})
+    states = task_states(flow_run_of(retrain(small(household_slice, recipe=softer, promotion="never"))))
+    assert states[f"teacher {second.task}"] == "Cached"
+    assert states[f"students {second.task}"] == "Completed"
 
 
 def test_retrain__an_equal_challenger_does_not_dethrone_the_champion(second: Verdict) -> None:
     client = mlflow.MlflowClient()
     assert client.get_model_version_by_alias(second.task, "champion").version == 1
-    assert client.get_model_version_by_alias(second.task, "challenger").version == 2
-    assert len(client.search_model_versions(f"name = '{second.task}'")) == 2
+    assert client.get_model_version(second.task, "2").run_id == second.mlflow_run_id
     assert second.registered.alias == "challenger"
-    assert second.gain_vs_champion_crps is not None
-    assert second.gain_vs_champion_crps["estimate"] == pytest.approx(0, abs=1e-9)
-    assert "not surely better" in client.get_model_version(second.task, "2").tags["promotion"]
+    champion = second.evaluation.champion
+    assert champion is not None
+    assert champion.gain is not None
+    assert champion.gain.estimate == pytest.approx(0, abs=1e-9)
+    assert "not significantly better" in client.get_model_version(second.task, "2").tags["promotion"]
 
 
-def test_retrain__of_one_pair_the_chosen_one_is_its_better_half(household_slice: str, first: Verdict) -> None:
-    one = retrain(small(household_slice, pairs=1, control=False, promotion="never"))
-    assert one.gain_vs_no_privilege_crps is None
-    assert "no_privilege" not in one.metrics
-    assert "without privilege" not in one.sentence
-    assert one.gain_by_pair_crps == pytest.approx([one.gain_vs_twin_crps["estimate"]])
-    assert "the student has" in one.sentence
+def test_retrain__of_one_replicate_the_chosen_one_is_its_better_half(household_slice: str, first: Verdict) -> None:
+    single = retrain(small(household_slice, replicates=1, unprivileged=False, promotion="never"))
+    evaluation = single.evaluation
+    assert evaluation.gain_over_unprivileged is None
+    assert "unprivileged" not in evaluation.scores
+    assert "unprivileged" not in single.sentence
+    assert evaluation.gain_by_replicate == pytest.approx([evaluation.gain_over_twin.estimate])
+    assert "replicates" not in single.sentence
     # As an ONNX file here, as the network there.
-    assert one.metrics["chosen"] == pytest.approx(one.metrics[one.registered.model], rel=1e-4, abs=1e-3)
-    if one.registered.model == first.registered.model:  # trained beside others it ends as it does alone
-        assert one.metrics["chosen"]["crps"] == pytest.approx(first.metrics["chosen"]["crps"], rel=1e-3)
+    source = single.registered.source
+    assert asdict(evaluation.scores["chosen"]) == pytest.approx(asdict(evaluation.scores[source]), rel=1e-4, abs=1e-3)
+    if source == first.registered.source:  # trained side by side with others it ends as it does by itself
+        before = first.evaluation.scores["chosen"].crps
+        assert evaluation.scores["chosen"].crps == pytest.approx(before, rel=1e-3)
 
 
 def test_retrain__lost_files_of_a_cached_stage_are_made_again(household_slice: str, second: Verdict) -> None:
@@ -183,13 +225,13 @@ def test_retrain__lost_files_of_a_cached_stage_are_made_again(household_slice: s
     again = retrain(small(household_slice))
     states = task_states(flow_run_of(again))
     assert (states["ingest household-slice"], states["validate household-slice"]) == ("Cached", "Completed")
-    assert again.metrics["twin"] == second.metrics["twin"]
+    assert again.evaluation.scores["twin"] == second.evaluation.scores["twin"]
 
 
 def test_retrain__reads_nothing_after_as_of(household_slice: str, second: Verdict) -> None:
     as_of = dt.datetime(2010, 7, 24, tzinfo=dt.UTC)
     verdict = retrain(small(household_slice, as_of=as_of, history_days=18, horizon_hours=6, lookback_hours=12))
-    assert verdict.parts_utc["test"][1] == as_of
+    assert verdict.parts["test"].end_utc == as_of
     validated = [pl.read_parquet(file)["time_utc"].max() for file in (home() / "data" / "readings").iterdir()]
     assert dt.datetime(2010, 7, 23, 23, 59, tzinfo=dt.UTC) in validated
 
@@ -210,24 +252,26 @@ def version_of(verdict: Verdict) -> ModelVersion:
 def test_retrain__refit_registers_a_student_of_all_the_history(refit: list[Verdict]) -> None:
     first = refit[0]
     end = dt.datetime(2010, 7, 15, tzinfo=dt.UTC)
-    assert first.parts_utc["test"][1] == end
+    assert first.parts["test"].end_utc == end
     assert first.refit is not None
     assert first.refit.until_utc == end
-    assert first.refit.windows > first.n_train_windows + first.n_validation_windows + first.n_test_windows
-    assert first.refit.epochs["student"] <= SMALL.student_budget.epochs
-    assert "refit on all until 2010-07-15 00:00 UTC and registered" in first.sentence
+    assert first.refit.windows > sum(part.windows for part in first.parts.values())
+    assert first.refit.epochs["student"] <= SMALL.student.training.epochs
+    assert "refit on all data until 2010-07-15 00:00 UTC and registered" in first.sentence
     path = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{first.registered.name}/1"))
-    registered, judged = load_student(path / "artifacts" / "export"), load_student(path / "judged")
-    assert (registered.trained_until, judged.trained_until) == (end, first.parts_utc["validation"][1])
+    registered, evaluated = load_student(exported_in(path)), load_student(path / "evaluated")
+    assert (registered.trained_until, evaluated.trained_until) == (end, first.parts["validation"].end_utc)
     version = version_of(first)
     assert version.tags["refit"] == "on all until 2010-07-15 00:00 UTC"
-    assert "It has no held-out figures of its own" in version.description
+    assert "It has no held-out scores of its own" in version.description
 
 
 def test_retrain__a_refit_champion_is_met_after_all_that_it_has_seen(refit: list[Verdict]) -> None:
-    gain = refit[1].gain_vs_champion_crps
-    assert gain is not None
-    assert 14 * 24 <= gain["windows"] < refit[1].n_test_windows
+    champion = refit[1].evaluation.champion
+    assert champion is not None
+    assert champion.gain is not None
+    assert 14 * 24 <= champion.gain.windows < refit[1].parts["test"].windows
+    assert champion.compared_as == "registered"
     assert "before a refit" not in version_of(refit[1]).tags["promotion"]
 
 
@@ -235,9 +279,12 @@ def test_retrain__with_less_than_two_weeks_the_pair_before_the_refit_decides(ref
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(refit[1].task, "champion", refit[1].registered.version)
     again = retrain(small("refit-slice", refit=True, seed=1, history_days=18, test_days=18))
-    assert again.gain_vs_champion_crps is not None
-    assert again.gain_vs_champion_crps["windows"] == again.n_test_windows
-    assert again.gain_vs_champion_crps["estimate"] == pytest.approx(0, abs=1e-9)
+    champion = again.evaluation.champion
+    assert champion is not None
+    assert champion.gain is not None
+    assert champion.compared_as == "evaluated"
+    assert champion.gain.windows == again.parts["test"].windows
+    assert champion.gain.estimate == pytest.approx(0, abs=1e-9)
     assert "both as they were before a refit" in version_of(again).tags["promotion"]
 
 

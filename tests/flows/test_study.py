@@ -19,31 +19,33 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL
 
 from flows.study import study
+from runtime.paths import datasets_folder, home
 from schemas.study import StudyParameters, StudyResult
-from tasks.features import build_features
-from tasks.folds import lay_folds
-from tasks.home import datasets_folder, home
-from tasks.ingest import ingest
-from tasks.validate import validate
-from tutelage.dataset import load_dataset_spec
+from tasks.retrain.features import build_features
+from tasks.retrain.ingest import ingest
+from tasks.retrain.validate import validate
+from tasks.study.folds import lay_folds
+from tests.tutelage.builders import recipe_of
+from tutelage.data.dataset import load_dataset_spec
+from tutelage.distil.recipe import Views
 from tutelage.errors import DataError
-from tutelage.recipe import Budget, Recipe, Views
-from tutelage.study import Space
+from tutelage.judge.trials import Space
+from tutelage.model.kinds import Budget
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 ROOT = Path(__file__).parents[2]
 START, DAYS, TEST_DAYS = dt.datetime(2024, 1, 1), 40, 8
 BUDGET = Budget(epochs=3, patience=3, batch_size=64, learning_rate=3e-3)
-RECIPE = Recipe(
+RECIPE = recipe_of(
     views=Views(minutes_hours=1, auxiliary=True),
-    teachers=2,
+    ensemble_size=2,
     teacher_width=16,
     student_width=16,
     bins=8,
-    draws=1,
-    teacher_budget=BUDGET,
-    student_budget=BUDGET,
+    noise_draws=1,
+    teacher_training=BUDGET,
+    student_training=BUDGET,
 )
 SPACE = Space(alpha=(0.5, 1.0), future_sigma=(1.0, None))
 TRIALS = [
@@ -182,7 +184,7 @@ def test_study__a_killed_one_goes_on_with_what_it_had(killed: str, first: StudyR
         number: [s for name, s in states if f" {day}" in name] for number, day in ((1, "2024-01-25"), (2, "2024-01-29"))
     }
     assert set(of_fold[1]) == {"Cached"}
-    assert len(of_fold[1]) == len(of_fold[2]) == 2 + 4  # teachers, and lessons: twin, two of singles, average
+    assert len(of_fold[1]) == len(of_fold[2]) == 2 + 4  # teachers, and groups: twin, two of singles, average
     assert set(of_fold[2]) == {"Completed"}
 
 
@@ -196,12 +198,12 @@ def test_study__each_trial_is_a_child_with_plain_names(first: StudyResult) -> No
     figures = {
         "crps_student",
         "crps_twin",
-        "gain_vs_twin",
-        "gain_vs_twin_se",
-        "gain_vs_twin_worst",
-        "gain_vs_best_twin",
+        "gain_over_twin",
+        "gain_over_twin_se",
+        "gain_over_twin_worst",
+        "gain_over_best_twin",
     }
-    by_fold = {"fold_crps_student", "fold_crps_twin", "fold_gain_vs_twin"}
+    by_fold = {"fold_crps_student", "fold_crps_twin", "fold_gain_over_twin"}
     assert set(single.data.metrics) == figures | by_fold | {"crps_teacher"}
     assert set(children["twin"].data.metrics) == figures | by_fold
     assert children["twin"].data.params == {"alpha": "0.0"}
@@ -218,7 +220,7 @@ def test_study__figures_are_means_over_folds_logged_once_each(first: StudyResult
         means = [float(np.mean([metric.value for metric in history])) for history in (student, twin)]
         found = run.data.metrics
         assert [found["crps_student"], found["crps_twin"]] == pytest.approx(means)
-        assert found["gain_vs_twin"] == pytest.approx(1 - means[0] / means[1])
+        assert found["gain_over_twin"] == pytest.approx(1 - means[0] / means[1])
 
 
 def test_study__the_leaderboard_is_an_artifact_here_and_there(first: StudyResult) -> None:

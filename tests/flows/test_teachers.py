@@ -3,35 +3,37 @@
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from prefect import flow
-from safetensors.torch import load_file
 
 from flows.retrain import retrain
-from schemas.manifests import FeaturesManifest, SpanManifest
-from schemas.parameters import RetrainParameters
+from runtime.artifacts import read_gate, read_labels
+from runtime.paths import datasets_folder, home
+from runtime.registered import load_registered
+from runtime.registry import download_version, exported_in
+from schemas.retrain import FeaturesManifest, RetrainParameters, SpanManifest
 from schemas.verdict import Verdict
-from tasks.home import datasets_folder, home
-from tasks.registered import load_registered
-from tests.core.builders import synthetic_panel, task_of
+from tests.flows.test_retrain import newest
 from tests.household import write_slice
-from tutelage.dataset import Column, DatasetSpec, Role, load_dataset_spec
-from tutelage.distillation import Task
+from tests.tutelage.builders import dataset_of, recipe_of, synthetic_panel
+from tutelage.data.dataset import Column, DatasetSpec, Role, load_dataset_spec
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.recipe import Terms, Views
 from tutelage.errors import RegistryError
-from tutelage.export import forecast_windows, load_student
 from tutelage.files import read_json
-from tutelage.recipe import Budget, Recipe, Terms, Views
+from tutelage.model.inference import forecast_windows, load_student
+from tutelage.model.kinds import Budget
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 BUDGET = Budget(epochs=4, patience=4)
-SMALL = {"more_views": (), "teachers": 2, "teacher_width": 16, "student_width": 16, "bins": 12, "draws": 2}
-SMALL |= {"teacher_budget": BUDGET, "student_budget": BUDGET}
+SMALL = {"more_views": (), "ensemble_size": 2, "teacher_width": 16, "student_width": 16, "bins": 12, "noise_draws": 2}
+SMALL |= {"teacher_training": BUDGET, "student_training": BUDGET}
 PAST = Views(future_sigma=None)
 
 
@@ -42,15 +44,11 @@ def small(dataset: str, **recipe: object) -> RetrainParameters:
         lookback_hours=24,
         history_days=24,
         test_days=14,
-        recipe=Recipe.model_validate(SMALL | recipe),
+        recipe=recipe_of(**(SMALL | recipe)),
         device="cpu",
         promotion="never",
         refit=False,
     )
-
-
-def stage(verdict: Verdict, name: str) -> Path:
-    return home() / "runs" / verdict.mlflow_run_id / name
 
 
 def teachers_epochs(verdict: Verdict) -> list[int]:
@@ -68,9 +66,9 @@ def networks(household_slice: str) -> Verdict:
     return retrain(
         small(
             household_slice,
-            teacher="inverted",
-            student="inverted",
-            teacher_horizons=(2,),
+            kind="inverted",
+            architecture="inverted",
+            horizons=(2,),
             terms=Terms(attention=1.0, variables=1.0, features=1.0, times=1.0),
             gate="windows",
         )
@@ -91,56 +89,61 @@ def gap_slice(prefect_server: None) -> str:
 
 @pytest.fixture(scope="module")
 def trees(gap_slice: str) -> Verdict:
-    return retrain(small(gap_slice, teacher="boosted", views=PAST, unlabelled=True, gate="hours"))
+    return retrain(small(gap_slice, kind="boosted", views=PAST, unlabelled=True, gate="hours"))
 
 
 def test_retrain__a_teacher_for_each_horizon(networks: Verdict) -> None:
-    folder = stage(networks, "teacher")
-    shapes = [read_json(place / "network.json")["shape"]["horizon"] for place in (folder / "teacher-2h", folder)]
-    assert shapes == [2, 4]
-    labels = load_file(folder / "soft_labels.safetensors")
-    assert labels["taught"].shape == (networks.n_train_windows, 4, 12)
-    assert set(labels) == {"taught", "validation", "test"}
-    for soft in labels.values():
-        np.testing.assert_allclose(soft.exp().sum(dim=-1), 1, rtol=1e-4)
-    assert len(read_json(stage(networks, "students") / "gate.json")["mean_by_hour"]) == 4
-    assert networks.leak_guard["passed"]
-    assert "no_privilege" not in networks.metrics  # its terms look inside the teacher
+    folder = newest("teacher")
+    horizons = [read_json(place / "network.json")["config"]["horizon"] for place in (folder / "teacher-2h", folder)]
+    assert horizons == [2, 4]
+    labels = read_labels(folder, CPU)
+    assert labels.taught.log_probabilities.shape == (networks.parts["train"].windows, 4, 12)
+    for part in (labels.taught, labels.validation, labels.test):
+        np.testing.assert_allclose(part.log_probabilities.exp().sum(dim=-1), 1, rtol=1e-4)
+    gate = read_gate(newest("students"))
+    assert gate is not None
+    assert len(gate) == 4
+    assert networks.evaluation.leak_check.passed
+    assert "unprivileged" not in networks.evaluation.scores  # its terms compare hidden states
 
 
 def test_retrain__trees_teach_windows_without_a_target_too(trees: Verdict) -> None:
-    folder = stage(trees, "teacher")
+    folder = newest("teacher")
     assert not (folder / "network.json").exists()
-    labels = load_file(folder / "soft_labels.safetensors")
     # Windows of 4 hours that begin from 3 hours before the gap up to its first hour lack a target and nothing else.
-    assert len(labels["taught"]) == trees.n_train_windows + 4
-    gate = read_json(stage(trees, "students") / "gate.json")["mean_by_hour"]
+    assert len(read_labels(folder, CPU).taught.origins) == trees.parts["train"].windows + 4
+    gate = trees.evaluation.gate_by_hour
+    assert gate is not None
     assert all(0 <= hour <= 1 for hour in gate)
-    assert {"teacher", "student", "no_privilege", "twin"} <= set(trees.metrics)
+    assert {"teacher", "student", "unprivileged", "twin"} <= set(trees.evaluation.scores)
     assert len(read_json(folder / "history.json")["teacher"]) == 1
     assert teachers_epochs(trees) == [1]
 
 
 def test_retrain__a_registered_model_teaches(gap_slice: str, trees: Verdict) -> None:
     version = trees.registered.version
-    verdict = retrain(small(gap_slice, teacher_model=f"{trees.task}/{version}"))
-    # What was registered is judged again, this time as the teacher, by what is left of it in 12 bins.
-    before = trees.metrics["chosen"]["crps"]
-    assert verdict.metrics["teacher"]["crps"] == pytest.approx(before, rel=0.05)
-    assert verdict.gain_vs_no_privilege_crps is None
+    verdict = retrain(small(gap_slice, registered_model=f"{trees.task}/{version}"))
+    # What was registered is evaluated again, this time as the teacher, by what is left of it in 12 bins.
+    before = trees.evaluation.scores["chosen"].crps
+    assert verdict.evaluation.scores["teacher"].crps == pytest.approx(before, rel=0.05)
+    assert verdict.evaluation.gain_over_unprivileged is None
     client = mlflow.MlflowClient()
-    assert client.get_run(verdict.mlflow_run_id).data.params["recipe.teacher_model"] == f"{trees.task}/{version}"
+    assert (
+        client.get_run(verdict.mlflow_run_id).data.params["recipe.teacher.registered_model"]
+        == f"{trees.task}/{version}"
+    )
     assert teachers_epochs(verdict) == [1]
     card = client.get_model_version(verdict.task, verdict.registered.version).description
-    assert f"taught by {trees.task}/{version}; " in card
+    taught = f"taught by {trees.task}/{version}; "
+    assert (taught in card) == (verdict.registered.source == "student")
 
 
 def test_retrain__a_teacher_is_not_longer_than_the_horizon(household_slice: str) -> None:
     with pytest.raises(ValueError, match="4 h is not shorter than the horizon, 4 h"):
-        small(household_slice, teacher_horizons=(2, 4))
+        small(household_slice, horizons=(2, 4))
 
 
-def features_of(task: Task, *, test_start: dt.datetime, horizon: int | None = None) -> FeaturesManifest:
+def features_of(dataset: WindowDataset, *, test_start: dt.datetime, horizon: int | None = None) -> FeaturesManifest:
     span = SpanManifest(start_utc=test_start, end_utc=test_start + dt.timedelta(days=9), windows=9)
     return FeaturesManifest(
         folder=home(),
@@ -149,8 +152,8 @@ def features_of(task: Task, *, test_start: dt.datetime, horizon: int | None = No
         dataset="home",
         target="power",
         unit="kW",
-        horizon_hours=horizon or task.horizon,
-        lookback_hours=task.lookback,
+        horizon_hours=horizon or dataset.horizon,
+        lookback_hours=dataset.lookback,
         train=span,
         validation=span,
         test=span,
@@ -164,6 +167,7 @@ def spec(gap_slice: str) -> DatasetSpec:
     return load_dataset_spec(datasets_folder() / f"{gap_slice}.yaml")
 
 
+CPU = torch.device("cpu")
 AFTER = dt.datetime(2011, 1, 1, tzinfo=dt.UTC)
 
 
@@ -181,8 +185,8 @@ AFTER = dt.datetime(2011, 1, 1, tzinfo=dt.UTC)
 def test_load_registered__refuses_what_cannot_teach(
     trees: Verdict, spec: DatasetSpec, changes: dict[str, object], sentence: str
 ) -> None:
-    task = task_of(synthetic_panel([200]), train_hours=120, lookback=changes.get("lookback", 24), horizon=4)
-    features = features_of(task, test_start=changes.get("test_start", AFTER), horizon=changes.get("horizon"))
+    dataset = dataset_of(synthetic_panel([200]), train_hours=120, lookback=changes.get("lookback", 24), horizon=4)
+    features = features_of(dataset, test_start=changes.get("test_start", AFTER), horizon=changes.get("horizon"))
     if "columns" in changes:
 
         def seen(column: Column) -> Column:
@@ -200,9 +204,9 @@ def _in_flow(work: Callable[[], object]) -> object:
     return work()
 
 
-def with_one_column(task: Task) -> Task:
-    """The task with the target alone, as the household has it."""
-    return replace(task, panel=replace(task.panel, observed=task.panel.observed[:, :1].contiguous()))
+def with_one_column(dataset: WindowDataset) -> WindowDataset:
+    """The dataset with the target alone, as the household has it."""
+    return replace(dataset, panel=replace(dataset.panel, observed=dataset.panel.observed[:, :1].contiguous()))
 
 
 class Shift(mlflow.pyfunc.PythonModel):
@@ -222,22 +226,22 @@ class Shift(mlflow.pyfunc.PythonModel):
 def test_load_registered__any_model_that_answers_as_ours_do(spec: DatasetSpec) -> None:
     with mlflow.start_run():
         info = mlflow.pyfunc.log_model(name="model", python_model=Shift(), registered_model_name="shift")
-    task = with_one_column(task_of(synthetic_panel([400]), train_hours=340, lookback=5, horizon=4))
-    features = features_of(task, test_start=AFTER)
-    told = _in_flow(lambda: load_registered(f"shift/{info.registered_model_version}", features, spec))
-    found = told(task, task.train)
-    assert len(task.train) > 256  # more than one call
-    last = task.panel.observed[task.train - 1, 0].numpy()
+    dataset = with_one_column(dataset_of(synthetic_panel([400]), train_hours=340, lookback=5, horizon=4))
+    features = features_of(dataset, test_start=AFTER)
+    forecast = _in_flow(lambda: load_registered(f"shift/{info.registered_model_version}", features, spec))
+    forecasts = forecast(dataset, dataset.train)
+    assert len(dataset.train) > 256  # more than one call
+    last = dataset.panel.observed[dataset.train - 1, 0].numpy()
     expected = last[:, None] + np.arange(4) + 0.5
-    np.testing.assert_allclose(found.quantiles[..., 49], expected, rtol=1e-5)
+    np.testing.assert_allclose(forecasts.quantiles[..., 49], expected, rtol=1e-5)
 
 
 def test_load_registered__one_of_ours_says_what_its_graph_says(trees: Verdict, spec: DatasetSpec) -> None:
-    task = with_one_column(task_of(synthetic_panel([200]), train_hours=120, lookback=30, horizon=4))
-    told = load_registered(f"{trees.task}/{trees.registered.version}", features_of(task, test_start=AFTER), spec)
-    student = load_student(stage(trees, "students") / trees.registered.model / "export")
-    origin = int(task.train[7])
-    panel = task.panel
+    dataset = with_one_column(dataset_of(synthetic_panel([200]), train_hours=120, lookback=30, horizon=4))
+    forecast = load_registered(f"{trees.task}/{trees.registered.version}", features_of(dataset, test_start=AFTER), spec)
+    student = load_student(exported_in(download_version(trees.task, trees.registered.version)))
+    origin = int(dataset.train[7])
+    panel = dataset.panel
     observed, known = panel.observed[None, origin - 24 : origin], panel.known[None, origin : origin + 4]
     expected = forecast_windows(student, observed.numpy(), known.numpy()).quantiles[0]
-    np.testing.assert_allclose(told(task, task.train).quantiles[7], expected, rtol=1e-5)
+    np.testing.assert_allclose(forecast(dataset, dataset.train).quantiles[7], expected, rtol=1e-5)

@@ -109,11 +109,9 @@ SMALL: dict[str, Any] = {
     "test_days": 14,
     "device": "cpu",
     "recipe": {
-        "teachers": 2,
-        "bins": 12,
-        "draws": 2,
-        "teacher_budget": {"epochs": 4, "patience": 4},
-        "student_budget": {"epochs": 4, "patience": 4},
+        "teacher": {"ensemble_size": 2, "noise_draws": 2, "training": {"epochs": 4, "patience": 4}},
+        "student": {"training": {"epochs": 4, "patience": 4}},
+        "distillation": {"bins": 12},
     },
 }
 

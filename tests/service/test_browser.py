@@ -53,11 +53,12 @@ def fill_small(page: Page) -> None:
     page.fill("History", SMALL["history_days"])
     page.fill("Test", SMALL["test_days"])
     page.fill("Seed", 7)
-    recipe = SMALL["recipe"]
-    for title, name in (("Teachers", "teachers"), ("Bins", "bins"), ("Draws", "draws")):
-        page.fill(title, recipe[name])
-    for number, budget in enumerate(("teacher_budget", "student_budget")):
-        page.fill("Epochs", recipe[budget]["epochs"], number)
+    teacher, student, distillation = (SMALL["recipe"][part] for part in ("teacher", "student", "distillation"))
+    page.fill("Ensemble Size", teacher["ensemble_size"])
+    page.fill("Noise Draws", teacher["noise_draws"])
+    page.fill("Bins", distillation["bins"])
+    for number, part in enumerate((teacher, student)):
+        page.fill("Epochs", part["training"]["epochs"], number)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,11 @@ def test_form__a_retrain_is_filled_in_and_seen_to_complete(from_the_page: str) -
     [version] = [found for found in versions if found.tags["prefect.flow_run_id"] == from_the_page]
     params = mlflow.get_run(version.run_id).data.params
     asked = {"seed": "7", "lookback_hours": "24", "history_days": "24", "test_days": "14"}
-    asked |= {"recipe.teachers": "2", "recipe.student_budget.epochs": "4", "recipe.teacher_budget.epochs": "4"}
+    asked |= {
+        "recipe.teacher.ensemble_size": "2",
+        "recipe.student.training.epochs": "4",
+        "recipe.teacher.training.epochs": "4",
+    }
     assert {name: params[name] for name in asked} == asked
 
 
@@ -113,11 +118,11 @@ def test_mlflow__compares_the_last_retrains(from_the_page: str, service: Up, pag
     page.driver.get(
         f"{service.mlflow}/#/compare-runs?runs={chosen}&experiments={json.dumps([experiment.experiment_id])}"
     )
-    page.see("recipe.alpha")
-    page.see("gain_vs_twin.estimate")  # what the parallel coordinates show before anything is chosen
+    page.see("recipe.distillation.alpha")
+    page.see("gain_over_twin.estimate")  # what the parallel coordinates show before anything is chosen
     page.close_assistant()
     page.picture("mlflow-compare")
-    for name in ("gain_vs_twin.estimate", "seasonal_naive_24h.crps", "student.crps", "teacher.crps", "twin.crps"):
+    for name in ("gain_over_twin.estimate", "seasonal_naive_24h.crps", "student.crps", "teacher.crps", "twin.crps"):
         page.scroll_to(name)
     page.find("//*[normalize-space(text())='student.crps']")
     page.picture("mlflow-compare-metrics")

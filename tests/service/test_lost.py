@@ -12,7 +12,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Cancelling
 
 from deployments.arrange import SILENCE
-from schemas.parameters import RetrainParameters
+from schemas.retrain import RetrainParameters
 from tests.service.conftest import ROOT, SMALL, Up, until
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -71,7 +71,7 @@ def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str
 def test_gpu__a_second_training_waits_for_the_first(retrained: str, service: Up) -> None:
     first = run_deployment("retrain/household", parameters={"parameters": LONG}, timeout=0)
     until(lambda: now(first).state.name == "Running", 300)
-    origins = {"dataset": "household", "history_days": 24, "lookback_hours": 24, "origins": 1, "stretch_days": 14}
+    origins = {"dataset": "household", "history_days": 24, "lookback_hours": 24, "origins": 1, "period_days": 14}
     second = run_deployment(
         "backtest/household",
         parameters={"parameters": origins | {"device": "cpu", "recipe": SMALL["recipe"]}},

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
 from tests.household import write_slice
 from tests.service.conftest import ROOT, Up, ran, service_environment, until
-from tutelage.clock import Clock, read_clock, write_clock
+from tutelage.data.replay import Clock, read_clock, write_clock
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

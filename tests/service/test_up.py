@@ -19,7 +19,7 @@ from deployments.arrange import LOST
 from deployments.processes import started_at
 from tests.service.conftest import ROOT, Up, command, free_port, service_environment, start, stop, until
 from tests.service.postgres import running_postgres
-from tutelage.dataset import load_dataset_spec
+from tutelage.data.dataset import load_dataset_spec
 
 pytestmark = pytest.mark.service
 

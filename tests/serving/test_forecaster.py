@@ -14,11 +14,11 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 
-from tasks.register import write_model
-from tests.data.builders import export_untrained, meter, meter_with_plan
-from tutelage.calendar import calendar_features
-from tutelage.dataset import DatasetSpec
-from tutelage.export import forecast_windows, load_student
+from tasks.retrain.register import write_model
+from tests.tutelage.data.builders import export_untrained, meter, meter_with_plan
+from tutelage.data.calendar import calendar_features
+from tutelage.data.dataset import DatasetSpec
+from tutelage.model.inference import forecast_windows, load_student
 
 LOOKBACK, HORIZON = 24, 24
 SPEC, PLANNED = meter(), meter_with_plan()
@@ -132,30 +132,33 @@ def at(row: int, **values: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
 REFUSED: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "missing column": (
         lambda t: t.drop(columns="indoor_c"),
-        "column indoor_c is missing; needed are series_id, time_utc, power_kw, indoor_c",
+        "column indoor_c is missing; expected series_id, time_utc, power_kw, indoor_c",
     ),
-    "extra column": (lambda t: t.assign(volts=230.0), "column volts is unknown; needed are .* and no others"),
+    "extra column": (
+        lambda t: t.assign(volts=230.0),
+        "column volts is unknown; expected only series_id, time_utc, power_kw, indoor_c",
+    ),
     "other order": (
         lambda t: t[["series_id", "time_utc", "indoor_c", "power_kw"]],
-        "the columns stand as series_id, time_utc, indoor_c, power_kw; needed is the order series_id, time_utc, power",
+        "the columns are in the order series_id, time_utc, indoor_c, power_kw; expected series_id, time_utc, power",
     ),
     "null value": (at(3, power_kw=None), "series meter: column power_kw is null at 2024-07-01 15:00; no value may be"),
     "infinite value": (at(3, indoor_c=np.inf), "series meter: column indoor_c is null at 2024-07-01 15:00"),
-    "text": (at(3, power_kw="many"), "column power_kw holds what is no number"),
+    "text": (at(3, power_kw="many"), "column power_kw holds a value that is not a number"),
     "null time": (at(3, time_utc=None), "series meter: column time_utc is null in row 4"),
-    "text as time": (at(3, time_utc="noon"), "column time_utc holds what is no time"),
+    "text as time": (at(3, time_utc="noon"), "column time_utc holds a value that is not a time"),
     "null series": (at(3, series_id=None), "column series_id is null in row 4"),
     "out of order": (lambda t: t.iloc[[1, 0, *range(2, 24)]], "2024-07-01 12:00 follows 2024-07-01 13:00; each row"),
     "gap": (lambda t: t.drop(5), "2024-07-01 18:00 follows 2024-07-01 16:00; each row must be one hour after"),
     "hour twice": (lambda t: t.iloc[[0, 0, *range(2, 24)]], "2024-07-01 12:00 follows 2024-07-01 12:00"),
-    "too few rows": (lambda t: t.iloc[1:], "series meter: 23 rows, and 24 consecutive hours are needed"),
+    "too few rows": (lambda t: t.iloc[1:], "series meter: 23 rows, but 24 consecutive hours are needed"),
     "too many rows": (
         lambda t: hours(issue=t["time_utc"].iloc[0]).pipe(lambda before: pd.concat([before, t])),
-        "series meter: 48 rows, and 24 consecutive hours are needed",
+        "series meter: 48 rows, but 24 consecutive hours are needed",
     ),
     "off the hour": (
         lambda t: t.assign(time_utc=t["time_utc"] + pd.Timedelta(minutes=30)),
-        "series meter: 2024-07-01 12:30:00 is no full hour",
+        "series meter: 2024-07-01 12:30:00 is not a full hour",
     ),
     "beyond the holidays": (
         lambda t: hours(issue=pd.Timestamp("2035-01-01")),
@@ -184,7 +187,7 @@ def test_predict__takes_what_is_known_ahead(tmp_path: Path) -> None:
     np.testing.assert_allclose(model.predict(table).iloc[:, 4:], expected, rtol=1e-6)
     with pytest.raises(MlflowException, match="column planned_c is null at 2024-07-02 13:00"):
         model.predict(at(LOOKBACK + 1, planned_c=None)(table))
-    with pytest.raises(MlflowException, match="24 rows, and 48 consecutive hours are needed"):
+    with pytest.raises(MlflowException, match="24 rows, but 48 consecutive hours are needed"):
         model.predict(past)
 
 

@@ -1,0 +1,150 @@
+"""What the benchmarks on real data share: a cell's dataset, and who is measured on it.
+
+The recipe is the pipeline's default. Its teachers teach students of several seeds; as controls, as many networks
+without privilege do, and the recipe's teachers with shuffled privileged values (placebo). Students of one seed and
+their twin share first weights, batches and dropout; from seed to seed all three differ, and only the teachers and their
+gates stay the same. Nothing is chosen but the epoch, on validation.
+"""
+
+import datetime as dt
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from statsmodels.stats.multitest import multipletests
+
+from tutelage.data.windows import Panel, split
+from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
+from tutelage.distil.pipeline import distil_students, gates_of, label_parts, train_teachers
+from tutelage.distil.recipe import Recipe, TeacherRecipe
+from tutelage.files import written_whole
+from tutelage.forecasts import Contender
+from tutelage.judge.verdict import score_contenders
+from tutelage.model.networks import stack_members
+
+QUICK = os.environ.get("QUICK") == "1"
+LOOKBACK_HOURS = {1: 24, 24: 168}
+"""Of the students, by horizon."""
+ORIGINS = 1 if QUICK else 3
+SEEDS = 2 if QUICK else 5
+MOST_WINDOWS = 10_000
+THINNED_HOURS = 5
+"""Of more training windows those of every fifth hour are taken: 5 and 24 share no divisor, so all hours of the day."""
+RECIPE = Recipe(teacher=TeacherRecipe(ensemble_size=2)) if QUICK else Recipe()
+RECIPES = {
+    Contender.STUDENT: RECIPE,
+    Contender.UNPRIVILEGED: RECIPE.unprivileged,
+    Contender.PLACEBO: RECIPE.placebo,
+}
+"""Whose teachers teach which students: the recipe, and its controls."""
+STUDENTS = (Contender.TWIN, *RECIPES)
+
+Losses = dict[str, np.ndarray]
+"""Losses of one piece, by name: of each contender by test window, of the students also by seed."""
+Row = dict[str, Any]
+"""The figures of one cell, as the JSON has them."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell at one origin: hours ahead, days of history (None: all), which of the last test parts (0 the last)."""
+
+    horizon: int
+    history: int | None
+    origin: int
+
+    @property
+    def name(self) -> str:
+        """The cell's name: 24h-100d."""
+        return f"{self.horizon}h-{'all' if self.history is None else f'{self.history}d'}"
+
+
+def make_cell_dataset(
+    panel: Panel, cell: Cell, first: dt.datetime, end: dt.datetime, *, test_days: int
+) -> WindowDataset:
+    """A cell's windows of a panel from `first` to `end`, fewer of them for training where there are very many."""
+    parts = split(
+        end - dt.timedelta(days=cell.origin * test_days),
+        start=first,
+        history_days=cell.history,
+        validation_share=0.2,
+        test_days=test_days,
+    )
+    fitted = fit_on(panel, parts.train, bins=RECIPE.distillation.bins)
+    dataset = make_dataset(panel, parts, fitted, lookback=LOOKBACK_HOURS[cell.horizon], horizon=cell.horizon)
+    train = dataset.train
+    if len(train) > MOST_WINDOWS:
+        dataset = replace(dataset, train=train[panel.hour[train] % THINNED_HOURS == 0])
+    return dataset
+
+
+def measure_contenders(dataset: WindowDataset, *, seed: int) -> Losses:
+    """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive.
+
+    seed: of the teachers and the gates, which all students have in common
+    """
+    labels = {
+        name: label_parts(train_teachers(dataset, recipe, seed=seed).teachers, dataset, seed=seed)
+        for name, recipe in RECIPES.items()
+    }
+    gates = gates_of(dataset, labels, RECIPE, seed=seed)
+    assert gates is not None
+    by_seed = [distil_students(dataset, labels, RECIPE, seed=each, gates=gates).networks for each in range(SEEDS)]
+    students = {name: stack_members([networks[name] for networks in by_seed], dataset.scalers) for name in STUDENTS}
+    scored = score_contenders(dataset, students, labels[Contender.STUDENT].test)
+    losses = {"hour": dataset.panel.hour[dataset.test].numpy(), "n_train": np.array(len(dataset.train))}
+    losses |= {f"{name}_gate": gate.squeeze(0).numpy() for name, gate in zip(labels, gates, strict=True)}
+    losses |= {f"{name}_by_seed": scored[name].losses.mean(axis=1) for name in STUDENTS}
+    return losses | {name.value: forecasts.losses.mean(axis=0) for name, forecasts in scored.items()}
+
+
+def load_or_measure(path: Path, measure: Callable[[], Losses]) -> Losses:
+    """A piece's losses from its file; where there is none, they are measured and the file is written.
+
+    One thread: it is the pieces that run side by side.
+    """
+    if not path.exists():
+        torch.set_num_threads(1)
+        begun = time.perf_counter()
+        with written_whole(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, **measure())  # type: ignore[arg-type]
+        print(f"  {path.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    with np.load(path) as file:
+        return dict(file)
+
+
+def joined(pieces: Sequence[Losses], name: str) -> np.ndarray:
+    """The losses of this name over all pieces of a cell."""
+    return np.concatenate([piece[name] for piece in pieces])
+
+
+def gain_by_origin(pieces: Sequence[Losses]) -> list[float]:
+    """The students' gain over their twins, piece by piece."""
+    return [float(1 - piece[Contender.STUDENT].mean() / piece[Contender.TWIN].mean()) for piece in pieces]
+
+
+def gain_by_seed(pieces: Sequence[Losses]) -> list[float]:
+    """The students' gain over the twins of the same seed, over all pieces."""
+    student, twin = (
+        np.sum([piece[f"{name}_by_seed"] for piece in pieces], axis=0) for name in (Contender.STUDENT, Contender.TWIN)
+    )
+    return (1 - student / twin).tolist()
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down correction (1979) of some p-values."""
+    return dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist(), strict=True)) if p else {}
+
+
+def add_holm(rows: Mapping[str, Row]) -> None:
+    """Add the Holm-corrected p over all cells to each: of the students' gain (p_holm) and of harm (p_worse_holm)."""
+    p = {name: row["gain"][Contender.STUDENT]["p"] for name, row in rows.items()}
+    better, worse = holm(p), holm({name: 1 - value for name, value in p.items()})
+    for name, row in rows.items():
+        row |= {"p_holm": better[name], "p_worse_holm": worse[name]}

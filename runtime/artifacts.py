@@ -1,0 +1,147 @@
+"""The files that stages exchange: their names, readers and writers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from schemas.retrain import Evaluation, FeaturesManifest, TrainedManifest
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.windows import Panel, make_panel
+from tutelage.distil.dataset import Fitted, WindowDataset, make_dataset
+from tutelage.distil.pipeline import PartLabels
+from tutelage.distil.recipe import TrainingPlan
+from tutelage.distil.soft_labels import SoftLabels
+from tutelage.files import read_json, write_json
+from tutelage.forecasts import Contender
+from tutelage.judge.metrics import ScoredForecasts
+from tutelage.model.architectures import States
+from tutelage.model.heads import Bins
+from tutelage.model.training import choose_device
+from tutelage.model.weights import read_scalers, write_scalers
+
+HOURS = "hourly.parquet"
+MINUTES = "minutes.npy"
+FITTED = "fitted.json"
+SOFT_LABELS = "soft_labels.safetensors"
+STATES = "states.safetensors"
+GATE = "gate.json"
+HISTORY = "history.json"
+EVALUATION = "evaluation.json"
+BY_LEAD = "by_lead.json"
+EXPORT = "export"
+
+History = dict[Contender, list[dict[str, float]]]
+"""Mean training and validation loss by epoch of each contender."""
+
+
+def write_features(folder: Path, hours: pl.DataFrame, minutes: np.ndarray, fitted: Fitted) -> None:
+    """Write the hourly table, the readings within each hour, and the scalers and bins."""
+    hours.write_parquet(folder / HOURS)
+    np.save(folder / MINUTES, minutes)
+    write_json(folder / FITTED, plain_fitted(fitted))
+
+
+def plain_fitted(fitted: Fitted) -> dict[str, Any]:
+    """Scalers and bins as plain values."""
+    return {"scalers": write_scalers(fitted.scalers), "bins": list(fitted.bins.edges)}
+
+
+def read_hours(features: FeaturesManifest) -> pl.DataFrame:
+    """Read the hourly table of a features manifest."""
+    return pl.read_parquet(features.folder / HOURS)
+
+
+def read_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
+    """Read the panel of a features manifest, on the CPU."""
+    return make_panel(read_hours(features), np.load(features.folder / MINUTES), spec)
+
+
+def read_dataset(features: FeaturesManifest, spec: DatasetSpec, plan: TrainingPlan) -> WindowDataset:
+    """Read the windows of a features manifest, on the plan's device."""
+    fitted = read_json(features.folder / FITTED)
+    return make_dataset(
+        read_panel(features, spec).to(choose_device(plan.device)),
+        features.parts,
+        Fitted(read_scalers(fitted["scalers"]), Bins(tuple(fitted["bins"]))),
+        lookback=features.lookback_hours,
+        horizon=features.horizon_hours,
+        unlabelled=plan.recipe.distillation.unlabelled,
+    )
+
+
+def _tensors_of(labels: SoftLabels, part: str) -> dict[str, Tensor]:
+    return {
+        f"{part}.origins": labels.origins.cpu().contiguous(),
+        f"{part}.log_probabilities": labels.log_probabilities.cpu().contiguous(),
+    }
+
+
+def _labels_of(tensors: dict[str, Tensor], part: str) -> SoftLabels:
+    return SoftLabels(tensors[f"{part}.origins"], tensors[f"{part}.log_probabilities"])
+
+
+def write_labels(folder: Path, labels: PartLabels) -> Path:
+    """Write the soft labels of all parts; return the file."""
+    tensors = {name: value for part in vars(labels) for name, value in _tensors_of(getattr(labels, part), part).items()}
+    save_file(tensors, folder / SOFT_LABELS)
+    return folder / SOFT_LABELS
+
+
+def read_labels(folder: Path, device: torch.device) -> PartLabels:
+    """Read the soft labels of all parts, on a device."""
+    tensors = load_file(folder / SOFT_LABELS, device=str(device))
+    return PartLabels(*(_labels_of(tensors, part) for part in PartLabels.__dataclass_fields__))
+
+
+def write_states(folder: Path, states: States) -> None:
+    """Write a teacher's hidden states for the windows that students learn from."""
+    tensors = {name: value.cpu().contiguous() for name, value in vars(states).items() if value is not None}
+    save_file(tensors, folder / STATES)
+
+
+def read_states(folder: Path, device: torch.device) -> States | None:
+    """Read a teacher's hidden states, on a device; None where none were written."""
+    path = folder / STATES
+    return States(**load_file(path, device=str(device))) if path.exists() else None
+
+
+def write_gate(folder: Path, gate: Tensor) -> None:
+    """Write the gate by hour of the horizon, averaged over windows."""
+    write_json(folder / GATE, {"mean_by_hour": gate.tolist()})
+
+
+def read_gate(folder: Path) -> list[float] | None:
+    """Read the gate by hour of the horizon; None where there is no gate."""
+    path = folder / GATE
+    return list(read_json(path)["mean_by_hour"]) if path.exists() else None
+
+
+def write_history(folder: Path, history: History) -> None:
+    """Write the losses by epoch of each contender."""
+    write_json(folder / HISTORY, history)
+
+
+def read_history(trained: TrainedManifest) -> History:
+    """Read the losses by epoch of each contender."""
+    return {Contender(name): rows for name, rows in read_json(trained.folder / HISTORY).items()}
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, scored: dict[Contender, ScoredForecasts]) -> Path:
+    """Write the evaluation and, next to it, the scores by lead time; return the evaluation's file."""
+    by_lead = {
+        name: [{"lead_hours": lead, **vars(scores)} for lead, scores in enumerate(each.by_lead, start=1)]
+        for name, each in scored.items()
+    }
+    write_json(folder / BY_LEAD, by_lead)
+    write_json(folder / EVALUATION, evaluation.model_dump(mode="json"))
+    return folder / EVALUATION
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read an evaluation."""
+    return Evaluation.model_validate(read_json(path))

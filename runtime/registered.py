@@ -1,0 +1,107 @@
+"""A registered model as a teacher: its forecasts of a dataset's windows."""
+
+from functools import partial
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PyFuncModel
+from prefect import get_run_logger
+from torch import Tensor
+
+from runtime.registry import download_version, exported_in
+from schemas.retrain import FeaturesManifest
+from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.teachers import ForecastFunction, forecast_exported
+from tutelage.errors import RegistryError
+from tutelage.forecasts import QUANTILE_NAMES, Forecasts
+from tutelage.model.inference import Student, load_student
+
+CHUNK_WINDOWS = 256
+"""Windows per call of a model."""
+
+
+def load_registered(model: str, features: FeaturesManifest, spec: DatasetSpec) -> ForecastFunction:
+    """The registered model `name/version` as a teacher.
+
+    A version that this project registered forecasts with its ONNX graph. Any other model is called through MLflow's
+    `predict` with the hourly table that `serving/forecaster.py` describes, one series per window, and must return
+    series_id, lead_hours and q01 to q99.
+
+    Raises RegistryError where there is no such version, or it can't teach this task: other columns, another horizon, a
+    longer lookback, or training data that overlap the test part.
+    """
+    name, _, version = model.rpartition("/")
+    try:
+        folder = download_version(name, version)
+    except RegistryError as error:
+        raise RegistryError(f"teacher {model} can't be loaded from the registry: {error}") from error
+    export = exported_in(folder)
+    if not export.is_dir():
+        get_run_logger().warning(
+            "teacher %s does not say until when it was trained: make sure that it ends before the test part", model
+        )
+        return _by_predict(model, mlflow.pyfunc.load_model(str(folder)), spec)
+    student = load_student(export)
+    _require_fit(model, student, features, spec)
+    return partial(forecast_exported, student)
+
+
+def _require_fit(model: str, student: Student, features: FeaturesManifest, spec: DatasetSpec) -> None:
+    card = student.card
+    required: dict[str, Any] = {
+        "target": spec.target,
+        "observed": spec.names(Role.OBSERVED),
+        "known_future": spec.names(Role.KNOWN_FUTURE),
+        "timezone": spec.calendar.timezone,
+        "horizon_hours": features.horizon_hours,
+    }
+    faults = [f"its {name} is {card[name]}, not {value}" for name, value in required.items() if card[name] != value]
+    if card["lookback_hours"] > features.lookback_hours:
+        faults.append(f"it looks back {card['lookback_hours']} h, and the windows have {features.lookback_hours}")
+    if student.trained_until > features.test.start_utc:
+        faults.append(f"it was trained until {student.trained_until:%Y-%m-%d}, into the test part")
+    if faults:
+        raise RegistryError(f"teacher {model} can't teach {features.task}: {'; '.join(faults)}")
+
+
+def _by_predict(model: str, loaded: PyFuncModel, spec: DatasetSpec) -> ForecastFunction:
+    """A forecast function that calls a model's `predict` for one chunk of windows at a time."""
+    observed, known = spec.names(Role.OBSERVED), spec.names(Role.KNOWN_FUTURE)
+
+    def forecast(dataset: WindowDataset, origins: Tensor) -> Forecasts:
+        parts = []
+        for chunk in origins.cpu().split(CHUNK_WINDOWS):
+            answer = pd.DataFrame(loaded.predict(_table(dataset, chunk, observed, known)))
+            lacking = [name for name in ("series_id", "lead_hours", *QUANTILE_NAMES) if name not in answer]
+            if lacking:
+                raise RegistryError(f"teacher {model} does not return {', '.join(lacking[:3])}")
+            ordered = answer.assign(series_id=answer["series_id"].astype(int)).sort_values(["series_id", "lead_hours"])
+            if len(ordered) != len(chunk) * dataset.horizon:
+                raise RegistryError(
+                    f"teacher {model} returns {len(ordered)} hours for {len(chunk)} windows of {dataset.horizon} h"
+                )
+            quantiles = ordered[list(QUANTILE_NAMES)].to_numpy(np.float64)
+            parts.append(quantiles.reshape(len(chunk), dataset.horizon, -1))
+        quantiles = np.concatenate(parts)
+        return Forecasts(quantiles.mean(axis=-1), quantiles)
+
+    return forecast
+
+
+def _table(dataset: WindowDataset, origins: Tensor, observed: list[str], known: list[str]) -> pd.DataFrame:
+    """The windows as an hourly table, one series each; with known_future columns it includes the horizon's rows."""
+    ahead = dataset.horizon if known else 0
+    hours = np.arange(-dataset.lookback, ahead)
+    rows = origins.numpy()[:, None] + hours
+    values = dataset.panel.observed.cpu().numpy()[rows].astype(np.float64)
+    values[:, dataset.lookback :] = np.nan
+    planned = dataset.panel.known.cpu().numpy()[rows][..., 3:].astype(np.float64)
+    times = pd.to_datetime(dataset.panel.hour.cpu().numpy()[rows].ravel() * 3600, unit="s", utc=True)
+    table = pd.DataFrame({"series_id": np.repeat([str(i) for i in range(len(origins))], len(hours)), "time_utc": times})
+    table[observed] = values.reshape(-1, len(observed))
+    if known:
+        table[known] = planned.reshape(-1, len(known))
+    return table

@@ -1,0 +1,212 @@
+"""The contracts of the retrain flow: its parameters, and the results of its stages."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.manifests import Manifest
+from schemas.quality import RuleCount
+from schemas.training import TrainingParameters
+from tutelage.data.windows import Parts, Span
+from tutelage.forecasts import Contender
+from tutelage.judge.comparison import Gain
+from tutelage.judge.metrics import Scores
+from tutelage.judge.verdict import Gains
+
+Promotion = Literal["automatic", "approval", "never"]
+
+
+class RetrainParameters(TrainingParameters):
+    """Which forecaster to retrain, on what history, how, and what to do with the result."""
+
+    test_days: int = Field(
+        120, ge=7, le=2000, title="Test [days]", description="Days at the end of the data, used only for the verdict."
+    )
+    refit: bool = Field(
+        True,
+        title="Refit",
+        description="After the verdict, train the chosen network again on all parts, for the chosen numbers of epochs, "
+        "and register the result. Otherwise the evaluated network is registered, which has not seen the test part.",
+    )
+    promotion: Promotion = Field(
+        "automatic",
+        title="Promotion",
+        description="automatic: a version that beats the current champion becomes the champion. "
+        "approval: the version is registered as challenger, and the approve flow asks a person. "
+        "never: the version is only registered as challenger.",
+    )
+    reason: str | None = Field(
+        None, max_length=1000, title="Reason", description="Reason for this retrain; the monitor fills it in."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_refit(self) -> "RetrainParameters":
+        if self.refit and self.recipe.distillation.gate == "windows":
+            raise ValueError(
+                "refit: a gate by windows belongs to the windows that the evaluated student learned from, and a refit "
+                "learns from more; set refit to false, or the gate to hours"
+            )
+        return self
+
+
+class ReadingsManifest(Manifest):
+    """Readings as they were read, in a file named by its digest."""
+
+    path: Path
+    digest: str
+    rows: int
+    series: int
+    first_utc: dt.datetime
+    last_utc: dt.datetime
+    source_files: list[str]
+
+
+class ValidatedManifest(Manifest):
+    """Readings on a regular grid with everything that breaks a rule set to null, and the rows that break rules."""
+
+    path: Path
+    digest: str
+    rows: int
+    quarantine_path: Path
+    quarantined_rows: int
+    rules: list[RuleCount]
+
+    def count(self, rule: str) -> int:
+        """The number of rows (or values) that break a rule, over all columns."""
+        return sum(count.rows for count in self.rules if count.rule == rule)
+
+
+class SpanManifest(BaseModel):
+    """A part of the history and its windows: from start up to, not including, end."""
+
+    start_utc: dt.datetime
+    end_utc: dt.datetime
+    windows: int
+
+
+class FeaturesManifest(Manifest):
+    """The student's hourly table, the teacher's readings within each hour, and the scalers and bins.
+
+    task: name of the forecasting task, household-24h
+    """
+
+    folder: Path
+    digest: str
+    task: str
+    dataset: str
+    target: str
+    unit: str
+    horizon_hours: int
+    lookback_hours: int
+    train: SpanManifest
+    validation: SpanManifest
+    test: SpanManifest
+    hours: int
+    null_hours: int
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of the history as a value of the core."""
+        spans = (Span(part.start_utc, part.end_utc) for part in (self.train, self.validation, self.test))
+        return Parts(*spans)
+
+
+class TrainedManifest(Manifest):
+    """Trained networks: the folder with their weights, and the outcome of their training by name.
+
+    best_epoch: for an ensemble, the mean over its members
+    """
+
+    folder: Path
+    digest: str
+    best_epoch: dict[str, int]
+    best_validation_loss: dict[str, float]
+    epochs: int
+
+
+class LeakCheck(BaseModel):
+    """The leak check of the exported students: whether it passed, and the number of forecasts checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: bool
+    checked: int
+
+
+class ChampionComparison(BaseModel):
+    """The comparison of the candidate with the champion.
+
+    gain: None where there is no window to compare on
+    compared_as: the champion's student in the comparison: the registered one, or the one that was evaluated before its
+        refit; None where there is no window to compare on
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    gain: Gain | None
+    compared_as: Literal["registered", "evaluated"] | None
+
+    @property
+    def is_beaten(self) -> bool:
+        """Whether the candidate is significantly better."""
+        return self.gain is not None and self.gain.low > 0
+
+
+class Evaluation(BaseModel):
+    """The verdict's figures, the content of `evaluation.json`. Scores are in the target's unit, gains are shares.
+
+    scores: for students and twins, means over all replicates; `chosen` is the first replicate's network that may be
+        registered
+    gate_by_hour: the gate in each hour of the horizon, from 0 to 1; None: no gate
+    chosen: student or twin, by the validation part
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scores: dict[Contender, Scores]
+    validation_crps: dict[Contender, float]
+    gain_over_twin: Gain
+    gain_over_unprivileged: Gain | None
+    gain_by_replicate: list[float]
+    gate_by_hour: list[float] | None
+    champion: ChampionComparison | None
+    chosen: Contender
+    leak_check: LeakCheck
+
+    @property
+    def gains(self) -> Gains:
+        """The students' gains as a value of the core."""
+        return Gains(self.gain_over_twin, self.gain_over_unprivileged, self.gain_by_replicate)
+
+
+class EvaluationManifest(Manifest):
+    """The evaluation on the test part, and the folder with its plots and files."""
+
+    folder: Path
+    digest: str
+    evaluation: Evaluation
+
+
+class RefitManifest(Manifest):
+    """The chosen network, trained again on the whole history from start up to end; epochs by network."""
+
+    folder: Path
+    digest: str
+    start_utc: dt.datetime
+    end_utc: dt.datetime
+    windows: int
+    epochs: dict[str, int]
+    leak_checks: int
+
+
+class RegisteredManifest(Manifest):
+    """A version of a registered model, and the aliases that it got."""
+
+    name: str
+    version: str
+    aliases: list[str]
+    source: Contender
+    reason: str

@@ -1,0 +1,172 @@
+"""The registered model: MLflow stores this file next to the ONNX graph and runs it wherever the model is loaded.
+
+It needs only mlflow, onnxruntime and their dependencies. One call takes the hourly values of one or more series and
+returns the forecast of each, starting with the hour after its last row:
+
+    series_id  time_utc             <observed columns>
+    home       2010-11-19 21:00:00  1.42                 the lookback's first hour
+    ...
+    home       2010-11-26 20:00:00  0.93                 its last
+
+Where the student has columns that are known ahead of time, they need `horizon_hours` further rows, in which the
+observed columns are null.
+"""
+
+import datetime as dt
+import json
+import zoneinfo
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelConfig, set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
+from pydantic import BaseModel, create_model
+
+CONFIG = ModelConfig(development_config={"observed": ["value"], "known_future": []})
+OBSERVED: list[str] = list(CONFIG.get("observed"))
+KNOWN_FUTURE: list[str] = list(CONFIG.get("known_future"))
+COLUMNS = ["series_id", "time_utc", *OBSERVED, *KNOWN_FUTURE]
+
+
+class _Row(BaseModel):
+    """A row without validation: MLflow reads the signature from the fields, and `predict` checks the whole table.
+
+    With a plain signature MLflow would drop unknown columns before the model sees them. This way they arrive, and
+    `predict` can report what is wrong in its own words.
+    """
+
+    def __init__(self, **data: Any) -> None:
+        object.__setattr__(self, "__dict__", data)
+        object.__setattr__(self, "__pydantic_fields_set__", set(data))
+        object.__setattr__(self, "__pydantic_extra__", None)
+        object.__setattr__(self, "__pydantic_private__", None)
+
+
+VALUES: dict[str, Any] = dict.fromkeys([*OBSERVED, *KNOWN_FUTURE], (float, ...))
+HourlyRow = create_model(
+    "HourlyRow",
+    __base__=_Row,
+    series_id=(str, ...),
+    time_utc=(dt.datetime, ...),
+    **VALUES,
+)
+
+
+def _refuse(sentence: str) -> MlflowException:
+    return MlflowException(sentence, error_code=INVALID_PARAMETER_VALUE)
+
+
+def _table(rows: list[Any]) -> pd.DataFrame:
+    """The rows as a table with exactly these columns in this order. Raises MlflowException naming what is wrong."""
+    if not rows:
+        raise _refuse("the input has no rows")
+    names = list(dict.fromkeys(name for row in rows for name in vars(row)))
+    missing = [name for name in COLUMNS if name not in names]
+    extra = [name for name in names if name not in COLUMNS]
+    if missing:
+        raise _refuse(f"column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}")
+    if extra:
+        raise _refuse(f"column {', '.join(extra)} is unknown; expected only {', '.join(COLUMNS)}")
+    if names != COLUMNS:
+        raise _refuse(f"the columns are in the order {', '.join(names)}; expected {', '.join(COLUMNS)}")
+    table = pd.DataFrame([{name: getattr(row, name, None) for name in COLUMNS} for row in rows], columns=COLUMNS)
+    if table["series_id"].isna().any():
+        raise _refuse(f"column series_id is null in row {int(table['series_id'].isna().argmax()) + 1}")
+    try:
+        table["time_utc"] = pd.to_datetime(table["time_utc"], utc=True).astype("datetime64[ns, UTC]")
+    except (ValueError, TypeError) as error:
+        raise _refuse(f"column time_utc holds a value that is not a time: {error}") from None
+    for name in COLUMNS[2:]:
+        try:
+            table[name] = pd.to_numeric(table[name]).astype("float64")
+        except (ValueError, TypeError):
+            raise _refuse(f"column {name} holds a value that is not a number") from None
+    return table
+
+
+class Forecaster(PythonModel):
+    """The student as an MLflow model."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the graph and the card."""
+        folder = Path(context.artifacts["student"])
+        self.card = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        graph = (folder / "student.onnx").read_bytes()
+        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def predict(  # type: ignore[override]  # MLflow allows to omit `context`
+        self, model_input: list[HourlyRow], params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Forecast each series from the hour after its last observed one.
+
+        Returns one row per series and target hour: series_id, issue_time_utc, time_utc, lead_hours, mean, q01 … q99,
+        in the target's unit. Raises MlflowException with a sentence where the input is invalid.
+        """
+        table = _table(model_input)
+        windows = [self._window(str(name), part) for name, part in table.groupby("series_id", sort=False)]
+        parts = []
+        for name, observed, known, ahead in windows:
+            # One at a time: in a batch, the last bits of a forecast would depend on the number of series.
+            mean, quantiles = self.session.run(None, {"observed": observed[None], "known": known[None]})
+            named = {
+                f"q{round(level * 100):02d}": quantiles[0, :, place]
+                for place, level in enumerate(self.card["quantile_levels"])
+            }
+            head = {
+                "series_id": name,
+                "issue_time_utc": ahead[0],
+                "time_utc": ahead,
+                "lead_hours": range(1, len(ahead) + 1),
+            }
+            parts.append(pd.DataFrame({**head, "mean": mean[0], **named}))
+        return pd.concat(parts, ignore_index=True)
+
+    def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:
+        """One series' rows as (name, observed, known, target hours). Raises MlflowException naming row and rule."""
+        lookback, horizon = self.card["lookback_hours"], self.card["horizon_hours"]
+        rows = lookback + (horizon if KNOWN_FUTURE else 0)
+        times = pd.DatetimeIndex(part["time_utc"])
+        if times.isna().any():
+            raise _refuse(f"series {name}: column time_utc is null in row {int(times.isna().argmax()) + 1}")
+        wrong = np.flatnonzero(np.diff(times.as_unit("s").asi8) != 3600)
+        if len(wrong):
+            at, before = times[wrong[0] + 1], times[wrong[0]]
+            raise _refuse(
+                f"series {name}: {at:%Y-%m-%d %H:%M} follows {before:%Y-%m-%d %H:%M}; each row must be one hour after "
+                "the row before it"
+            )
+        if len(part) != rows:
+            raise _refuse(f"series {name}: {len(part)} rows, but {rows} consecutive hours are needed")
+        if (times != times.floor("h")).any():
+            raise _refuse(f"series {name}: {times[0]:%Y-%m-%d %H:%M:%S} is not a full hour")
+        for columns, hours in ((OBSERVED, part.iloc[:lookback]), (KNOWN_FUTURE, part.iloc[lookback:])):
+            for column in columns:
+                bad = ~np.isfinite(hours[column].to_numpy())
+                if bad.any():
+                    when = hours["time_utc"].iloc[int(bad.argmax())]
+                    raise _refuse(
+                        f"series {name}: column {column} is null at {when:%Y-%m-%d %H:%M}; no value may be null"
+                    )
+        ahead = pd.date_range(times[lookback - 1] + pd.Timedelta(hours=1), periods=horizon, freq="h")
+        local = ahead.tz_convert(zoneinfo.ZoneInfo(self.card["timezone"]))
+        last_year = self.card["holidays_until_year"]
+        if last_year is not None and int(local[-1].year) > last_year:
+            raise _refuse(f"series {name}: the model's public holidays end with {last_year}; retrain it")
+        free = set(self.card["holidays"])
+        calendar = np.stack(
+            [local.hour, local.day_of_week, [day.isoformat() in free for day in local.date]], axis=1
+        ).astype(np.float32)
+        known = part[KNOWN_FUTURE].iloc[lookback:].to_numpy(dtype=np.float32) if KNOWN_FUTURE else calendar[:, :0]
+        observed = part[OBSERVED].iloc[:lookback].to_numpy(dtype=np.float32)
+        return name, observed, np.concatenate([calendar, known], axis=1), ahead
+
+
+set_model(Forecaster())

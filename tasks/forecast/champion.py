@@ -1,0 +1,29 @@
+"""The champion version and its files."""
+
+from runtime.registry import champion_version, download_version, exported_in
+from runtime.stage import stage
+from schemas.forecast import ChampionManifest
+from tutelage.errors import RegistryError
+from tutelage.files import read_json
+from tutelage.model.inference import CARD
+
+
+@stage("champion", run_name="champion {name}")
+def find_champion(name: str) -> ChampionManifest:
+    """Find the current champion; it is downloaded only once.
+
+    Raises RegistryError where there is no champion.
+    """
+    version = champion_version(name)
+    if version is None:
+        raise RegistryError(f"{name} has no champion yet: retrain it first")
+    folder = download_version(name, version)
+    card = read_json(exported_in(folder) / CARD)
+    return ChampionManifest(
+        folder=folder,
+        name=name,
+        version=version,
+        lookback_hours=card["lookback_hours"],
+        horizon_hours=card["horizon_hours"],
+        trained_until_utc=card["trained_until_utc"],
+    )

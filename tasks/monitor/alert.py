@@ -1,0 +1,53 @@
+"""The health of stored forecasts on the Prefect page, and an event where they break the spec's limits."""
+
+import base64
+
+import polars as pl
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.events import emit_event
+
+from runtime.stage import stage
+from schemas.monitor import HealthManifest
+
+DEGRADED = "tutelage.forecast.degraded"
+
+
+@stage("publish health", run_name="health {health.task}")
+def publish_health(health: HealthManifest) -> None:
+    """Publish table and plot; where a limit is broken, emit the event that starts a retrain, with the reason."""
+    daily = pl.read_parquet(health.folder / "daily.parquet")
+    create_table_artifact(
+        [
+            {
+                "day (UTC)": str(row["day"]),
+                "hours": row["hours"],
+                "CRPS": f"{row['crps']:.4f}",
+                "CRPS of seasonal naive": f"{row['naive_crps']:.4f}",
+                "skill": f"{row['skill']:+.1%}",
+                "inside 80 % interval": f"{row['coverage_80']:.1%}",
+            }
+            for row in daily.iter_rows(named=True)
+        ],
+        key=f"health-{health.task}",
+        description=_sentence(health),
+    )
+    image = base64.b64encode((health.folder / "health.png").read_bytes()).decode()
+    text = f"# {health.task}\n\n{_sentence(health)}\n\n![rolling skill and coverage](data:image/png;base64,{image})\n"
+    create_markdown_artifact(text, key=f"health-plot-{health.task}", description=_sentence(health))
+    get_run_logger().info("%s: %s", health.task, _sentence(health))
+    if health.broken:
+        emit_event(
+            DEGRADED,
+            {"prefect.resource.id": f"tutelage.forecaster.{health.task}", "prefect.resource.name": health.task},
+            payload={
+                "reason": "; ".join(health.broken),
+                "as_of": health.as_of_utc.isoformat(),
+                "model_version": health.model_version,
+            },
+        )
+
+
+def _sentence(health: HealthManifest) -> str:
+    figures = f"over {health.hours} hours the skill is {health.skill:+.1%} and the coverage {health.coverage_80:.1%}"
+    return f"degraded: {'; '.join(health.broken)}" if health.broken else f"healthy: {figures}"

@@ -1,0 +1,87 @@
+"""Verification of stored forecasts against actual values."""
+
+import datetime as dt
+from pathlib import Path
+
+import polars as pl
+
+from runtime.paths import home
+from runtime.stage import stage
+from schemas.forecast import ChampionManifest
+from schemas.monitor import HealthManifest
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.inputs import HOUR, issue_time
+from tutelage.data.quality import clean
+from tutelage.data.readings import read_readings
+from tutelage.data.resample import hourly_table
+from tutelage.errors import DataError
+from tutelage.files import folder_written_whole, write_json
+from tutelage.judge.monitoring import SPREAD_DAYS, broken_limits, input_drift, rolling_health, verified_hours
+from tutelage.judge.plots import plot_health
+
+SHOWN_WINDOWS = 8
+
+
+@stage("verify forecasts", run_name="verify {champion.name}")
+def verify_forecasts(
+    files: list[Path], spec: DatasetSpec, champion: ChampionManifest, as_of: dt.datetime | None
+) -> HealthManifest:
+    """Verify the forecasts of the days before `as_of`, and write table and plot.
+
+    Raises DataError where there is no actual value for any stored forecast yet.
+    """
+    rule = spec.monitoring
+    readings = read_readings(files, spec, as_of=as_of)
+    end = issue_time(readings, spec, as_of)
+    shown = end - dt.timedelta(days=SHOWN_WINDOWS * rule.window_days)
+    reach = min(shown - dt.timedelta(days=2 * SPREAD_DAYS), _reference_start(champion, rule.reference_days))
+    hours = _hours(readings.filter(pl.col("time_utc").is_between(reach, end, closed="left")), spec)
+    verified = verified_hours(_stored(champion.name, shown, end), hours, spec, horizon_hours=champion.horizon_hours)
+    if verified.is_empty():
+        raise DataError(f"{champion.name}: there is no actual value yet for any stored forecast from {shown} to {end}")
+    daily = rolling_health(verified, rule.window_days)
+    drift = input_drift(hours, spec, as_of=end, trained_until=champion.trained_until_utc)
+    last = daily.row(-1, named=True)
+    broken = broken_limits(rule, hours=last["hours"], skill=last["skill"], coverage=last["coverage_80"], drift=drift)
+    folder = home() / "monitoring" / champion.name / f"as-of={end:%Y-%m-%dT%H%MZ}"
+    with folder_written_whole(folder) as part:
+        daily.write_parquet(part / "daily.parquet")
+        figure = plot_health(
+            daily["day"].to_list(),
+            daily["skill"].to_list(),
+            daily["coverage_80"].to_list(),
+            least_skill=rule.least_skill,
+            coverage_range=rule.coverage_80,
+            title=f"{champion.name}: the last {rule.window_days} days, day by day",
+        )
+        figure.savefig(part / "health.png")
+        write_json(part / "health.json", {**last, "drift": drift, "broken": broken})
+    return HealthManifest(
+        folder=folder,
+        task=champion.name,
+        as_of_utc=end,
+        model_version=champion.version,
+        hours=last["hours"],
+        skill=last["skill"],
+        coverage_80=last["coverage_80"],
+        drift=drift,
+        broken=broken,
+    )
+
+
+def _reference_start(champion: ChampionManifest, days: int) -> dt.datetime:
+    return champion.trained_until_utc - dt.timedelta(days=days)
+
+
+def _hours(readings: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
+    """Every hour of each series; null where it has no usable value."""
+    return hourly_table(clean(readings, spec), spec)
+
+
+def _stored(task_name: str, start: dt.datetime, end: dt.datetime) -> pl.DataFrame:
+    """All stored forecasts of the hours from start up to, not including, end."""
+    files = sorted((home() / "forecasts" / task_name).glob("issue=*/forecast.parquet"))
+    if not files:
+        raise DataError(f"{task_name}: no forecast is stored yet")
+    stored = pl.scan_parquet(files, hive_partitioning=False)
+    return stored.filter(pl.col("time_utc").is_between(start, end - HOUR)).collect()

@@ -1,0 +1,47 @@
+"""The form for a decision on a version, and the decision's effect on the registry."""
+
+import datetime as dt
+
+from prefect import get_run_logger
+
+from runtime.registry import CHAMPION, champion_version, client, find_version
+from runtime.stage import stage
+from schemas.promotion import Promoted
+
+
+@stage("describe", run_name="describe {name} {version}")
+def describe_version(name: str, version: int) -> str:
+    """The information for a decision: the version's card, and its comparison with the champion.
+
+    Raises RegistryError where there is no such version.
+    """
+    candidate = find_version(name, version)
+    champion = champion_version(name)
+    comparison = f"The champion is version {champion}." if champion else "There is no champion."
+    return f"{comparison} {candidate.tags.get('promotion', '')}\n\n{candidate.description or ''}"
+
+
+@stage("set champion", run_name="champion {name} {version}")
+def set_champion(name: str, version: int, *, action: str, by: str, why: str) -> Promoted:
+    """Make a version the champion; record who did it, why, when, and the previous champion in its tags.
+
+    action: the prefix of the tags, `approval` or `rollback`
+
+    Raises RegistryError where there is no such version.
+    """
+    find_version(name, version)
+    before = champion_version(name)
+    tags = {"by": by, "why": why, "from": before or "none", "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")}
+    for tag, value in tags.items():
+        client().set_model_version_tag(name, str(version), f"{action}.{tag}", value)
+    client().set_registered_model_alias(name, CHAMPION, str(version))
+    get_run_logger().info("%s: champion %s after %s, by %s: %s", name, version, before or "none", by, why)
+    return Promoted(name=name, before=before, after=str(version))
+
+
+@stage("decline", run_name="decline {name} {version}")
+def decline(name: str, version: int, *, by: str, why: str) -> Promoted:
+    """Keep the champion, and record in the version's tags who declined it, and why."""
+    client().set_model_version_tag(name, str(version), "approval.declined", f"{by}: {why}")
+    champion = champion_version(name)
+    return Promoted(name=name, before=champion, after=champion)

@@ -1,0 +1,207 @@
+"""The evaluation on the held-out test part: scores, gains, the choice, the champion, and the leak check."""
+
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from matplotlib.figure import Figure
+from prefect import get_run_logger
+
+from runtime.artifacts import (
+    EXPORT,
+    read_dataset,
+    read_gate,
+    read_history,
+    read_labels,
+    write_evaluation,
+)
+from runtime.paths import run_folder
+from runtime.registry import champion_version, client, download_version, evaluated_in, exported_in
+from runtime.runs import log_history, log_metrics
+from runtime.stage import stage
+from schemas.manifests import RunManifest
+from schemas.retrain import (
+    ChampionComparison,
+    Evaluation,
+    EvaluationManifest,
+    FeaturesManifest,
+    LeakCheck,
+    ReadingsManifest,
+    TrainedManifest,
+)
+from tasks.retrain.leaks import check_exported
+from tutelage.data.dataset import DatasetSpec
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.recipe import TrainingPlan
+from tutelage.distil.teachers import forecast_exported
+from tutelage.files import file_digest, folder_written_whole
+from tutelage.forecasts import Contender, Forecasts
+from tutelage.judge.champion import Champion, Meeting, meet_champion
+from tutelage.judge.metrics import ScoredForecasts, score_members
+from tutelage.judge.plots import plot_fan, plot_losses, plot_reliability, plot_skill
+from tutelage.judge.verdict import (
+    REGISTRABLE,
+    SEASONS_HOURS,
+    actual_values,
+    choose,
+    find_gains,
+    score_contenders,
+    validation_crps,
+)
+from tutelage.judge.week import one_week
+from tutelage.model.inference import load_student
+from tutelage.model.weights import load_network
+
+CPU = torch.device("cpu")
+
+
+@stage("evaluate", run_name="evaluate {features.task}")
+def evaluate(
+    readings: ReadingsManifest,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    teachers: TrainedManifest,
+    students: TrainedManifest,
+    plan: TrainingPlan,
+    run: RunManifest,
+    *,
+    meets_champion: bool = True,
+) -> EvaluationManifest:
+    """Score all forecasts on the test part; choose student or twin on the validation part; check for leaks.
+
+    Gains are those of all students over their twins, and over the unprivileged students where there are any; the choice
+    is between all students and all twins. The chosen network of the first replicate, which may be registered, is
+    evaluated as the ONNX file that production runs, and so is the champion.
+
+    Raises LeakError where an exported student sees data that it must not see.
+    """
+    dataset = read_dataset(features, spec, plan.model_copy(update={"device": "cpu"}))
+    networks = {Contender(name): load_network(students.folder / name, CPU) for name in students.best_epoch}
+    exported = {name: load_student(students.folder / name / EXPORT) for name in REGISTRABLE}
+    on_validation = validation_crps(dataset, networks)
+    chosen = choose(on_validation)
+    scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test)
+    candidate = forecast_exported(exported[chosen], dataset, dataset.test)
+    champion = _champion(features.task) if meets_champion else None
+    meeting = None if champion is None else _meet(champion, candidate, dataset, features, seed=plan.seed)
+    actual = actual_values(dataset, dataset.test)
+    if meeting is not None and meeting.windows.all():
+        scored[Contender.CHAMPION] = score_members([meeting.forecasts], actual)
+    scored[Contender.CHOSEN] = score_members([candidate], actual)
+    gains = find_gains(dataset, scored, seed=plan.seed)
+    leaks = check_exported(readings, spec, exported, features, seed=plan.seed)
+    evaluation = Evaluation(
+        scores={name: each.scores for name, each in scored.items()},
+        validation_crps=on_validation,
+        gain_over_twin=gains.over_twin,
+        gain_over_unprivileged=gains.over_unprivileged,
+        gain_by_replicate=gains.by_replicate,
+        gate_by_hour=read_gate(students.folder),
+        champion=None if champion is None else _comparison(champion, meeting),
+        chosen=chosen,
+        leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
+    )
+    folder = run_folder(run.run_id, "evaluation")
+    with folder_written_whole(folder) as part:
+        digest = file_digest(write_evaluation(part, evaluation, scored))
+        for name, figure in _plots(dataset, scored, candidate, features, chosen).items():
+            figure.savefig(part / f"{name}.png")
+        plot_losses(read_history(teachers) | read_history(students)).savefig(part / "losses.png")
+    _log(run, evaluation, folder, teachers, students)
+    return EvaluationManifest(folder=folder, digest=digest, evaluation=evaluation)
+
+
+def _champion(name: str) -> Champion | None:
+    version = champion_version(name)
+    if version is None:
+        return None
+    folder = download_version(name, version)
+    registered, evaluated = exported_in(folder), evaluated_in(folder)
+    student = load_student(registered)
+    return Champion(version, student, student if evaluated == registered else load_student(evaluated))
+
+
+def _meet(
+    champion: Champion, candidate: Forecasts, dataset: WindowDataset, features: FeaturesManifest, *, seed: int
+) -> Meeting | None:
+    return meet_champion(
+        champion,
+        candidate,
+        dataset,
+        validation_end=features.validation.end_utc,
+        test_end=features.test.end_utc,
+        seed=seed,
+    )
+
+
+def _comparison(champion: Champion, meeting: Meeting | None) -> ChampionComparison:
+    if meeting is None:
+        return ChampionComparison(version=champion.version, gain=None, compared_as=None)
+    compared_as = "registered" if meeting.as_registered else "evaluated"
+    return ChampionComparison(version=champion.version, gain=meeting.gain, compared_as=compared_as)
+
+
+def _plots(
+    dataset: WindowDataset,
+    scored: dict[Contender, ScoredForecasts],
+    candidate: Forecasts,
+    features: FeaturesManifest,
+    chosen: Contender,
+) -> dict[str, Figure]:
+    # The chosen network is one of the students or twins; its line would cover theirs.
+    compared = {name: each for name, each in scored.items() if name is not Contender.CHOSEN}
+    week, issued = one_week(dataset, candidate), "every hour" if dataset.horizon == 1 else f"every {dataset.horizon} h"
+    return {
+        "forecast": plot_fan(
+            week.times,
+            week.forecasts,
+            week.actual,
+            label=features.target,
+            unit=features.unit,
+            title=f"{features.task}: the {chosen.label}'s forecasts, issued {issued}",
+        ),
+        "reliability": plot_reliability({name: each.reliability for name, each in compared.items()}),
+        "skill": plot_skill(
+            {name: each.by_lead for name, each in compared.items()},
+            reference=next((name for name in SEASONS_HOURS if name in compared), Contender.TWIN),
+        ),
+    }
+
+
+def _log(
+    run: RunManifest, evaluation: Evaluation, folder: Path, teachers: TrainedManifest, students: TrainedManifest
+) -> None:
+    """To MLflow: the evaluation to the run, scores and history of each contender to its child."""
+    log_metrics(run.run_id, evaluation_metrics(evaluation))
+    history = read_history(teachers) | read_history(students)
+    for name, run_id in run.children.items():
+        contender = Contender(name)
+        metrics = asdict(evaluation.scores[contender])
+        if contender in evaluation.validation_crps:
+            metrics["validation.crps"] = evaluation.validation_crps[contender]
+        log_metrics(run_id, metrics)
+        # Trainings from the cache have logged nothing to this run.
+        log_history(run_id, history[contender])
+    client().log_artifacts(run.run_id, str(folder))  # at the top level: the compare page shows only files there
+    scores = evaluation.scores
+    get_run_logger().info(
+        "CRPS on the test part: student %.4f, twin %.4f, mean of %d; leak check: %d forecasts, no leak",
+        scores[Contender.STUDENT].crps,
+        scores[Contender.TWIN].crps,
+        len(evaluation.gain_by_replicate),
+        evaluation.leak_check.checked,
+    )
+
+
+def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """An evaluation as MLflow metrics, gains first: MLflow's compare page shows the first metric of a run."""
+    gains = {"gain_over_twin": evaluation.gain_over_twin, "gain_over_unprivileged": evaluation.gain_over_unprivileged}
+    metrics = {f"{name}.{part}": value for name, gain in gains.items() if gain for part, value in asdict(gain).items()}
+    metrics |= {
+        f"{n}.{metric}": value for n, each in evaluation.scores.items() for metric, value in asdict(each).items()
+    }
+    metrics |= {f"validation.{name}.crps": value for name, value in evaluation.validation_crps.items()}
+    if evaluation.gate_by_hour:
+        metrics["gate.mean"] = fmean(evaluation.gate_by_hour)
+    return metrics

@@ -1,0 +1,107 @@
+"""The student's hourly table, the teacher's readings within each hour, and the scalers and bins."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from runtime.artifacts import plain_fitted, write_features
+from runtime.paths import home
+from runtime.stage import cached_stage
+from schemas.hourly import hourly_schema
+from schemas.readings import find_breaches
+from schemas.retrain import FeaturesManifest, SpanManifest, ValidatedManifest
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.windows import LEAST_WINDOWS, Panel, Parts, Span, make_panel, split, window_origins
+from tutelage.distil.dataset import Fitted, fit_on
+from tutelage.errors import DataError, GapsError
+from tutelage.files import file_digest, folder_written_whole, value_digest
+
+
+@cached_stage("features", run_name="features {spec.name}-{horizon_hours}h")
+def build_features(
+    validated: ValidatedManifest,
+    spec: DatasetSpec,
+    *,
+    horizon_hours: int,
+    lookback_hours: int,
+    history_days: int | None,
+    validation_share: float,
+    test_days: int,
+    bins: int,
+    end: dt.datetime | None = None,
+) -> FeaturesManifest:
+    """Resample, split chronologically, fit scalers and bins on the training part; write everything into one folder.
+
+    end: end of the test part, a full hour, UTC; no later reading is used. None: the end of the data
+
+    Raises GapsError where a part has too few windows.
+    """
+    hours, minutes = _resampled(pl.read_parquet(validated.path), spec, end)
+    panel = make_panel(hours, minutes, spec)
+    first, last = hours["time_utc"].min(), hours["time_utc"].max()
+    assert isinstance(first, dt.datetime)
+    assert isinstance(last, dt.datetime)
+    parts = split(
+        last + dt.timedelta(hours=1) if end is None else end,
+        start=first,
+        history_days=history_days,
+        validation_share=validation_share,
+        test_days=test_days,
+    )
+    spans = _describe_parts(panel, parts, lookback=lookback_hours, horizon=horizon_hours)
+    folder, digest = _write(hours, minutes, fit_on(panel, parts.train, bins=bins), spans, validated.digest)
+    return FeaturesManifest(
+        folder=folder,
+        digest=digest,
+        task=f"{spec.name}-{horizon_hours}h",
+        dataset=spec.name,
+        target=spec.target,
+        unit=spec.target_column.unit,
+        horizon_hours=horizon_hours,
+        lookback_hours=lookback_hours,
+        **spans,
+        hours=hours.height,
+        null_hours=hours[spec.target].null_count(),
+    )
+
+
+def _resampled(grid: pl.DataFrame, spec: DatasetSpec, end: dt.datetime | None) -> tuple[pl.DataFrame, np.ndarray]:
+    """The validated hourly table, and the readings within each of its hours."""
+    if end is not None:
+        grid = grid.filter(pl.col("time_utc") < end)
+    hours = hourly_table(grid, spec)
+    breaches = find_breaches(hours, hourly_schema(spec), "hourly table")
+    if breaches:
+        raise DataError(f"hourly table: rows break the rule {breaches[0].rule}")
+    return hours, minutes_of_hours(grid, hours, spec)
+
+
+def _describe_parts(panel: Panel, parts: Parts, *, lookback: int, horizon: int) -> dict[str, SpanManifest]:
+    return {name: _describe(panel, span, name, lookback, horizon) for name, span in vars(parts).items()}
+
+
+def _describe(panel: Panel, span: Span, name: str, lookback: int, horizon: int) -> SpanManifest:
+    windows = len(window_origins(panel, span, lookback=lookback, horizon=horizon))
+    if windows < LEAST_WINDOWS:
+        raise GapsError(
+            f"the {name} part, {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M} UTC, has {windows} windows of "
+            f"{lookback} past and {horizon} future hours without a null, fewer than {LEAST_WINDOWS}; "
+            "take more days, or a shorter lookback"
+        )
+    return SpanManifest(start_utc=span.start, end_utc=span.end, windows=windows)
+
+
+def _write(
+    hours: pl.DataFrame, minutes: np.ndarray, fitted: Fitted, spans: dict[str, SpanManifest], validated: str
+) -> tuple[Path, str]:
+    """Write the folder of these readings and parts; return it and the digest of its content."""
+    parts = {name: span.model_dump(mode="json") for name, span in spans.items()}
+    digest = value_digest([validated, plain_fitted(fitted), parts])
+    folder = home() / "data" / "features" / digest
+    with folder_written_whole(folder) as part:
+        write_features(part, hours, minutes, fitted)
+        content = {file.name: file_digest(file) for file in sorted(part.iterdir())}
+    return folder, value_digest([digest, content])

@@ -1,0 +1,28 @@
+"""The source's readings as one content-addressed table."""
+
+import datetime as dt
+from pathlib import Path
+
+from runtime.paths import home
+from runtime.stage import cached_stage
+from schemas.retrain import ReadingsManifest
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.readings import read_readings
+from tutelage.files import write_table
+
+
+@cached_stage("ingest", run_name="ingest {spec.name}")
+def ingest(files: list[Path], spec: DatasetSpec, as_of: dt.datetime | None) -> ReadingsManifest:
+    """Read the source's files up to `as_of`, and write the readings as parquet, named by its digest."""
+    readings = read_readings(files, spec, as_of=as_of)
+    path, digest = write_table(readings, home() / "data" / "readings")
+    times = readings["time_utc"].drop_nulls()
+    return ReadingsManifest(
+        path=path,
+        digest=digest,
+        rows=readings.height,
+        series=readings["series_id"].n_unique(),
+        first_utc=times.min(),
+        last_utc=times.max(),
+        source_files=[file.name for file in files],
+    )

@@ -1,0 +1,47 @@
+"""The leak check of exported students, from raw readings to forecast: a student must pass it to be registered."""
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from schemas.retrain import FeaturesManifest, ReadingsManifest
+from tutelage.data.dataset import DatasetSpec
+from tutelage.judge.leaks import LeakReport, check_leaks, clean_issue_times
+from tutelage.model.inference import Student, forecast_readings
+
+
+def check_exported(
+    readings: ReadingsManifest,
+    spec: DatasetSpec,
+    exported: Mapping[Any, Student],
+    features: FeaturesManifest,
+    *,
+    seed: int,
+) -> LeakReport:
+    """Check exported students, from raw readings to forecast, at issue times spread over the test part.
+
+    Raises LeakError where a student sees data that it must not see.
+    """
+    start, end = features.test.start_utc, features.test.end_utc
+    reach = dt.timedelta(hours=features.lookback_hours) + dt.timedelta(days=2)
+    raw = pl.scan_parquet(readings.path).filter(pl.col("time_utc").is_between(start - reach, end)).collect()
+    first = raw["series_id"].unique(maintain_order=True)[0]
+    series = raw.filter(pl.col("series_id") == first)
+    times = clean_issue_times(
+        series, spec, start, end, lookback_hours=features.lookback_hours, horizon_hours=features.horizon_hours
+    )
+    checked, faults = 0, []
+    for label, student in exported.items():
+
+        def forecast(table: pl.DataFrame, issue_times: list[dt.datetime], student: Student = student) -> np.ndarray:
+            return forecast_readings(student, table, spec, issue_times).quantiles
+
+        report = check_leaks(forecast, series, spec, times, seed=seed)
+        checked += report.checked
+        faults += [f"{label}: {fault}" for fault in report.faults]
+    combined = LeakReport(checked, tuple(faults))
+    combined.require()
+    return combined

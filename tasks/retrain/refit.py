@@ -1,0 +1,113 @@
+"""The refit: the chosen network, trained again on the whole history, to be registered."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from runtime.artifacts import EXPORT, read_gate, read_panel
+from runtime.caching import checkpoint_in, clear_checkpoints, stage_folder
+from runtime.progress import reporter
+from runtime.registered import load_registered
+from runtime.stage import cached_stage
+from schemas.retrain import EvaluationManifest, FeaturesManifest, ReadingsManifest, RefitManifest, TrainedManifest
+from tasks.retrain.leaks import check_exported
+from tutelage.data.dataset import DatasetSpec
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.pipeline import train_teachers
+from tutelage.distil.recipe import TrainingPlan
+from tutelage.distil.refit import refit_dataset, refit_student
+from tutelage.distil.soft_labels import SoftLabels
+from tutelage.distil.teachers import label_taught, states_taught
+from tutelage.files import file_digest, folder_written_whole
+from tutelage.forecasts import Contender
+from tutelage.model.architectures import States
+from tutelage.model.export import export_student, student_card
+from tutelage.model.inference import load_student
+from tutelage.model.training import Progress, choose_device
+from tutelage.model.weights import WEIGHTS, save_network
+
+
+@cached_stage("refit", run_name="refit {features.task}", retry_seconds=5)
+def refit(
+    readings: ReadingsManifest,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    teachers: TrainedManifest,
+    students: TrainedManifest,
+    evaluation: EvaluationManifest,
+    plan: TrainingPlan,
+) -> RefitManifest:
+    """Train teachers and the chosen network on train, validation and test part, and export that network.
+
+    Raises LeakError where the exported student sees data that it must not see.
+    """
+    panel = read_panel(features, spec).to(choose_device(plan.device))
+    dataset = refit_dataset(
+        panel, features.parts, plan.recipe, lookback=features.lookback_hours, horizon=features.horizon_hours
+    )
+    chosen = evaluation.evaluation.chosen
+    folder = stage_folder("refit", __name__, features=features, students=students, chosen=chosen, plan=plan)
+    soft, states = None, None
+    epochs = {"student": students.best_epoch[chosen]}
+    if chosen is Contender.STUDENT:
+        epochs |= {} if plan.recipe.teacher.registered_model else teachers.best_epoch
+        soft, states = _labels(dataset, features, spec, teachers, plan, folder)
+    gate = read_gate(students.folder)
+    network = refit_student(
+        dataset,
+        plan.recipe,
+        soft=soft,
+        gate=None if gate is None else torch.tensor(gate, device=panel.observed.device),
+        states=states,
+        epochs=epochs["student"],
+        seed=plan.seed,
+        checkpoint=checkpoint_in(folder, "student"),
+        on_epoch=reporter(f"refit of the {chosen.label}", features.task, epochs["student"], {}, watched="train"),
+    )
+    with folder_written_whole(folder) as part:
+        save_network(network, dataset.scalers, part, notes={"features": features.digest, "seed": plan.seed})
+        card = student_card(network, spec, trained_until=features.test.end_utc)
+        export_student(network, dataset.bins, card, part / EXPORT)
+        digest = file_digest(part / WEIGHTS)
+        exported = {"refit": load_student(part / EXPORT)}
+        checked = check_exported(readings, spec, exported, features, seed=plan.seed).checked
+    clear_checkpoints(folder)
+    return RefitManifest(
+        folder=folder,
+        digest=digest,
+        start_utc=features.train.start_utc,
+        end_utc=features.test.end_utc,
+        windows=len(dataset.train),
+        epochs=epochs,
+        leak_checks=checked,
+    )
+
+
+def _labels(
+    dataset: WindowDataset,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    teachers: TrainedManifest,
+    plan: TrainingPlan,
+    folder: Path,
+) -> tuple[SoftLabels, States | None]:
+    """Soft labels of the refit teachers, and the hidden states of the first where the recipe's terms need them."""
+    model = plan.recipe.teacher.registered_model
+
+    def reports(name: str) -> Callable[[Progress], None]:
+        return reporter(f"refit of {name}", features.task, teachers.best_epoch[name], {}, watched="train")
+
+    refitted = train_teachers(
+        dataset,
+        plan.recipe,
+        seed=plan.seed,
+        registered=None if model is None else load_registered(model, features, spec),
+        epochs=teachers.best_epoch,
+        checkpoints=lambda name: checkpoint_in(folder, name),
+        reports=reports,
+    ).teachers
+    soft = label_taught(refitted, dataset, seed=plan.seed)
+    if not plan.recipe.distillation.terms.needs_hidden_states:
+        return soft, None
+    return soft, states_taught(refitted, dataset, seed=plan.seed)

@@ -1,0 +1,55 @@
+"""A retrain's MLflow runs: the parent, and one child for the teacher and each trained contender."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime.registry import client
+from runtime.runs import PARENT_TAG, child_runs, continued_run, describe_run, experiment, opened_alone, work_key
+from runtime.stage import stage
+from schemas.manifests import RunManifest
+from schemas.retrain import RetrainParameters
+from tutelage.data.dataset import DatasetSpec
+from tutelage.forecasts import Contender
+
+STAGE = "retrain"
+FLOW = "flows.retrain"
+
+
+@stage("open run", run_name="run {parameters.task}")
+def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, within: RunManifest | None) -> RunManifest:
+    """Continue this work's unfinished MLflow run, or start one, with its children and parameters.
+
+    within: the run of the backtest that this retrain is part of
+    """
+    experiment_id, name = experiment(parameters.task), f"{parameters.task} seed {parameters.seed}"
+    if within is not None:
+        experiment_id, name = within.experiment_id, f"{name} until {parameters.as_of:%Y-%m-%d}"
+    run_id = continued_run(experiment_id, key, stage=STAGE, name=name)
+    if within is not None:
+        client().set_tag(run_id, PARENT_TAG, within.run_id)
+    describe_run(run_id, parameters, spec)
+    contenders = [Contender.TEACHER, Contender.STUDENT, Contender.TWIN]
+    if parameters.plan.unprivileged:
+        contenders.append(Contender.UNPRIVILEGED)
+    names = {contender.value: f"{parameters.task} {contender.label}" for contender in contenders}
+    children = child_runs(experiment_id, run_id, key, names)
+    return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children=children)
+
+
+def retrain_key(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path]) -> str:
+    """The key of a retrain, from its parameters, spec, data and code."""
+    return work_key(FLOW, parameters, spec, files)
+
+
+@contextmanager
+def tracked_retrain(
+    parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], *, within: RunManifest | None = None
+) -> Iterator[RunManifest]:
+    """One retrain's MLflow runs, possibly within a backtest's run: FINISHED or FAILED when the block ends.
+
+    Raises BusyError where another process does the same work.
+    """
+    key = retrain_key(parameters, spec, files)
+    with opened_alone(key, lambda: open_run(key, parameters, spec, within)) as run:
+        yield run

@@ -1,0 +1,107 @@
+"""Validation with pandera: rows and values that break the spec's rules are counted, and masked or quarantined."""
+
+import polars as pl
+from prefect.artifacts import create_table_artifact
+
+from runtime.paths import home
+from runtime.stage import cached_stage
+from schemas.quality import quality_rows
+from schemas.readings import Breach, find_breaches, key_schema, value_schema
+from schemas.retrain import ReadingsManifest, RuleCount, ValidatedManifest
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.quality import QUARANTINED, masked, regular_grid
+from tutelage.data.readings import KEY
+from tutelage.errors import QualityError
+from tutelage.files import write_table
+
+
+@cached_stage("validate", run_name="validate {spec.name}")
+def validate(readings: ReadingsManifest, spec: DatasetSpec) -> ValidatedManifest:
+    """Write the readings on a regular grid with bad values null, and separately the rows that break a rule.
+
+    Raises QualityError with a table of rules where more rows are bad than the spec tolerates; it is not retried.
+    """
+    table = pl.read_parquet(readings.path)
+    key_breaches = find_breaches(table, key_schema(spec), "readings")
+    bad = pl.Series([False]).new_from_index(0, table.height)
+    for breach in key_breaches:
+        bad = bad | breach.broken
+    good = table.filter(~bad).sort(KEY)
+    grid = regular_grid(good, spec)
+    value_breaches = find_breaches(grid, value_schema(spec), "readings on their grid")
+    caught = [_caught(table, b) for b in key_breaches] + [_caught(grid, b) for b in value_breaches]
+    rules = [_count(table, b.rule, b.column, b.broken, spec) for b in key_breaches]
+    rules += [_count(grid, b.rule, b.column, b.broken, spec) for b in value_breaches]
+    rules += _gaps(good, grid, spec)
+    rules = _with_silent_rules(rules, spec)
+    _stop_beyond_tolerance(rules, spec)
+    quarantine = pl.concat([*caught, _caught(table.clear(), Breach("none", None, pl.Series([], dtype=pl.Boolean)))])
+    quarantine_path, _ = write_table(quarantine, home() / "data" / "quarantine")
+    path, digest = write_table(masked(grid, spec), home() / "data" / "validated")
+    return ValidatedManifest(
+        path=path,
+        digest=digest,
+        rows=grid.height,
+        quarantine_path=quarantine_path,
+        quarantined_rows=quarantine.height,
+        rules=rules,
+    )
+
+
+def _caught(table: pl.DataFrame, breach: Breach) -> pl.DataFrame:
+    """The unchanged rows that break a rule, with the rule and its column."""
+    return table.filter(breach.broken).with_columns(
+        rule=pl.lit(breach.rule, pl.String), column=pl.lit(breach.column, pl.String)
+    )
+
+
+def _count(table: pl.DataFrame, rule: str, column: str | None, broken: pl.Series, spec: DatasetSpec) -> RuleCount:
+    rows = int(broken.sum())
+    return RuleCount(
+        rule=rule,
+        column=column,
+        rows=rows,
+        share=rows / table.height,
+        tolerance=_tolerance(rule, spec),
+        action="quarantined" if rule in QUARANTINED else "counted" if rule.startswith("missing") else "masked",
+        first_utc=table.filter(broken)["time_utc"].min(),
+    )
+
+
+def _tolerance(rule: str, spec: DatasetSpec) -> float:
+    settings = getattr(spec.quality, rule)
+    return 1.0 if settings is None else settings.tolerance
+
+
+def _gaps(good: pl.DataFrame, grid: pl.DataFrame, spec: DatasetSpec) -> list[RuleCount]:
+    """Counts of rows that the grid added, and of nulls in existing rows; both are null already."""
+    joined = grid.select(KEY).join(good.select(*KEY, present=True), on=KEY, how="left", maintain_order="left")
+    missing = joined["present"].is_null()
+    counts = [_count(grid, "missing_row", None, missing, spec)]
+    counts += [_count(grid, "missing_value", name, grid[name].is_null() & ~missing, spec) for name in spec.names()]
+    return [c for c in counts if c.rows or c.column is None]
+
+
+def _with_silent_rules(rules: list[RuleCount], spec: DatasetSpec) -> list[RuleCount]:
+    """All rules of the spec; those that no row breaks get a count of 0, so that the table shows all of them."""
+    broken = {rule.rule for rule in rules}
+    silent = [name for name in type(spec.quality).model_fields if name not in (*broken, "complete_share")]
+    empty = pl.DataFrame({"time_utc": [None]}, schema={"time_utc": pl.Datetime("us", "UTC")})
+    return rules + [
+        _count(empty, name, None, pl.Series([False]), spec) for name in silent if getattr(spec.quality, name)
+    ]
+
+
+def _stop_beyond_tolerance(rules: list[RuleCount], spec: DatasetSpec) -> None:
+    broken = [rule for rule in rules if rule.share > rule.tolerance]
+    if not broken:
+        return
+    create_table_artifact(
+        quality_rows(rules), key=f"quality-{spec.name}", description="More bad rows than tolerated: stopped."
+    )
+    lines = [
+        f"{rule.rule:<16} {rule.column or 'all':<28} {rule.rows:>9} rows {rule.share:>9.3%} > {rule.tolerance:.3%}"
+        + (f"  from {rule.first_utc:%Y-%m-%d %H:%M} UTC" if rule.first_utc else "")
+        for rule in broken
+    ]
+    raise QualityError(f"dataset {spec.name} is worse than its spec tolerates:\n" + "\n".join(lines))

@@ -1,1 +1,0 @@
-"""What is stored inside a registered model."""

@@ -1,0 +1,202 @@
+from pathlib import Path
+
+import mlflow
+import pytest
+
+import tasks.retrain.register
+from runtime.artifacts import EXPORT, HOURS
+from runtime.provenance import git_commit
+from runtime.registry import CHALLENGER, CHAMPION, client, download_version, evaluated_in, exported_in, find_version
+from schemas.manifests import RunManifest
+from schemas.retrain import (
+    EvaluationManifest,
+    FeaturesManifest,
+    ReadingsManifest,
+    RefitManifest,
+    RegisteredManifest,
+    RetrainParameters,
+    TrainedManifest,
+    ValidatedManifest,
+)
+from tasks.retrain.register import AWAITS_APPROVAL, earned_aliases, register
+from tests.runtime.builders import FLOW_RUN, Published, evaluation_of, features_of, gain_of, met
+from tests.tasks.builders import PARAMETERS, mlflow_run
+from tests.tutelage.data.builders import HOUR, START, table_of
+from tutelage.data.dataset import DatasetSpec
+from tutelage.files import file_digest, read_json, value_digest
+from tutelage.forecasts import Contender
+from tutelage.model.inference import CARD, load_student
+
+
+def promoted(promotion: str) -> RetrainParameters:
+    return PARAMETERS.model_copy(update={"promotion": promotion})
+
+
+BETTER, WORSE = gain_of(0.031, 0.012, 0.05, windows=336), gain_of(-0.01, -0.04, 0.02, windows=90)
+
+
+def test_earned_aliases__the_first_version_is_the_champion() -> None:
+    assert earned_aliases(evaluation_of(), PARAMETERS) == ([CHALLENGER, CHAMPION], "there was no champion")
+
+
+def test_earned_aliases__a_significant_gain_makes_a_champion() -> None:
+    aliases, reason = earned_aliases(evaluation_of(champion=met(BETTER)), PARAMETERS)
+    assert aliases == [CHALLENGER, CHAMPION]
+    assert reason.startswith("significantly better than champion 7: CRPS 3.1 % lower than its")
+    assert "(95 % CI 1.2 … 5.0 %) on 336 windows" in reason
+    assert "before a refit" not in reason
+
+
+def test_earned_aliases__without_one_the_champion_stays() -> None:
+    aliases, reason = earned_aliases(evaluation_of(champion=met(WORSE)), PARAMETERS)
+    assert aliases == [CHALLENGER]
+    assert reason.startswith("not significantly better than champion 7: CRPS 1.0 % higher than its")
+    assert "(95 % CI −2.0 … 4.0 %) on 90 windows" in reason
+
+
+@pytest.mark.parametrize("low", [0.0, -1e-9])
+def test_earned_aliases__an_interval_that_reaches_zero_is_no_gain(low: float) -> None:
+    assert earned_aliases(evaluation_of(champion=met(gain_of(0.05, low, 0.1))), PARAMETERS)[0] == [CHALLENGER]
+
+
+def test_earned_aliases__says_where_both_were_met_before_a_refit() -> None:
+    for gain in (BETTER, WORSE):
+        _, reason = earned_aliases(evaluation_of(champion=met(gain, compared_as="evaluated")), PARAMETERS)
+        assert reason.endswith("windows, both as they were before a refit")
+
+
+def test_earned_aliases__a_champion_that_has_seen_everything_stays() -> None:
+    aliases, reason = earned_aliases(evaluation_of(champion=met(None)), PARAMETERS)
+    assert (aliases, reason) == (
+        [CHALLENGER],
+        "champion 7 has seen the whole test part: nothing to compare on",
+    )
+
+
+@pytest.mark.parametrize("champion", [None, met(BETTER), met(WORSE), met(None)], ids=["none", "beaten", "not", "seen"])
+def test_earned_aliases__promotion_never_is_never(champion: object) -> None:
+    evaluation = evaluation_of(champion=champion)
+    assert earned_aliases(evaluation, promoted("never")) == ([CHALLENGER], "promotion is set to never")
+
+
+@pytest.mark.parametrize("champion", [None, met(BETTER), met(WORSE), met(None)], ids=["none", "beaten", "not", "seen"])
+def test_earned_aliases__a_person_decides_by_the_same_reason(champion: object) -> None:
+    evaluation = evaluation_of(champion=champion)
+    aliases, reason = earned_aliases(evaluation, promoted("approval"))
+    assert aliases == [CHALLENGER]
+    assert reason.startswith("awaits a person's approval; ")
+    assert reason.endswith(earned_aliases(evaluation, PARAMETERS)[1])
+
+
+def test_register__the_version_knows_where_it_comes_from(
+    registered: RegisteredManifest, run: RunManifest, spec: DatasetSpec, refitted: RefitManifest
+) -> None:
+    assert registered == RegisteredManifest(
+        name="stage-meter-2h",
+        version="1",
+        aliases=[CHALLENGER, CHAMPION],
+        source=Contender.STUDENT,
+        reason="there was no champion",
+    )
+    version = find_version("stage-meter-2h", 1)
+    assert version.run_id == run.run_id
+    assert version.tags == {
+        "tutelage.run_id": run.run_id,
+        "git_commit": git_commit(),
+        "spec_digest": value_digest(spec.model_dump(mode="json")),
+        "prefect.flow_run_id": FLOW_RUN,
+        "model": "student",
+        "refit": f"on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC",
+        "promotion": "there was no champion",
+    }
+    assert set(client().get_registered_model("stage-meter-2h").aliases) == {CHALLENGER, CHAMPION}
+    assert client().get_registered_model("stage-meter-2h").description == spec.description
+
+
+def test_register__the_card_says_what_it_is(registered: RegisteredManifest, refitted: RefitManifest) -> None:
+    card = find_version(registered.name, registered.version).description
+    assert card.startswith("# stage-meter-2h: the student")
+    for part in ("| train |", "| seasonal naive 24h |", "**Refit.**", f"{refitted.windows} windows", "power_kw"):
+        assert part in card
+    assert (download_version(registered.name, registered.version) / "model_card.md").read_text() == card
+
+
+def test_register__the_version_holds_both_students(
+    registered: RegisteredManifest, refitted: RefitManifest, students: TrainedManifest
+) -> None:
+    folder = download_version(registered.name, registered.version)
+    assert file_digest(exported_in(folder) / CARD) == file_digest(refitted.folder / EXPORT / CARD)
+    assert evaluated_in(folder) == folder / "evaluated"
+    assert file_digest(evaluated_in(folder) / CARD) == file_digest(students.folder / "student" / EXPORT / CARD)
+    load_student(exported_in(folder))
+
+
+def test_register__loads_by_its_alias_and_predicts_its_example(registered: RegisteredManifest) -> None:
+    model = mlflow.pyfunc.load_model(f"models:/{registered.name}@champion")
+    assert model.predict(model.input_example)["lead_hours"].tolist() == [1, 2]
+    assert model.metadata.metadata["task"] == registered.name
+
+
+def test_register__the_run_names_its_data(
+    registered: RegisteredManifest, run: RunManifest, readings: ReadingsManifest
+) -> None:
+    [lineage] = mlflow_run(run.run_id).inputs.dataset_inputs
+    assert (lineage.dataset.name, lineage.dataset.digest) == ("stage-meter", readings.digest[:32])
+    assert '"test": "2024-07-18 00:00 to 2024-07-25 00:00 UTC"' in lineage.dataset.profile
+
+
+@pytest.fixture
+def inputs(
+    readings: ReadingsManifest,
+    validated: ValidatedManifest,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    students: TrainedManifest,
+    taught: EvaluationManifest,
+) -> tuple[object, ...]:
+    return readings, validated, features, spec, students, taught
+
+
+def test_register__a_retry_finds_the_version_that_is_there(
+    inputs: tuple[object, ...], registered: RegisteredManifest, refitted: RefitManifest, run: RunManifest
+) -> None:
+    assert register.fn(*inputs, refitted, PARAMETERS, run) == registered
+    assert len(client().search_model_versions(f"name = '{registered.name}'")) == 1
+
+
+def test_register__for_approval_asks_and_promotes_nothing(
+    inputs: tuple[object, ...],
+    registered: RegisteredManifest,
+    run: RunManifest,
+    students: TrainedManifest,
+    published: Published,
+) -> None:
+    other = client().create_run(run.experiment_id).info.run_id
+    run = run.model_copy(update={"run_id": other})
+    waiting = register.fn(*inputs, None, promoted("approval"), run)
+    assert (waiting.version, waiting.aliases) == ("2", [CHALLENGER])
+    assert client().get_model_version_by_alias(waiting.name, CHAMPION).version == 1
+    assert client().get_model_version_by_alias(waiting.name, CHALLENGER).version == 2
+    [((event, resource), values)] = published.of("emit_event")
+    assert event == AWAITS_APPROVAL
+    assert resource["prefect.resource.id"] == "tutelage.version.stage-meter-2h.2"
+    assert values["payload"] == {"name": "stage-meter-2h", "version": 2}
+    version = find_version(waiting.name, 2)
+    assert version.tags["refit"] == "no"
+    assert "**Refit.**" not in version.description
+    folder = download_version(waiting.name, 2)
+    assert evaluated_in(folder) == exported_in(folder), "without a refit it is the one that was evaluated"
+    assert read_json(exported_in(folder) / CARD) == read_json(students.folder / "student" / EXPORT / CARD)
+
+
+def test_example__is_the_last_whole_window_of_the_validation_part(tmp_path: Path, spec: DatasetSpec) -> None:
+    power: list[float | None] = [float(hour) for hour in range(16 * 24)]
+    end = 12 * 24
+    power[end - 3] = None
+    times = [START + hour * HOUR for hour in range(16 * 24)]
+    table_of(spec, power, times=times).write_parquet(tmp_path / HOURS)
+    card = {"observed": ["power_kw", "indoor_c"], "known_future": [], "lookback_hours": 6, "horizon_hours": 2}
+    example = tasks.retrain.register._example(features_of(tmp_path), card)
+    assert example["power_kw"].tolist() == [float(hour) for hour in range(end - 9, end - 3)]
+    assert example["time_utc"].iloc[-1] == "2024-07-12T20:00:00"
+    assert list(example) == ["series_id", "time_utc", "power_kw", "indoor_c"]

@@ -1,0 +1,165 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+import tasks.retrain.teachers
+from runtime.artifacts import read_dataset, read_history, read_labels
+from runtime.caching import checkpoint_in, stage_folder
+from schemas.manifests import RunManifest
+from schemas.retrain import FeaturesManifest, RetrainParameters, TrainedManifest
+from tasks.retrain.teachers import train_all_teachers
+from tests.tasks.builders import steps_of
+from tests.tutelage.builders import small_recipe
+from tutelage.data.dataset import DatasetSpec
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.pipeline import TrainedTeachers, label_parts
+from tutelage.distil.recipe import TrainingPlan, Views
+from tutelage.distil.teachers import FIRST_TEACHER, list_teachers
+from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
+from tutelage.model.weights import load_network
+
+CPU = torch.device("cpu")
+
+
+def test_teachers__label_every_part(
+    teachers: TrainedManifest, features: FeaturesManifest, spec: DatasetSpec, parameters: RetrainParameters
+) -> None:
+    labels, dataset = read_labels(teachers.folder, CPU), read_dataset(features, spec, parameters.plan)
+    for part, origins in (("taught", dataset.taught()), ("validation", dataset.validation), ("test", dataset.test)):
+        of_part = getattr(labels, part)
+        assert torch.equal(of_part.origins, origins)
+        assert of_part.log_probabilities.shape == (len(origins), 2, 8)
+        torch.testing.assert_close(of_part.log_probabilities.exp().sum(dim=-1), torch.ones(len(origins), 2))
+
+
+def test_teachers__networks_say_the_labels_again(
+    teachers: TrainedManifest, features: FeaturesManifest, spec: DatasetSpec, parameters: RetrainParameters
+) -> None:
+    network = load_network(teachers.folder, CPU)
+    assert network.members == parameters.recipe.teacher.ensemble_size
+    dataset, recipe = read_dataset(features, spec, parameters.plan), parameters.recipe
+    [teacher] = list_teachers(recipe, dataset.horizon)
+    again = label_parts({teacher: network}, dataset, seed=parameters.seed)
+    written = read_labels(teachers.folder, CPU)
+    torch.testing.assert_close(again.test.log_probabilities, written.test.log_probabilities)
+
+
+def test_teachers__the_folder_is_that_of_the_inputs(
+    teachers: TrainedManifest,
+    unprivileged: TrainedManifest,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    parameters: RetrainParameters,
+) -> None:
+    def folder_of(plan: TrainingPlan) -> object:
+        return stage_folder("teacher", "tasks.retrain.teachers", features=features, spec=spec, plan=plan.of_teachers)
+
+    plan = parameters.plan
+    assert teachers.folder == folder_of(plan)
+    softer = plan.with_recipe(plan.recipe.override({"distillation.alpha": 0.1, "student.width": 32}))
+    assert folder_of(softer) == teachers.folder, "other students take the same teachers"
+    wider = plan.with_recipe(plan.recipe.override({"teacher.width": 32}))
+    assert len({folder_of(wider), folder_of(plan.model_copy(update={"seed": 1})), teachers.folder}) == 3
+    assert unprivileged.folder.parent.name == "unprivileged"
+    assert unprivileged.digest != teachers.digest
+
+
+def test_teachers__leave_no_checkpoint(teachers: TrainedManifest) -> None:
+    assert not checkpoint_in(teachers.folder, FIRST_TEACHER).parent.exists()
+
+
+def test_teachers__say_how_their_training_went(teachers: TrainedManifest, parameters: RetrainParameters) -> None:
+    epochs = parameters.recipe.teacher.training.epochs
+    [(name, rows)] = read_history(teachers).items()
+    assert name is Contender.TEACHER
+    assert [row["epoch"] for row in rows] == list(range(1, teachers.epochs + 1))
+    assert 1 <= teachers.best_epoch[FIRST_TEACHER] <= teachers.epochs <= epochs
+    lowest = min(row["validation"] for row in rows)
+    assert teachers.best_validation_loss[FIRST_TEACHER] <= lowest
+
+
+def test_teachers__only_the_privileged_ones_have_a_run(
+    teachers: TrainedManifest, unprivileged: TrainedManifest, run: RunManifest
+) -> None:
+    steps = steps_of(run.children["teacher"], "validation")
+    assert steps == list(range(1, teachers.epochs + 1))
+    assert "unprivileged" in read_history(unprivileged)
+
+
+def one_view(seed: int, **leaves: object) -> TrainingPlan:
+    return TrainingPlan(recipe=small_recipe(bins=8, **leaves), seed=seed, device="cpu").of_teachers
+
+
+def test_teachers__each_view_is_a_folder_within(
+    features: FeaturesManifest, spec: DatasetSpec, run: RunManifest
+) -> None:
+    plan = one_view(3, more_views=(Views(future_sigma=None),), ensemble_size=1)
+    trained = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    assert set(trained.best_epoch) == {"teacher", "teacher-2"}
+    widths = [load_network(trained.folder / name, CPU).config.privileged for name in ("", "teacher-2")]
+    assert widths[0] - widths[1] == 2, "the second does not see the two hours of the future"
+
+
+def test_teachers__killed_after_their_training_resume_from_the_checkpoint(
+    features: FeaturesManifest, spec: DatasetSpec, run: RunManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, trained_epochs = one_view(4), []
+
+    class PowerCut(Exception):  # noqa: N818 - nobody's error
+        pass
+
+    def cut(*given: object, **named: object) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.retrain.teachers, "label_parts", cut)
+        with pytest.raises(PowerCut):
+            train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    folder = stage_folder("unprivileged", "tasks.retrain.teachers", features=features, spec=spec, plan=plan)
+    assert checkpoint_in(folder, FIRST_TEACHER).is_file()
+    assert not folder.exists()
+    real = tasks.retrain.teachers.train_teachers
+
+    def counted(*given: object, **named: object) -> TrainedTeachers:
+        reports = named.pop("reports")
+
+        def reported(name: str) -> Callable[[object], None]:
+            report = reports(name)
+            return lambda progress: (trained_epochs.append(progress.epoch), report(progress))[1]
+
+        return real(*given, **named, reports=reported)
+
+    monkeypatch.setattr(tasks.retrain.teachers, "train_teachers", counted)
+    resumed = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    assert trained_epochs == [resumed.epochs], "no epoch was trained again"
+    assert not checkpoint_in(folder, FIRST_TEACHER).exists()
+    again = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    assert again == resumed
+
+
+def test_teachers__a_registered_model_labels_in_their_place(
+    features: FeaturesManifest, spec: DatasetSpec, run: RunManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def load(model: str, *given: object) -> Callable[[WindowDataset, Tensor], Forecasts]:
+        asked.append((model, *given))
+
+        def forecast(dataset: WindowDataset, origins: Tensor) -> Forecasts:
+            truth = dataset.truth(origins).double().numpy()
+            return Forecasts(truth, truth[..., None] + 0.01 * (torch.tensor(QUANTILE_LEVELS).numpy() - 0.5))
+
+        return forecast
+
+    monkeypatch.setattr(tasks.retrain.teachers, "load_registered", load)
+    plan = one_view(0, registered_model="meter-2h/3")
+    trained = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    assert asked == [("meter-2h/3", features, spec)]
+    assert not (trained.folder / "network.json").exists()
+    dataset = read_dataset(features, spec, plan)
+    labels = read_labels(trained.folder, CPU).test
+    likely = labels.log_probabilities.argmax(dim=-1) == dataset.labels(labels.origins)
+    assert likely.float().mean() > 0.95, "a model that knows the truth is sure of its bin"
+    assert (trained.best_epoch, trained.epochs) == ({"teacher": 1}, 1)

@@ -1,0 +1,160 @@
+import datetime as dt
+import hashlib
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tutelage.data.builders import METER, REPOSITORY, edited, write_spec
+from tutelage.data.dataset import Role, Source, load_dataset_spec, source_files
+from tutelage.errors import DataError, SpecError
+
+
+def test_household__parses() -> None:
+    spec = load_dataset_spec(REPOSITORY / "deployments" / "datasets" / "household.yaml")
+    assert spec.names(Role.OBSERVED) == [spec.target] == ["global_active_power_kw"]
+    assert len(spec.names(Role.PRIVILEGED)) == 6
+    assert spec.names(Role.KNOWN_FUTURE) == []
+    assert (spec.readings_per_hour, spec.timestamp.timezone, spec.calendar.country) == (60, "Etc/GMT-1", "FR")
+    assert spec.quality.repeated is not None
+    assert spec.quality.repeated.after == dt.timedelta(days=1)
+    assert {c.name for c in spec.columns if c.aggregation == "sum"} == {
+        "kitchen_wh",
+        "laundry_wh",
+        "water_heater_and_ac_wh",
+    }
+
+
+def test_ett__parses() -> None:
+    spec = load_dataset_spec(REPOSITORY / "deployments" / "datasets" / "ett.yaml")
+    assert spec.names(Role.OBSERVED) == ["oil_temperature_c"]
+    assert len(spec.names(Role.PRIVILEGED)) == 6
+    assert spec.readings_per_hour == 4
+    assert spec.source.path == "$TUTELAGE_ETT/ETTm1.csv"
+    assert spec.source.sha256 is not None
+
+
+def test_names__put_the_target_first(tmp_path: Path) -> None:
+    columns = METER["columns"]
+    spec = load_dataset_spec(write_spec(tmp_path, METER | {"columns": columns[::-1]}))
+    assert spec.names() == ["power_kw", "voltage_v", "indoor_c"]
+    assert spec.target_column.source == "power"
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"colour": "red"}, "colour: unknown key"),
+    ({"source.colour": "red"}, "source.colour: unknown key"),
+    ({"columns.1.colour": "red"}, "columns.1.colour: unknown key"),
+    ({"quality.frozen.colour": "red"}, "quality.frozen.colour: unknown key"),
+    ({"name": "metre"}, "name: 'metre' is not the file's name, 'meter'"),
+    ({"target": "voltage_v"}, "target: 'voltage_v' has the role 'privileged'"),
+    ({"columns.0.role": "known_future"}, "target: 'power_kw' has the role 'known_future'"),
+    ({"target": "heat_kw"}, "target: 'heat_kw' is not one of the columns"),
+    ({"student_step": "PT30S"}, "student_step: 0:00:30 is finer than raw_step 0:01:00"),
+    ({"student_step": "PT30M"}, "student_step: 0:30:00 is not one hour"),
+    ({"raw_step": "PT7M"}, "student_step: 1:00:00 is not a multiple of raw_step 0:07:00"),
+    ({"raw_step": "PT0S"}, "raw_step: 0:00:00 is not above zero"),
+    ({"columns.1.source": "power"}, "columns: source 'power' occurs twice, so its roles overlap"),
+    ({"columns.1.name": "power_kw"}, "columns: name 'power_kw' occurs twice, so its roles overlap"),
+    ({"columns.1.name": "series_id"}, "columns: name 'series_id' is taken"),
+    ({"columns.1.role": "secret"}, "columns.1.role: "),
+    ({"timestamp.timezone": "Europe/Sceaux"}, "timestamp.timezone: 'Europe/Sceaux' is not an IANA time zone"),
+    ({"calendar.timezone": "+01:00"}, "calendar.timezone: '+01:00' is not an IANA time zone"),
+    ({"columns.2.minimum": 260}, "columns.2: minimum 260.0 is not below maximum 260.0"),
+    ({"columns.2.minimum": 300}, "columns.2: minimum 300.0 is not below maximum 260.0"),
+    ({"source.sha256": "6ce1"}, "source.sha256: String should match pattern"),
+    ({"source.package": "EnergyData", "source.file": "a.csv"}, "source: give either path, or package and file"),
+    ({"source": {"format": "csv"}}, "source: give either path, or package and file"),
+    ({"source": {"package": "EnergyData"}}, "source: package and file go together"),
+    ({"quality.repeated.tolerance": 1.5}, "quality.repeated.tolerance: "),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), REFUSED, ids=[f"{c}"[1:-1] for c, _ in REFUSED])
+def test_load__refuses_with_file_and_key(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as error:
+        load_dataset_spec(write_spec(tmp_path, edited(changes)))
+    assert str(error.value).startswith(f"dataset spec meter.yaml: {sentence}")
+
+
+def test_load__names_all_faults_at_once(tmp_path: Path) -> None:
+    content = edited({"colour": "red", "timestamp.timezone": "nowhere"})
+    del content["target"]
+    with pytest.raises(SpecError) as error:
+        load_dataset_spec(write_spec(tmp_path, content))
+    for sentence in (
+        "colour: unknown key",
+        "timestamp.timezone: 'nowhere' is not an IANA time zone",
+        "target: Field required",
+    ):
+        assert sentence in str(error.value)
+
+
+def test_load__missing_file_names_the_known_datasets(tmp_path: Path) -> None:
+    write_spec(tmp_path, METER)
+    with pytest.raises(SpecError, match=r"^there is no dataset spec metre\.yaml; known datasets: meter$"):
+        load_dataset_spec(tmp_path / "metre.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- power\n- volts\n", "expected keys and values, found list"),
+        ("power", "expected keys and values, found str"),
+        ("", "expected keys and values, found NoneType"),
+        ("columns: [", "is not valid YAML"),
+    ],
+)
+def test_load__refuses_what_is_no_mapping(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "meter.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError, match=rf"^dataset spec meter\.yaml.* {sentence}"):
+        load_dataset_spec(path)
+
+
+def test_source_files__of_an_installed_package() -> None:
+    [file] = source_files(Source(package="EnergyData", file="EnergyData/data/householdpower.csv"))
+    assert file.is_file()
+    assert file == Path(str(importlib.metadata.distribution("EnergyData").locate_file("EnergyData/data"))) / file.name
+
+
+def test_source_files__of_a_glob_are_sorted(tmp_path: Path) -> None:
+    for name in ("2024.csv", "2023.csv", "2022.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "2021.csv").mkdir()
+    assert [p.name for p in source_files(Source(path=f"{tmp_path}/*.csv"))] == ["2023.csv", "2024.csv"]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ({"package": "NoSuchEnergy", "file": "a.csv"}, "package NoSuchEnergy is not installed"),
+        ({"package": "EnergyData", "file": "a.csv"}, "package EnergyData ships no file a.csv"),
+        ({"path": "/nowhere/at/all/*.csv"}, r"no file matches /nowhere/at/all/\*.csv"),
+        ({"path": "nowhere/at-all.csv"}, "no file matches nowhere/at-all.csv"),
+        (
+            {"path": "$NO_SUCH_VARIABLE/a.csv"},
+            r"the environment variable NO_SUCH_VARIABLE must name the folder with a\.csv",
+        ),
+    ],
+)
+def test_source_files__absent(source: dict[str, str], sentence: str) -> None:
+    with pytest.raises(DataError, match=f"^source: {sentence}$"):
+        source_files(Source.model_validate(source))
+
+
+def test_source_files__may_start_with_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "2024.csv").touch()
+    monkeypatch.setenv("METER_FOLDER", str(tmp_path))
+    assert source_files(Source(path="$METER_FOLDER/*.csv")) == [tmp_path / "2024.csv"]
+
+
+def test_source_files__another_file_than_the_spec_was_written_for(tmp_path: Path) -> None:
+    path = tmp_path / "meter.csv"
+    path.write_bytes(b"time,power\n")
+    source = Source(path=str(path), sha256=hashlib.sha256(b"time,power\n").hexdigest())
+    assert source_files(source) == [path]
+    path.write_bytes(b"time,power\r\n")
+    with pytest.raises(DataError, match=r"^source: meter\.csv is not the file that the spec was written for"):
+        source_files(source)

@@ -1,0 +1,126 @@
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tutelage.builders import (
+    PROPERTY,
+    READINGS,
+    START,
+    grid_of,
+    hours_span,
+    small_spec,
+    synthetic_panel,
+)
+from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.windows import Panel, Parts, Span, epoch_hour, make_panel, split, window_origins
+from tutelage.errors import DataError
+
+LENGTHS = st.integers(1, 5)
+DAY = dt.timedelta(days=1)
+
+
+@st.composite
+def panels(draw: st.DrawFn) -> Panel:
+    """One to three series, each with another first hour, with missing values."""
+    lengths = draw(st.lists(st.integers(1, 30), min_size=1, max_size=3))
+    starts = [draw(st.integers(0, 20)) for _ in lengths]
+    missing = draw(st.sampled_from([0.0, 0.02, 0.1]))
+    return synthetic_panel(lengths, seed=draw(st.integers(0, 999)), missing=missing, starts=starts)
+
+
+def brute_force(panel: Panel, span: Span, lookback: int, horizon: int, *, labelled: bool) -> list[int]:
+    """The rule, window by window."""
+    origins = []
+    for origin in range(lookback, len(panel.hour) - horizon + 1):
+        rows, future = slice(origin - lookback, origin + horizon), slice(origin, origin + horizon)
+        one_series = len(panel.series[rows].unique()) == 1
+        inside = all(hour in span.hours for hour in panel.hour[rows].tolist())
+        seen = panel.observed[rows][:lookback].isfinite().all()
+        known = panel.known[future].isfinite().all()
+        target = bool(panel.observed[future, 0].isfinite().all())
+        if one_series and inside and seen and known and target == labelled:
+            origins.append(origin)
+    return origins
+
+
+def shared_hours(panel: Panel, span: Span, lookback: int, horizon: int) -> set[int]:
+    """All hours that the windows of a span touch."""
+    origins = window_origins(panel, span, lookback=lookback, horizon=horizon)
+    rows = origins[:, None] + torch.arange(-lookback, horizon)
+    return set(panel.hour[rows].flatten().tolist())
+
+
+@PROPERTY
+@given(panels(), st.integers(0, 40), st.integers(0, 40), LENGTHS, LENGTHS)
+def test_window_origins__are_those_of_brute_force(
+    panel: Panel, first: int, hours: int, lookback: int, horizon: int
+) -> None:
+    span = hours_span(first, first + hours)
+    origins = window_origins(panel, span, lookback=lookback, horizon=horizon)
+    assert origins.tolist() == brute_force(panel, span, lookback, horizon, labelled=True)
+    without = window_origins(panel, span, lookback=lookback, horizon=horizon, labelled=False)
+    assert without.tolist() == brute_force(panel, span, lookback, horizon, labelled=False)
+    rows = origins[:, None] + torch.arange(-lookback, horizon)
+    assert (panel.hour[rows].diff(dim=1) == 1).all()
+
+
+def test_window_origins__an_unknown_future_hour_makes_no_window() -> None:
+    panel = synthetic_panel([20])
+    panel.known[10, 2] = torch.nan
+    origins = window_origins(panel, hours_span(0, 20), lookback=3, horizon=2)
+    assert origins.tolist() == [3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18]
+
+
+@PROPERTY
+@given(
+    st.integers(10, 60),
+    st.one_of(st.none(), st.integers(4, 6)),
+    st.floats(0.15, 0.5),
+    st.integers(1, 4),
+    LENGTHS,
+    LENGTHS,
+)
+def test_split__parts_touch_and_their_windows_share_no_hour(
+    days: int, history_days: int | None, share: float, test_days: int, lookback: int, horizon: int
+) -> None:
+    end = START + days * DAY
+    parts = split(end, start=START, history_days=history_days, validation_share=share, test_days=test_days)
+    assert parts.train.start == (START if history_days is None else end - (test_days + history_days) * DAY)
+    assert parts.train.start < parts.train.end == parts.validation.start < parts.validation.end == parts.test.start
+    assert parts.test.end - parts.test.start == test_days * DAY
+    panel = synthetic_panel([days * 24])
+    hours = [shared_hours(panel, span, lookback, horizon) for span in (parts.train, parts.validation, parts.test)]
+    assert len(set.union(*hours)) == sum(map(len, hours)) == (parts.test.end - parts.train.start) / DAY * 24
+
+
+def test_split__golden() -> None:
+    end = dt.datetime(2024, 5, 1, 6, tzinfo=dt.UTC)
+    parts = split(end, start=START, history_days=100, validation_share=0.2, test_days=10)
+    train, validation, test = end - 110 * DAY, end - 30 * DAY, end - 10 * DAY
+    assert parts == Parts(train=Span(train, validation), validation=Span(validation, test), test=Span(test, end))
+
+
+@pytest.mark.parametrize(("history_days", "test_days"), [(8, 3), (None, 10), (None, 11)])
+def test_split__refuses_a_history_that_is_too_short(history_days: int | None, test_days: int) -> None:
+    with pytest.raises(DataError, match="the history is too short"):
+        split(START + 10 * DAY, start=START, history_days=history_days, validation_share=0.2, test_days=test_days)
+
+
+def test_make_panel__holds_the_table_row_by_row() -> None:
+    spec = small_spec()
+    readings = np.random.default_rng(0).uniform(1, 9, (30, READINGS, 3))
+    readings[3, :, 0] = np.nan
+    grid = pl.concat([grid_of(spec, readings), grid_of(spec, readings[:5] * 2, series_id="b")])
+    hours = hourly_table(grid, spec)
+    panel = make_panel(hours, minutes_of_hours(grid, hours, spec), spec)
+    assert panel.series.tolist() == [0] * 30 + [1] * 5
+    assert panel.hour.tolist() == [epoch_hour(START) + i for i in [*range(30), *range(5)]]
+    assert panel.observed.isnan().nonzero().tolist() == [[3, 0], [33, 0]]
+    assert panel.observed[1, 0].item() == pytest.approx(readings[1, :, 0].mean())
+    assert panel.auxiliary[:30].numpy() == pytest.approx(hours["heat_wh", "voltage_v"][:30].to_numpy(), rel=1e-6)
+    assert panel.known[[0, 23, 24, 30]].tolist() == [[0, 0, 0], [23, 0, 0], [0, 1, 0], [0, 0, 0]]

@@ -1,0 +1,91 @@
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.tutelage.data.builders import HOUR, START, export_untrained, meter, meter_with_plan, random_readings
+from tutelage.errors import DataError
+from tutelage.model import inference
+from tutelage.model.inference import Student, forecast_readings, forecast_windows, load_student, student_window
+
+SPEC = meter()
+LOOKBACK, HORIZON = 24, 3
+CARD = {"lookback_hours": LOOKBACK, "horizon_hours": HORIZON, "observed": ["power_kw", "indoor_c"], "known_future": []}
+PLANNED = meter_with_plan()
+PLANNED_CARD = CARD | {"known_future": ["planned_c"]}
+ISSUE = START + dt.timedelta(days=1, hours=12)
+READINGS = random_readings(SPEC, days=3)
+
+
+def without(readings: pl.DataFrame, start: dt.datetime, minutes: int) -> pl.DataFrame:
+    """The readings with the power null for so many minutes."""
+    gone = pl.col("time_utc").is_between(start, start + dt.timedelta(minutes=minutes), closed="left")
+    return readings.with_columns(pl.when(~gone).then("power_kw").alias("power_kw"))
+
+
+def test_student_window__holds_hourly_means_before_the_issue_time() -> None:
+    observed, known = student_window(without(READINGS, ISSUE - HOUR, 6), SPEC, ISSUE, CARD)
+    last = READINGS.filter(pl.col("time_utc").is_between(ISSUE - HOUR, ISSUE, closed="left"))
+    assert observed.shape == (LOOKBACK, 2)
+    assert observed[-1].tolist() == pytest.approx([last["power_kw"][6:].mean(), last["indoor_c"].mean()])
+    assert known[:, 0].tolist() == [14.0, 15.0, 16.0]  # 12:00 UTC is 14:00 in Paris
+
+
+@pytest.mark.parametrize(("start", "minutes"), [(ISSUE - HOUR, 7), (ISSUE - LOOKBACK * HOUR, 60)])
+def test_student_window__refuses_an_hour_that_is_null(start: dt.datetime, minutes: int) -> None:
+    with pytest.raises(DataError, match=r"^at 2024-07-02 12:00 UTC only 23 of 24 past hours can be used$"):
+        student_window(without(READINGS, start, minutes), SPEC, ISSUE, CARD)
+
+
+@pytest.mark.parametrize("issue", [START + 23 * HOUR, START, START + 100 * HOUR], ids=["short", "none", "long ago"])
+def test_student_window__refuses_a_short_past(issue: dt.datetime) -> None:
+    with pytest.raises(DataError, match=r"of 24 past hours can be used$"):
+        student_window(READINGS, SPEC, issue, CARD)
+
+
+def test_student_window__holds_what_is_known_of_each_hour_ahead() -> None:
+    readings = random_readings(PLANNED, days=3)
+    ahead = readings.filter(pl.col("time_utc").is_between(ISSUE, ISSUE + HORIZON * HOUR, closed="left"))
+    _, known = student_window(readings, PLANNED, ISSUE, PLANNED_CARD)
+    np.testing.assert_allclose(known[:, 3], ahead["planned_c"].to_numpy().reshape(HORIZON, 60).mean(axis=1))
+
+
+@pytest.mark.parametrize("absent", [[0, 1, 2], [2], [1]], ids=["all hours", "the last", "one between"])
+def test_student_window__refuses_an_unknown_hour_ahead(absent: list[int]) -> None:
+    hours = [ISSUE + hour * HOUR for hour in absent]
+    readings = random_readings(PLANNED, days=3).filter(~pl.col("time_utc").dt.truncate("1h").is_in(hours))
+    readings = readings.filter(pl.col("time_utc") < ISSUE + HORIZON * HOUR)
+    with pytest.raises(DataError, match="2024-07-02 12:00 UTC"):
+        student_window(readings, PLANNED, ISSUE, PLANNED_CARD)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
+    folder: Path = tmp_path_factory.mktemp("student") / "export"
+    export_untrained(SPEC, folder, lookback=LOOKBACK, horizon=HORIZON)
+    return load_student(folder)
+
+
+def test_forecast_readings__forecasts_each_window_as_it_does_alone(student: Student) -> None:
+    times = [ISSUE, ISSUE + 5 * HOUR]
+    together = forecast_readings(student, READINGS, SPEC, times)
+    assert (together.mean.shape, together.quantiles.shape) == ((2, HORIZON), (2, HORIZON, 99))
+    for row, time in enumerate(times):
+        observed, known = student_window(READINGS, SPEC, time, student.card)
+        alone = forecast_windows(student, observed[None], known[None])
+        assert np.array_equal(together.mean[row : row + 1], alone.mean)
+        assert np.array_equal(together.quantiles[row : row + 1], alone.quantiles)
+    assert not np.array_equal(together.mean[0], together.mean[1])
+
+
+def test_forecast_windows__does_not_depend_on_the_chunks(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0)
+    observed, known = noise.uniform(0, 15, (10, LOOKBACK, 2)), np.zeros((10, HORIZON, 3))
+    whole = forecast_windows(student, observed, known)
+    monkeypatch.setattr(inference, "CHUNK_WINDOWS", 3)
+    parts = forecast_windows(student, observed, known)
+    np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-6)
+    np.testing.assert_allclose(parts.quantiles, whole.quantiles, rtol=1e-4, atol=1e-3)
+    assert (whole.mean.dtype, whole.quantiles.dtype) == (np.float64, np.float64)

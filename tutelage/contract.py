@@ -1,0 +1,53 @@
+"""Contracts: immutable models that reject unknown keys, and how to read one from YAML."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tutelage.errors import SpecError
+
+
+class Contract(BaseModel):
+    """An immutable model that rejects unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnyContract = TypeVar("AnyContract", bound=Contract)
+
+
+def _sentence(error: ValidationError, name: str) -> str:
+    """Every fault of a contract as `key: rule`, in one sentence that starts with the contract's name."""
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        rule = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            rule = "unknown key"
+        faults.append(f"{key}: {rule}" if key else rule)
+    return f"{name}: " + "; ".join(faults)
+
+
+def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str) -> AnyContract:
+    """Read a contract from YAML.
+
+    called, many: what error messages call one contract of this kind, and several
+
+    Raises SpecError with a sentence that names the file and the key.
+    """
+    name = f"{called} {path.name}"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise SpecError(f"there is no {name}; known {many}: {known}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{name}: expected keys and values, found {type(content).__name__}")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(_sentence(error, name)) from error

@@ -1,0 +1,1 @@
+"""From files to windows: dataset specs, readings, their quality, the hourly table and its windows."""

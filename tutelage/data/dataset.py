@@ -1,0 +1,285 @@
+"""The dataset as a contract: where readings come from, what each column means, who may see it.
+
+A dataset spec is a YAML file; `load_dataset_spec` turns it into a `DatasetSpec` or rejects it with a sentence that
+names the key. The rest of the system knows a dataset only through its spec.
+"""
+
+import datetime as dt
+import importlib.metadata
+import os
+import zoneinfo
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+
+from tutelage.contract import Contract, load_contract
+from tutelage.errors import DataError, SpecError
+from tutelage.files import file_digest
+
+
+def _known_zone(name: str) -> str:
+    if name not in zoneinfo.available_timezones():
+        raise ValueError(f"{name!r} is not an IANA time zone")
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Role(StrEnum):
+    """Who sees a column: all (`observed`), the teacher (`privileged`), all and ahead of time (`known_future`)."""
+
+    OBSERVED = "observed"
+    PRIVILEGED = "privileged"
+    KNOWN_FUTURE = "known_future"
+
+
+class Source(Contract):
+    """A file or glob (`path`), or a file within an installed package (`package` and `file`)."""
+
+    path: str | None = Field(
+        None, description="file or glob, relative to the working folder or absolute; may start with $VARIABLE/"
+    )
+    package: str | None = Field(None, description="installed distribution that ships the file")
+    file: str | None = Field(None, description="the file's path inside that distribution")
+    format: Literal["csv", "parquet"] = "csv"
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    null_values: tuple[str, ...] = Field(("",), description="texts that mean a missing value")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the one file that the spec was written for; any other file is rejected"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if (self.path is None) == (self.package is None):
+            raise ValueError("give either path, or package and file")
+        if (self.package is None) != (self.file is None):
+            raise ValueError("package and file go together")
+        return self
+
+
+class Timestamp(Contract):
+    """The column that holds the time, or columns to join with a blank; the format; the time zone."""
+
+    columns: tuple[str, ...] = Field(min_length=1)
+    format: str = "%Y-%m-%d %H:%M:%S"
+    timezone: TimeZone = Field(description="IANA time zone of the clock that recorded the times")
+
+
+class Column(Contract):
+    """One measured column: its name here and in the source, its role, its hourly aggregation, its valid range."""
+
+    name: Name = Field(description="name in tutelage, ending in its unit: global_active_power_kw")
+    source: str = Field(description="the column's name in the source")
+    role: Role
+    unit: str
+    aggregation: Literal["mean", "sum"] = "mean"
+    minimum: float
+    maximum: float
+
+    @model_validator(mode="after")
+    def _range(self) -> "Column":
+        if not self.minimum < self.maximum:
+            raise ValueError(f"minimum {self.minimum} is not below maximum {self.maximum}")
+        return self
+
+
+class Tolerance(Contract):
+    """The share of rows that may break a rule before the flow stops."""
+
+    tolerance: Share
+
+
+class Repeated(Tolerance):
+    """Rows equal in every measured column to the row `after` earlier: gaps that a logger filled without a mark."""
+
+    after: dt.timedelta
+
+
+class Frozen(Tolerance):
+    """Runs of at least `at_least` in which each row equals its predecessor in every measured column."""
+
+    at_least: dt.timedelta
+
+
+class QualityRules(Contract):
+    """The quality rules, and the tolerated share of rows that break each."""
+
+    unreadable_time: Tolerance = Tolerance(tolerance=0)
+    off_grid_time: Tolerance = Tolerance(tolerance=0)
+    duplicate_time: Tolerance = Tolerance(tolerance=0)
+    missing_row: Tolerance = Tolerance(tolerance=0.05)
+    missing_value: Tolerance = Tolerance(tolerance=0.05)
+    out_of_range: Tolerance = Tolerance(tolerance=0)
+    repeated: Repeated | None = None
+    frozen: Frozen | None = None
+    complete_share: Share = Field(0.9, description="least share of an hour's readings; with fewer the hour is null")
+
+
+class Serving(Contract):
+    """How a forecast handles late or missing hours of its lookback."""
+
+    missing_hours: Literal["season", "last", "refuse"] = Field(
+        "season",
+        description="season: use the same hour of a previous day, up to a week back; last: the hour before",
+    )
+    at_most_hours: Annotated[int, Field(ge=0)] = Field(
+        6, description="maximum number of hours to fill; beyond it: no forecast"
+    )
+
+
+class Monitoring(Contract):
+    """When stored forecasts count as degraded, verified against the actual values of the last `window_days`."""
+
+    window_days: Annotated[int, Field(ge=1)] = 7
+    least_hours: Annotated[int, Field(ge=1)] = Field(48, description="fewest verified hours to raise an alert on")
+    least_skill: float = Field(0.0, lt=1, description="least CRPS skill over seasonal naive")
+    coverage_80: tuple[Share, Share] = Field((0.6, 0.95), description="allowed coverage of the 80 % interval")
+    reference_days: Annotated[int, Field(ge=7)] = Field(
+        60, description="last days of training that inputs are compared with"
+    )
+    most_drift: Share = Field(0.5, description="largest Kolmogorov-Smirnov distance of an input")
+
+
+class Replay(Contract):
+    """Historical data replayed as if they arrived now: runs of the service read no further than the replayed time.
+
+    start, end: times in the data; the clock shows `start` when the service first starts, and stops at `end`
+    """
+
+    start: AwareDatetime
+    end: AwareDatetime
+    hours_per_minute: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        24.0, description="hours of data that pass in one real minute"
+    )
+
+    @model_validator(mode="after")
+    def _forward(self) -> "Replay":
+        if not self.start < self.end:
+            raise ValueError(f"start {self.start} is not before end {self.end}")
+        return self
+
+
+class Calendar(Contract):
+    """The time zone and the country of the calendar features: hour, weekday and public holidays."""
+
+    timezone: TimeZone
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
+        None, description="ISO 3166 country code for public holidays; empty: no holidays"
+    )
+
+
+class DatasetSpec(Contract):
+    """The contract of one dataset. See docs/datasets.md for the keys, deployments/datasets/ for the specs in use."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    description: str
+    source: Source
+    timestamp: Timestamp
+    series_column: str | None = Field(None, description="column with the series id; empty: one series")
+    target: Name
+    raw_step: dt.timedelta
+    student_step: dt.timedelta
+    columns: tuple[Column, ...] = Field(min_length=1)
+    calendar: Calendar
+    quality: QualityRules = QualityRules()
+    serving: Serving = Serving()
+    monitoring: Monitoring = Monitoring()
+    replay: Replay | None = Field(None, description="empty: the data are not replayed")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DatasetSpec":
+        for what, values in {
+            "name": [column.name for column in self.columns],
+            "source": [column.source for column in self.columns],
+        }.items():
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"columns: {what} {twice[0]!r} occurs twice, so its roles overlap")
+        reserved = {"series_id", "time_utc", "complete_share", "readings"} & {c.name for c in self.columns}
+        if reserved:
+            raise ValueError(f"columns: name {sorted(reserved)[0]!r} is taken by tutelage itself")
+        by_name = {column.name: column for column in self.columns}
+        if self.target not in by_name:
+            raise ValueError(f"target: {self.target!r} is not one of the columns")
+        if by_name[self.target].role is not Role.OBSERVED:
+            raise ValueError(
+                f"target: {self.target!r} has the role {by_name[self.target].role.value!r}; "
+                "a target must be observed, or the student could not see its own past"
+            )
+        if self.raw_step <= dt.timedelta(0):
+            raise ValueError(f"raw_step: {self.raw_step} is not above zero")
+        if self.student_step < self.raw_step:
+            raise ValueError(f"student_step: {self.student_step} is finer than raw_step {self.raw_step}")
+        if self.student_step != dt.timedelta(hours=1):
+            raise ValueError(f"student_step: {self.student_step} is not one hour, the only supported step")
+        if self.student_step % self.raw_step:
+            raise ValueError(f"student_step: {self.student_step} is not a multiple of raw_step {self.raw_step}")
+        return self
+
+    @property
+    def readings_per_hour(self) -> int:
+        """Raw readings in one full hour."""
+        return self.student_step // self.raw_step
+
+    @property
+    def target_column(self) -> Column:
+        """The column that is forecast."""
+        return next(column for column in self.columns if column.name == self.target)
+
+    def names(self, *roles: Role) -> list[str]:
+        """The names of the columns in these roles (no roles: all), the target first, then in the spec's order."""
+        chosen = [c.name for c in self.columns if not roles or c.role in roles]
+        return sorted(chosen, key=lambda name: name != self.target)
+
+
+def load_dataset_spec(path: Path) -> DatasetSpec:
+    """Read a dataset spec from YAML.
+
+    Raises SpecError with a sentence that names the file and the key.
+    """
+    spec = load_contract(path, DatasetSpec, called="dataset spec", many="datasets")
+    if spec.name != path.stem:
+        raise SpecError(f"dataset spec {path.name}: name: {spec.name!r} is not the file's name, {path.stem!r}")
+    return spec
+
+
+def _find_files(source: Source) -> list[Path]:
+    if source.package is not None:
+        try:
+            files = importlib.metadata.files(source.package) or []
+        except importlib.metadata.PackageNotFoundError:
+            raise DataError(f"source: package {source.package} is not installed") from None
+        shipped = [Path(str(f.locate())) for f in files if str(f) == source.file]
+        if not shipped or not shipped[0].is_file():
+            raise DataError(f"source: package {source.package} ships no file {source.file}")
+        return shipped
+    named = str(source.path)
+    if named.startswith("$"):
+        variable, _, rest = named[1:].partition("/")
+        if not os.environ.get(variable):
+            raise DataError(f"source: the environment variable {variable} must name the folder with {rest}")
+        named = f"{os.environ[variable]}/{rest}"
+    path = Path(named).expanduser()
+    root, pattern = (Path(path.anchor), str(path.relative_to(path.anchor))) if path.anchor else (Path(), str(path))
+    matches = sorted(p for p in root.glob(pattern) if p.is_file())
+    if not matches:
+        raise DataError(f"source: no file matches {named}")
+    return matches
+
+
+def source_files(source: Source) -> list[Path]:
+    """The files that a source names, sorted.
+
+    Raises DataError where the package, the environment variable or the file does not exist, or the file's SHA-256
+    differs from the source's.
+    """
+    files = _find_files(source)
+    if source.sha256 is not None and [file_digest(path) for path in files] != [source.sha256]:
+        names = ", ".join(path.name for path in files)
+        raise DataError(f"source: {names} is not the file that the spec was written for: its SHA-256 differs")
+    return files

@@ -1,0 +1,72 @@
+"""The input of a forecast: the latest hours up to an issue time, missing ones filled by the spec's rule."""
+
+import datetime as dt
+
+import polars as pl
+
+from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.quality import clean
+from tutelage.data.readings import KEY
+from tutelage.data.resample import hourly_table
+
+HOUR = dt.timedelta(hours=1)
+SEASONS_HOURS = tuple(24 * days for days in range(1, 8))
+
+
+def issue_time(readings: pl.DataFrame, spec: DatasetSpec, as_of: dt.datetime | None) -> dt.datetime:
+    """The first hour to forecast, UTC: `as_of` rounded down to the hour; None: the end of the readings instead."""
+    last = readings["time_utc"].max()
+    assert isinstance(last, dt.datetime)
+    moment = last + spec.raw_step if as_of is None else as_of.astimezone(dt.UTC)
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def recent_hours(
+    readings: pl.DataFrame, spec: DatasetSpec, issued: dt.datetime, *, lookback_hours: int, horizon_hours: int
+) -> pl.DataFrame:
+    """The hours that a forecast issued at `issued` (UTC, a full hour) needs, one row per hour and series.
+
+    Columns: series_id, time_utc, the observed columns, the known_future columns, missing, filled. The rows of the
+    lookback come first; where there are known_future columns, the rows of the horizon follow, with null observed
+    columns. `missing` is true where an hour of the lookback has no reading; the spec's rule then fills it (`filled` is
+    true), or it stays null. No reading from `issued` on is used, except known_future columns.
+    """
+    observed, known = spec.names(Role.OBSERVED), spec.names(Role.KNOWN_FUTURE)
+    past = _hours(readings.filter(pl.col("time_utc") < issued), spec, issued, lookback_hours + SEASONS_HOURS[-1])
+    bare = pl.all_horizontal(pl.col(observed + known).is_not_null())
+    table = past.with_columns(missing=~bare)
+    filled = table.with_columns(_filled(name, spec).alias(name) for name in observed + known)
+    filled = filled.filter(pl.col("time_utc") >= issued - lookback_hours * HOUR).with_columns(
+        filled=pl.col("missing") & bare
+    )
+    if not known:
+        return filled.select(*KEY, *observed, "missing", "filled")
+    end = issued + horizon_hours * HOUR
+    later = readings.filter(pl.col("time_utc").is_between(issued, end, closed="left"))
+    nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name not in known]
+    ahead = _hours(later.with_columns(nothing), spec, end, horizon_hours).with_columns(missing=False, filled=False)
+    columns = [*KEY, *observed, *known, "missing", "filled"]
+    return pl.concat([filled.select(columns), ahead.select(columns)]).sort(KEY)
+
+
+def _hours(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, hours: int) -> pl.DataFrame:
+    """The cleaned last `hours` of each series before `end`, one row per hour; an hour without readings is null."""
+    start = end - hours * HOUR
+    before = spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0)
+    near = readings.filter(pl.col("time_utc") >= start - before)
+    series = readings.select("series_id").unique().sort("series_id")
+    grid = series.join(pl.DataFrame({"time_utc": pl.datetime_range(start, end - HOUR, "1h", eager=True)}), how="cross")
+    table = hourly_table(clean(near, spec), spec) if near.height else near.select(*KEY, *spec.names())
+    return grid.with_columns(pl.col("time_utc").dt.cast_time_unit("us")).join(
+        table, on=KEY, how="left", maintain_order="left"
+    )
+
+
+def _filled(name: str, spec: DatasetSpec) -> pl.Expr:
+    """A column with nulls filled by the spec's rule, series by series, from earlier hours only."""
+    value = pl.col(name)
+    if spec.serving.missing_hours == "season":
+        return pl.coalesce(value, *(value.shift(hours).over("series_id") for hours in SEASONS_HOURS))
+    if spec.serving.missing_hours == "last":
+        return value.forward_fill().over("series_id")
+    return value

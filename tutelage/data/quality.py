@@ -1,0 +1,90 @@
+"""The quality rules, one boolean expression each, and the cleaning that they lead to.
+
+A rule's expression is true where a row (or a value) breaks the rule. A rule reads a row and earlier rows, never later
+ones: a forecast issued at noon can't know from the afternoon which of its inputs were bad. (`frozen` marks a whole run,
+and so looks ahead to the run's end; `inference.student_window` cuts the readings at the issue time before it applies
+the rules.)
+"""
+
+import polars as pl
+
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.readings import KEY
+
+QUARANTINED = ("unreadable_time", "off_grid_time", "duplicate_time")
+MASKED_ROWS = ("repeated", "frozen")
+
+
+def unreadable_time() -> pl.Expr:
+    """Rows whose time can't be read or does not exist on the local clock."""
+    return pl.col("time_utc").is_null()
+
+
+def off_grid_time(spec: DatasetSpec) -> pl.Expr:
+    """Rows whose time is no multiple of the raw step."""
+    return (pl.col("time_utc") != pl.col("time_utc").dt.truncate(spec.raw_step)).fill_null(False)
+
+
+def duplicate_time() -> pl.Expr:
+    """Rows whose key appears in an earlier row; the first row is not marked."""
+    return (pl.int_range(pl.len()).over(KEY) > 0) & pl.col("time_utc").is_not_null()
+
+
+def out_of_range(name: str, minimum: float, maximum: float) -> pl.Expr:
+    """Values outside the valid range; null is not out of range."""
+    return (~pl.col(name).is_between(minimum, maximum)).fill_null(False)
+
+
+def _same_as_before(spec: DatasetSpec, rows: int, span: pl.Expr) -> pl.Expr:
+    """Rows equal in all measured columns to the row `rows` before, where that row is `span` earlier."""
+    same = [(pl.col(name) == pl.col(name).shift(rows).over("series_id")) for name in spec.names()]
+    earlier = pl.col("time_utc") - pl.col("time_utc").shift(rows).over("series_id") == span
+    return pl.all_horizontal(*same, earlier).fill_null(False)
+
+
+def repeated(spec: DatasetSpec) -> pl.Expr:
+    """Rows equal in every measured column to the reading `repeated.after` earlier. Needs a regular grid of rows."""
+    rule = spec.quality.repeated
+    if rule is None:
+        return pl.lit(False)
+    return _same_as_before(spec, rule.after // spec.raw_step, pl.lit(rule.after))
+
+
+def frozen(spec: DatasetSpec) -> pl.Expr:
+    """Rows of a run of at least `frozen.at_least` in which each row equals its predecessor.
+
+    The run's first reading is not marked: it was measured. Needs a regular grid of rows.
+    """
+    rule = spec.quality.frozen
+    if rule is None:
+        return pl.lit(False)
+    still = _same_as_before(spec, 1, pl.lit(spec.raw_step))
+    length = pl.len().over("series_id", still.rle_id())
+    return still & (length >= rule.at_least // spec.raw_step)
+
+
+def regular_grid(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
+    """The table with one row per raw step of each series, from its first row to its last; new rows hold nulls."""
+    if table.height == 0:
+        return table
+    spans = table.group_by("series_id").agg(first=pl.col("time_utc").min(), last=pl.col("time_utc").max())
+    grid = (
+        spans.sort("series_id")
+        .with_columns(time_utc=pl.datetime_ranges("first", "last", interval=spec.raw_step))
+        .select("series_id", "time_utc")
+        .explode("time_utc")
+    )
+    return grid.join(table, on=KEY, how="left", maintain_order="left")
+
+
+def masked(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
+    """The grid with repeated rows, frozen runs and values out of range set to null."""
+    bad_row = repeated(spec) | frozen(spec)
+    keep = {c.name: ~(bad_row | out_of_range(c.name, c.minimum, c.maximum)) for c in spec.columns}
+    return grid.with_columns(pl.when(ok).then(pl.col(name)).alias(name) for name, ok in keep.items())
+
+
+def clean(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
+    """Readings on a regular grid, with everything that breaks a rule set to null, as the validate stage writes them."""
+    good = table.filter(~(unreadable_time() | off_grid_time(spec)))
+    return masked(regular_grid(good.filter(~duplicate_time()).sort(KEY), spec), spec)

@@ -1,0 +1,181 @@
+"""Windows over an hourly panel, gathered by index from tensors on one device.
+
+A window has an issue time t, the start of its first target hour. Its inputs are the `lookback` hours before t, its
+targets the `horizon` hours from t on. A window is identified by its origin, the panel's row at t.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from tutelage.data.calendar import calendar_features
+from tutelage.data.dataset import DatasetSpec, Role, source_files
+from tutelage.data.quality import clean
+from tutelage.data.readings import read_readings
+from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.errors import DataError
+
+LEAST_WINDOWS = 32
+"""A part with fewer is too small for training, early stopping or evaluation."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Hourly values of one or more series, concatenated along the first axis; NaN where there is no value.
+
+    observed:  (hours, observed columns), the target first; in the columns' units
+    known:     (hours, calendar features and known_future columns)
+    auxiliary: (hours, privileged columns), in the columns' units
+    minutes:   (hours, readings per hour), the target's deviation from its hourly mean
+    series:    (hours,), the number of the series
+    hour:      (hours,), hours since 1970-01-01 UTC
+    """
+
+    observed: Float[Tensor, "hours observed"]
+    known: Float[Tensor, "hours known"]
+    auxiliary: Float[Tensor, "hours auxiliary"]
+    minutes: Float[Tensor, "hours readings"]
+    series: Int64[Tensor, " hours"]
+    hour: Int64[Tensor, " hours"]
+
+    def to(self, device: torch.device) -> "Panel":
+        """The same panel on a device."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Span:
+    """Hours from `start` up to, not including, `end`, both UTC."""
+
+    start: dt.datetime
+    end: dt.datetime
+
+    @property
+    def hours(self) -> range:
+        """The span as hours since 1970-01-01 UTC."""
+        return range(epoch_hour(self.start), epoch_hour(self.end))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The chronological parts of a history. A window belongs to a part only if all its hours lie inside.
+
+    So issue times in two neighbouring parts are at least lookback + horizon apart, and no hour is in windows of both.
+    """
+
+    train: Span
+    validation: Span
+    test: Span
+
+
+def epoch_hour(time: dt.datetime) -> int:
+    """Hours from 1970-01-01 UTC to an aware time, rounded down."""
+    return int(time.timestamp() // 3600)
+
+
+def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec) -> Panel:
+    """A panel from an hourly table (sorted by series and time, without gaps) and the readings within its hours."""
+
+    def values(names: list[str]) -> Tensor:
+        if not names:
+            return torch.zeros(hours.height, 0)
+        return torch.from_numpy(hours.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_numpy().copy())
+
+    known = [values(spec.names(Role.KNOWN_FUTURE))]
+    known.insert(0, torch.from_numpy(calendar_features(hours["time_utc"], spec.calendar).to_numpy().copy()))
+    series = hours["series_id"].rle_id().cast(pl.Int64).to_numpy().copy()
+    hour = (hours["time_utc"].dt.epoch("s") // 3600).to_numpy().copy()
+    return Panel(
+        observed=values(spec.names(Role.OBSERVED)),
+        known=torch.cat(known, dim=1),
+        auxiliary=values(spec.names(Role.PRIVILEGED)),
+        minutes=torch.from_numpy(minutes),
+        series=torch.from_numpy(series),
+        hour=torch.from_numpy(hour),
+    )
+
+
+def read_panel(spec: DatasetSpec) -> tuple[Panel, dt.datetime, dt.datetime]:
+    """A dataset's hourly panel with bad values masked, the start of its first hour and the end of its last, UTC."""
+    grid = clean(read_readings(source_files(spec.source), spec), spec)
+    hours = hourly_table(grid, spec)
+    panel = make_panel(hours, minutes_of_hours(grid, hours, spec), spec)
+    first, last = hours["time_utc"].min(), hours["time_utc"].max()
+    assert isinstance(first, dt.datetime)
+    assert isinstance(last, dt.datetime)
+    return panel, first, last + dt.timedelta(hours=1)
+
+
+def split(
+    end: dt.datetime, *, start: dt.datetime, history_days: int | None, validation_share: float, test_days: int
+) -> Parts:
+    """Cut a history that ends at `end` into train, validation and test, in this order and on whole hours.
+
+    The test part is the last `test_days`; before it come `history_days` (None: all since `start`), whose last
+    `validation_share` is the validation part.
+
+    Raises DataError where the history is too short.
+    """
+    test_start = end - dt.timedelta(days=test_days)
+    available = (test_start - start) / dt.timedelta(days=1)
+    days = available if history_days is None else history_days
+    if days > available or available <= 0:
+        raise DataError(
+            f"the history is too short: {history_days or 'some'} days of history and {test_days} of test are "
+            f"requested, but from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} there are only {(end - start).days}"
+        )
+    history_start = test_start - dt.timedelta(hours=int(days * 24))
+    validation_start = test_start - dt.timedelta(hours=round(days * 24 * validation_share))
+    return Parts(
+        train=Span(history_start, validation_start),
+        validation=Span(validation_start, test_start),
+        test=Span(test_start, end),
+    )
+
+
+def _all_true_in_next(flags: Bool[Tensor, " hours"], length: int) -> Bool[Tensor, " starts"]:
+    """For each row that starts `length` rows: whether the flags are true in all of them."""
+    total = torch.cat([torch.zeros(1, dtype=torch.int64), flags.to(torch.int64).cumsum(0)])
+    return (total[length:] - total[:-length]) == length
+
+
+def window_origins(
+    panel: Panel, span: Span, *, lookback: int, horizon: int, labelled: bool = True
+) -> Int64[Tensor, " windows"]:
+    """Origins of the windows that lie inside one span and one series, and have all the values that they need.
+
+    A window needs the observed values of its lookback, and the known values and the target of its horizon. With
+    `labelled` false, only windows whose target is null for one hour or more, but that are complete otherwise.
+    """
+    length = lookback + horizon
+    if len(panel.hour) < length:
+        return torch.zeros(0, dtype=torch.int64)
+    hour, series = panel.hour.cpu(), panel.series.cpu()
+    seen = panel.observed.isfinite().all(dim=1).cpu()
+    known = panel.known.isfinite().all(dim=1).cpu()
+    target = _all_true_in_next(panel.observed[:, 0].isfinite().cpu(), horizon)[lookback:]
+    inside = (hour >= span.hours.start) & (hour < span.hours.stop)
+    first = torch.arange(len(hour) - length + 1)
+    good = (
+        _all_true_in_next(seen, lookback)[: len(first)]
+        & _all_true_in_next(known, horizon)[lookback:]
+        & (target if labelled else ~target)
+        & _all_true_in_next(inside, length)
+        & (series[first] == series[first + length - 1])
+    )
+    return first[good] + lookback
+
+
+def gather_past(values: Tensor, origins: Tensor, lookback: int) -> Tensor:
+    """The `lookback` rows before each origin: (windows, lookback, columns)."""
+    return values[origins[:, None] + torch.arange(-lookback, 0, device=values.device)]
+
+
+def gather_future(values: Tensor, origins: Tensor, horizon: int) -> Tensor:
+    """The `horizon` rows from each origin on: (windows, horizon, columns)."""
+    return values[origins[:, None] + torch.arange(horizon, device=values.device)]

@@ -1,0 +1,1 @@
+"""Teachers, students and the distillation between them; `tutelage.distil.pipeline` is the entry point."""

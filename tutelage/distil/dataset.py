@@ -1,0 +1,210 @@
+"""The windows that teachers and students learn from, with the scalers and bins of the training part."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from tutelage.data.windows import Panel, Parts, Span, gather_future, gather_past, window_origins
+from tutelage.distil.recipe import Recipe
+from tutelage.distil.views import privileged_values, privileged_width, shuffle_windows
+from tutelage.errors import SpecError
+from tutelage.model.architectures import NetworkConfig
+from tutelage.model.heads import Bins, bin_index, fit_bins
+from tutelage.model.scaling import Scalers, fit_scalers
+
+
+def _no_origins() -> Int64[Tensor, " none"]:
+    return torch.zeros(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Scalers and bins, fitted only on the hours of the training part."""
+
+    scalers: Scalers
+    bins: Bins
+
+
+def fit_on(panel: Panel, train: Span, *, bins: int) -> Fitted:
+    """Fit scalers, and at most `bins` quantile bins of the target, on the hours of a span.
+
+    Raises DataError where the target takes too few values for bins.
+    """
+    inside = (panel.hour >= train.hours.start) & (panel.hour < train.hours.stop)
+    return Fitted(fit_scalers(panel, train), fit_bins(panel.observed[inside, 0].cpu().numpy(), bins))
+
+
+@dataclass(frozen=True)
+class WindowDataset:
+    """Windows of a panel in parts, with the scalers and bins of the training part.
+
+    lookback, horizon: hours; train, validation, test: origins of windows
+    unlabelled: origins of further windows of the training part whose target is missing for one hour or more; students
+        learn these hours only from soft labels
+    """
+
+    panel: Panel
+    lookback: int
+    horizon: int
+    train: Int64[Tensor, " train"]
+    validation: Int64[Tensor, " validation"]
+    scalers: Scalers
+    bins: Bins
+    test: Int64[Tensor, " test"] = field(default_factory=_no_origins)
+    unlabelled: Int64[Tensor, " unlabelled"] = field(default_factory=_no_origins)
+
+    def taught(self) -> Int64[Tensor, " taught"]:
+        """Origins of the windows that students learn from: the training part's, then those without a target."""
+        return torch.cat([self.train, self.unlabelled.to(self.train.device)])
+
+    def shortened(self, horizon: int) -> "WindowDataset":
+        """The same windows with a shorter horizon, in hours."""
+        return replace(self, horizon=horizon)
+
+    def edges(self) -> Float[Tensor, " edges"]:
+        """The bins' edges, on the panel's device."""
+        return torch.tensor(self.bins.edges, device=self.panel.observed.device)
+
+    def student_inputs(self, origins: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's inputs: the observed past and the known future."""
+        return (
+            gather_past(self.panel.observed, origins, self.lookback),
+            gather_future(self.panel.known, origins, self.horizon),
+        )
+
+    def truth(self, origins: Tensor) -> Float[Tensor, "windows horizon"]:
+        """The actual values of the horizon, in the target's unit."""
+        return gather_future(self.panel.observed[:, :1], origins, self.horizon).squeeze(-1)
+
+    def labels(self, origins: Tensor) -> Int64[Tensor, "windows horizon"]:
+        """The bins of the actual values."""
+        return bin_index(self.truth(origins), self.edges())
+
+    def scale(self) -> Float[Tensor, " 2"]:
+        """The target's mean and standard deviation, on the panel's device."""
+        target = self.scalers.observed
+        return torch.tensor([target.mean[0], target.std[0]], device=self.panel.observed.device)
+
+    def student_config(self, recipe: Recipe) -> NetworkConfig:
+        """The config of student and twin.
+
+        Raises SpecError where a recursive student would need forecasts of columns other than the target.
+        """
+        student, observed = recipe.student, self.panel.observed.shape[1]
+        require_recursive_columns(recipe, observed)
+        categorical = student.head == "categorical"
+        return NetworkConfig(
+            lookback=self.lookback,
+            horizon=self.horizon,
+            observed=observed,
+            known=self.panel.known.shape[1],
+            privileged=0,
+            bins=len(self.bins),
+            width=student.width,
+            dropout=student.training.dropout,
+            architecture=student.architecture,
+            head=student.head,
+            recursive=student.recursive,
+            centres=self._centres() if student.recursive and categorical else (),
+        )
+
+    def teacher_config(self, recipe: Recipe) -> NetworkConfig:
+        """The config of a teacher network, with the recipe's first view.
+
+        Raises ValueError where the recipe's teacher is not a network.
+        """
+        teacher = recipe.teacher
+        if teacher.kind == "boosted":
+            raise ValueError("boosted trees are not a network: tutelage.distil.boosted trains them")
+        return NetworkConfig(
+            lookback=self.lookback,
+            horizon=self.horizon,
+            observed=self.panel.observed.shape[1],
+            known=self.panel.known.shape[1],
+            privileged=privileged_width(self.panel, teacher.views, lookback=self.lookback, horizon=self.horizon),
+            bins=len(self.bins),
+            width=teacher.width,
+            dropout=teacher.training.dropout,
+            architecture=teacher.kind,
+        )
+
+    def _centres(self) -> tuple[float, ...]:
+        """The bins' means, standardised."""
+        mean, std = self.scalers.observed.mean[0], self.scalers.observed.std[0]
+        return tuple(((low + high) / 2 - mean) / std for low, high in itertools.pairwise(self.bins.edges))
+
+    def teacher_inputs(
+        self,
+        origins: Tensor,
+        recipe: Recipe,
+        generator: torch.Generator,
+        *,
+        shown: Int64[Tensor, " hours"] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The teacher's inputs: the student's inputs and the privileged values.
+
+        Each call draws new noise on the future from `generator`. `shown` (see `privileged_origins`) gives, for each
+        origin, the window whose privileged values the teacher sees.
+        """
+        privileged = privileged_values(
+            self.panel,
+            origins if shown is None else shown[origins],
+            recipe.teacher.views,
+            self.scalers,
+            lookback=self.lookback,
+            horizon=self.horizon,
+            generator=generator,
+        )
+        return *self.student_inputs(origins), privileged
+
+    def privileged_origins(
+        self, recipe: Recipe, parts: Sequence[Tensor], *, seed: int
+    ) -> Int64[Tensor, " hours"] | None:
+        """For each origin in these parts, the window whose privileged values the teacher sees; None: its own.
+
+        Only a placebo teacher sees those of other windows, shuffled within each part by the seed.
+        """
+        if not recipe.teacher.views.placebo:
+            return None
+        shown = torch.full((len(self.panel.hour),), -1, dtype=torch.int64, device=self.panel.hour.device)
+        for origins in parts:
+            shown[origins] = shuffle_windows(origins, seed=seed)
+        return shown
+
+
+def make_dataset(
+    panel: Panel, parts: Parts, fitted: Fitted, *, lookback: int, horizon: int, unlabelled: bool = False
+) -> WindowDataset:
+    """The windows of a panel's parts, on the panel's device.
+
+    unlabelled: whether to include windows of the training part whose target is missing
+    """
+
+    def origins(span: Span, *, labelled: bool = True) -> Tensor:
+        rows = window_origins(panel, span, lookback=lookback, horizon=horizon, labelled=labelled)
+        return rows.to(panel.hour.device)
+
+    return WindowDataset(
+        panel=panel,
+        lookback=lookback,
+        horizon=horizon,
+        train=origins(parts.train),
+        validation=origins(parts.validation),
+        test=origins(parts.test),
+        scalers=fitted.scalers,
+        bins=fitted.bins,
+        unlabelled=origins(parts.train, labelled=False) if unlabelled else _no_origins().to(panel.hour.device),
+    )
+
+
+def require_recursive_columns(recipe: Recipe, observed: int) -> None:
+    """Raise SpecError where a recursive student would need forecasts of observed columns other than the target."""
+    if recipe.student.recursive and observed > 1:
+        raise SpecError(
+            f"recipe.student.recursive: a recursive student forecasts only the target, but the dataset has "
+            f"{observed - 1} more observed columns"
+        )

@@ -1,0 +1,216 @@
+"""The pipeline: train all teachers of a recipe, label windows, distil students.
+
+Retrain, refit, study, backtest and benchmarks call these functions; `tutelage.judge.verdict` evaluates the result.
+
+    dataset = read_dataset(spec, recipe, horizon=24, lookback=168, history_days=100, test_days=120)
+    labels = label_parts(train_teachers(dataset, recipe, seed=0).teachers, dataset, seed=0)
+    students = distil_students(dataset, {Contender.STUDENT: labels}, recipe, seed=0, replicates=5)
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.windows import read_panel, split
+from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
+from tutelage.distil.gating import find_gates
+from tutelage.distil.plans import plan_student
+from tutelage.distil.recipe import Recipe
+from tutelage.distil.refit import exact_budget
+from tutelage.distil.soft_labels import SoftLabels
+from tutelage.distil.students import train_students
+from tutelage.distil.teachers import (
+    ForecastFunction,
+    Teacher,
+    TeacherSpec,
+    label_part,
+    label_taught,
+    list_teachers,
+    progress_of,
+    train_teacher,
+)
+from tutelage.forecasts import Contender
+from tutelage.model.architectures import States
+from tutelage.model.networks import Forecaster, select_members
+from tutelage.model.training import Progress
+
+Checkpoints = Callable[[str], Path | None]
+"""The checkpoint file for the training with this name; None: no checkpoint."""
+Reports = Callable[[str], Callable[[Progress], None]]
+"""The function to call after each epoch of the training with this name."""
+
+
+def no_checkpoint(name: str) -> Path | None:
+    """Write no checkpoint."""
+    return None
+
+
+def no_report(name: str) -> Callable[[Progress], None]:
+    """Report nothing."""
+    return lambda progress: None
+
+
+def read_dataset(
+    spec: DatasetSpec,
+    recipe: Recipe,
+    *,
+    horizon: int,
+    lookback: int,
+    history_days: int | None,
+    test_days: int,
+    validation_share: float = 0.2,
+) -> WindowDataset:
+    """Read the files of a dataset spec into windows in parts, with the test part at the end of the data.
+
+    horizon, lookback: hours; history_days: days before the test part, None: all
+
+    Raises DataError where the history is too short.
+    """
+    panel, first, end = read_panel(spec)
+    parts = split(end, start=first, history_days=history_days, validation_share=validation_share, test_days=test_days)
+    return make_dataset(
+        panel,
+        parts,
+        fit_on(panel, parts.train, bins=recipe.distillation.bins),
+        lookback=lookback,
+        horizon=horizon,
+        unlabelled=recipe.distillation.unlabelled,
+    )
+
+
+@dataclass(frozen=True)
+class TrainedTeachers:
+    """All teachers of a recipe, and the progress of their training by name."""
+
+    teachers: dict[TeacherSpec, Teacher]
+    progress: dict[str, Progress]
+
+
+def train_teachers(
+    dataset: WindowDataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    registered: ForecastFunction | None = None,
+    epochs: Mapping[str, int] | None = None,
+    checkpoints: Checkpoints = no_checkpoint,
+    reports: Reports = no_report,
+) -> TrainedTeachers:
+    """Train all of a recipe's teachers, or use the registered model that replaces them.
+
+    epochs: for a refit, the exact number of epochs of each teacher by name; it ends with its last weights
+
+    Raises GapsError where there are too few windows for boosted trees, and ValueError where the horizon is too short
+    for the recipe, or the recipe names a registered model and none is given.
+    """
+    teachers: dict[TeacherSpec, Teacher] = {}
+    progress: dict[str, Progress] = {}
+    for spec in list_teachers(recipe, dataset.horizon):
+        if recipe.teacher.registered_model is not None:
+            if registered is None:
+                raise ValueError(f"the registered model {recipe.teacher.registered_model} is not given")
+            teachers[spec], progress[spec.name] = registered, progress_of(registered, dataset, spec.recipe, seed=seed)
+            reports(spec.name)(progress[spec.name])
+            continue
+        of_view = spec.recipe
+        if epochs is not None:
+            budget = exact_budget(of_view.teacher.training, epochs[spec.name])
+            of_view = of_view.override({"teacher.training": budget})
+        teachers[spec], progress[spec.name] = train_teacher(
+            dataset.shortened(spec.horizon),
+            of_view,
+            seed=seed,
+            checkpoint=checkpoints(spec.name),
+            on_epoch=reports(spec.name),
+            take="best" if epochs is None else "last",
+        )
+    return TrainedTeachers(teachers, progress)
+
+
+@dataclass(frozen=True)
+class PartLabels:
+    """The soft labels of one set of teachers, by part of the history.
+
+    taught: of the windows that students learn from, `dataset.taught()`
+    """
+
+    taught: SoftLabels
+    validation: SoftLabels
+    test: SoftLabels
+
+
+def label_parts(teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, *, seed: int) -> PartLabels:
+    """Soft labels of all parts; `seed` is that of the teachers' training."""
+    return PartLabels(
+        taught=label_taught(teachers, dataset, seed=seed),
+        validation=label_part(teachers, dataset, dataset.validation, seed=seed),
+        test=label_part(teachers, dataset, dataset.test, seed=seed),
+    )
+
+
+@dataclass(frozen=True)
+class TrainedStudents:
+    """Students of each set of labels and their twins: one network per contender, with one member per replicate.
+
+    progress: of all contenders; members: the slice of each contender's members in it
+    gates: the factor on α for each set of labels; None: the recipe has no gate
+    """
+
+    networks: dict[Contender, Forecaster]
+    progress: Progress
+    members: dict[Contender, slice]
+    gates: Float[Tensor, "#sets #taught #horizon"] | None
+
+
+def gates_of(
+    dataset: WindowDataset, labels: Mapping[Contender, PartLabels], recipe: Recipe, *, seed: int
+) -> Float[Tensor, "sets #taught #horizon"] | None:
+    """The gate of each set of labels, from the validation part; None: the recipe has no gate."""
+    sets = labels.values()
+    return find_gates(dataset, recipe, [part.taught for part in sets], [part.validation for part in sets], seed=seed)
+
+
+def distil_students(
+    dataset: WindowDataset,
+    labels: Mapping[Contender, PartLabels],
+    recipe: Recipe,
+    *,
+    seed: int,
+    replicates: int = 1,
+    gates: Float[Tensor, "#sets #taught #horizon"] | None = None,
+    states: States | None = None,
+    checkpoints: Checkpoints = no_checkpoint,
+    reports: Reports = no_report,
+) -> TrainedStudents:
+    """Train students on each set of labels, and their twins (α = 0), all side by side.
+
+    labels: soft labels by contender: those of the privileged teachers for `student`, and of others as controls
+    replicates: number of students of each contender, with the seeds from `seed` on. Students with the same seed share
+        initial weights, batches and dropout, and differ only in their labels
+    gates: those of `gates_of` for the sets of labels; None: compute them
+    """
+    gates = gates_of(dataset, labels, recipe, seed=seed) if gates is None else gates
+    plan = plan_student(dataset, recipe, seed=seed)
+    plans = [plan.model_copy(update={"seed": seed + replicate}) for replicate in range(replicates)]
+    taught = [each.model_copy(update={"soft": place}) for place in range(len(labels)) for each in plans]
+    network, progress = train_students(
+        dataset,
+        [part.taught for part in labels.values()],
+        [*taught, *(each.twin for each in plans)],
+        recipe,
+        seed=seed,
+        gate=gates,
+        states=states,
+        checkpoint=checkpoints("students"),
+        on_epoch=reports("students"),
+    )
+    names = [*labels, Contender.TWIN]
+    members = {name: slice(place * replicates, (place + 1) * replicates) for place, name in enumerate(names)}
+    indices = torch.arange(len(names) * replicates)
+    networks = {name: select_members(network, dataset.scalers, indices[at].tolist()) for name, at in members.items()}
+    return TrainedStudents(networks, progress, members, gates)

@@ -1,0 +1,161 @@
+"""Teachers: ensembles of networks, boosted trees, or a registered model, all with the same kind of soft labels.
+
+A recipe has one teacher for each of its views; students learn from the mean of their labels. It may have further
+teachers for shorter horizons: each hour of a window is labelled by the one with the shortest horizon that covers it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from tutelage.data.windows import gather_future, gather_past
+from tutelage.distil.boosted import BoostedTeacher, boosted_labels, train_boosted
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.ensemble import ensemble_labels, ensemble_states, join_states, train_ensemble
+from tutelage.distil.recipe import Recipe
+from tutelage.distil.soft_labels import (
+    SMALLEST_PROBABILITY,
+    SoftLabels,
+    join_windows,
+    label_losses,
+    mean_labels,
+    splice_horizons,
+)
+from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
+from tutelage.model.architectures import States
+from tutelage.model.heads import probabilities_of
+from tutelage.model.inference import Student, forecast_windows
+from tutelage.model.networks import Forecaster
+from tutelage.model.training import Progress, Take
+
+ForecastFunction = Callable[[WindowDataset, Tensor], Forecasts]
+"""An existing model as a function: its forecasts of a dataset's windows, with quantiles at QUANTILE_LEVELS."""
+Teacher = Forecaster | BoostedTeacher | ForecastFunction
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """One of a recipe's teachers: its name in files and runs, the recipe with only its views, its horizon in hours."""
+
+    name: str
+    recipe: Recipe
+    horizon: int
+
+
+FIRST_TEACHER = "teacher"
+"""The name of the first view's teacher for the whole horizon; terms compare its hidden states."""
+
+
+def list_teachers(recipe: Recipe, horizon: int) -> list[TeacherSpec]:
+    """All teachers of a recipe, by view, then by ascending horizon.
+
+    Raises ValueError where the horizon is too short for the recipe.
+    """
+    recipe.require_horizon(horizon)
+    specs = []
+    for place, of_view in enumerate(recipe.by_view(), start=1):
+        name = FIRST_TEACHER if place == 1 else f"{FIRST_TEACHER}-{place}"
+        specs += [TeacherSpec(f"{name}-{shorter}h", of_view, shorter) for shorter in recipe.teacher.horizons]
+        specs.append(TeacherSpec(name, of_view, horizon))
+    return specs
+
+
+def train_teacher(
+    dataset: WindowDataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[Progress], None] = lambda progress: None,
+    take: Take = "best",
+) -> tuple[Forecaster | BoostedTeacher, Progress]:
+    """Train a teacher of the recipe's kind with its first view. Trees report a single epoch.
+
+    Raises GapsError where there are too few windows for boosted trees.
+    """
+    if recipe.teacher.kind != "boosted":
+        return train_ensemble(dataset, recipe, seed=seed, checkpoint=checkpoint, on_epoch=on_epoch, take=take)
+    trees = train_boosted(dataset, recipe, seed=seed)
+    progress = progress_of(trees, dataset, recipe, seed=seed)
+    on_epoch(progress)
+    return trees, progress
+
+
+def progress_of(teacher: Teacher, dataset: WindowDataset, recipe: Recipe, *, seed: int) -> Progress:
+    """The progress of a teacher without epochs: one epoch, with its cross-entropy on training and validation part."""
+    train, validation = (
+        float(label_losses(label_windows(teacher, dataset, part, recipe, seed=seed), dataset).mean())
+        for part in (dataset.train, dataset.validation)
+    )
+    history = [{"epoch": 1, "train": [train], "validation": [validation]}]
+    return Progress(epoch=1, best_loss=[validation], best_epoch=[1], history=history, done=True)
+
+
+def forecast_exported(student: Student, dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Forecasts:
+    """An exported student's forecasts of a dataset's windows, in the target's unit."""
+    observed = gather_past(dataset.panel.observed, origins, student.card["lookback_hours"])
+    known = gather_future(dataset.panel.known, origins, dataset.horizon)
+    return forecast_windows(student, observed.cpu().numpy(), known.cpu().numpy())
+
+
+def quantile_labels(
+    forecast: ForecastFunction, dataset: WindowDataset, origins: Int64[Tensor, " windows"]
+) -> SoftLabels:
+    """A model's quantile forecasts as soft labels over the dataset's bins."""
+    device = origins.device
+    quantiles = torch.from_numpy(forecast(dataset, origins).quantiles).float().to(device)
+    # A model's quantiles may cross; sorting removes crossings and never adds error (Chernozhukov et al. 2010).
+    levels = torch.tensor(QUANTILE_LEVELS, device=device)
+    probabilities = probabilities_of(quantiles.sort(dim=-1).values, levels, dataset.edges())
+    return SoftLabels(origins, probabilities.clamp(min=SMALLEST_PROBABILITY).log())
+
+
+def label_windows(
+    teacher: Teacher, dataset: WindowDataset, origins: Int64[Tensor, " windows"], recipe: Recipe, *, seed: int
+) -> SoftLabels:
+    """The soft labels of any teacher; `origins` and `seed` are as in `ensemble.ensemble_labels`."""
+    if isinstance(teacher, Forecaster):
+        return ensemble_labels(teacher, dataset, origins, recipe, seed=seed)
+    if isinstance(teacher, BoostedTeacher):
+        return boosted_labels(teacher, dataset, origins, recipe, seed=seed)
+    return quantile_labels(teacher, dataset, origins)
+
+
+def label_part(
+    teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, origins: Int64[Tensor, " windows"], *, seed: int
+) -> SoftLabels:
+    """The soft labels of all teachers as one set; `origins` are one part."""
+    by_view: dict[Recipe, list[SoftLabels]] = {}
+    for spec, teacher in sorted(teachers.items(), key=lambda item: item[0].horizon):
+        labels = label_windows(teacher, dataset.shortened(spec.horizon), origins, spec.recipe, seed=seed)
+        by_view.setdefault(spec.recipe, []).append(labels)
+    return mean_labels([splice_horizons(labels) for labels in by_view.values()])
+
+
+def label_taught(teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, *, seed: int) -> SoftLabels:
+    """The soft labels that students learn from, in the order of `dataset.taught()`.
+
+    The parts are labelled separately: a placebo teacher shuffles within a part, and must see the training part as in
+    its training.
+    """
+    return join_windows([label_part(teachers, dataset, part, seed=seed) for part in _taught_parts(dataset)])
+
+
+def states_taught(teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, *, seed: int) -> States:
+    """The hidden states of a recipe's first teacher, in the order of `dataset.taught()`.
+
+    Raises ValueError where that teacher is not a network; recipes with terms that need states always have one.
+    """
+    spec, first = next(item for item in teachers.items() if item[0].name == FIRST_TEACHER)
+    if not isinstance(first, Forecaster):
+        raise ValueError("only a network has hidden states")  # noqa: TRY004 - the recipe is at fault, not a type
+    parts = [ensemble_states(first, dataset, part, spec.recipe, seed=seed) for part in _taught_parts(dataset)]
+    return join_states(parts, lambda values: torch.cat(values, dim=1))
+
+
+def _taught_parts(dataset: WindowDataset) -> list[Tensor]:
+    return [part for part in (dataset.train, dataset.unlabelled) if len(part)]

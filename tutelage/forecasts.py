@@ -1,0 +1,49 @@
+"""Forecasts as plain arrays, and the contenders that make them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Float
+
+QUANTILE_LEVELS = tuple(round(level / 100, 2) for level in range(1, 100))
+QUANTILE_NAMES = tuple(f"q{round(level * 100):02d}" for level in QUANTILE_LEVELS)
+"""Columns of quantiles in tables: q01 … q99."""
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts of many windows: mean (windows, horizon), quantiles (windows, horizon, levels) at QUANTILE_LEVELS."""
+
+    mean: Float[np.ndarray, "windows horizon"]
+    quantiles: Float[np.ndarray, "windows horizon levels"]
+
+    def at(self, windows: np.ndarray) -> "Forecasts":
+        """The forecasts of selected windows, by index or by mask."""
+        return Forecasts(self.mean[windows], self.quantiles[windows])
+
+
+class Contender(StrEnum):
+    """Who makes a forecast.
+
+    student: distilled from the privileged teachers
+    unprivileged: distilled from the same number of teachers that see only what a student sees
+    placebo: distilled from teachers that see the privileged values of other windows
+    twin: the undistilled baseline, α = 0
+    chosen: the first replicate's student or twin, whichever may be registered
+    """
+
+    STUDENT = "student"
+    UNPRIVILEGED = "unprivileged"
+    PLACEBO = "placebo"
+    TWIN = "twin"
+    TEACHER = "teacher"
+    SEASONAL_NAIVE_24H = "seasonal_naive_24h"
+    SEASONAL_NAIVE_168H = "seasonal_naive_168h"
+    CHAMPION = "champion"
+    CHOSEN = "chosen"
+
+    @property
+    def label(self) -> str:
+        """The name in tables and plots."""
+        return self.value.replace("_", " ")

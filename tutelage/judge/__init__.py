@@ -1,0 +1,1 @@
+"""Evaluation: scores, simple baselines, comparisons, the verdict."""

@@ -1,0 +1,112 @@
+"""Verification of stored forecasts: skill over seasonal naive, coverage, and drift of the inputs."""
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+from scipy.stats import ks_2samp
+
+from tutelage.data.dataset import DatasetSpec, Monitoring, Role
+from tutelage.data.readings import KEY
+from tutelage.forecasts import QUANTILE_NAMES, Forecasts
+from tutelage.judge.metrics import LEVELS, crps
+
+DAY_HOURS = 24
+SPREAD_DAYS = 28
+
+
+def verified_hours(
+    forecasts: pl.DataFrame, hours: pl.DataFrame, spec: DatasetSpec, *, horizon_hours: int
+) -> pl.DataFrame:
+    """One row per verified forecast hour: series_id, issue_time_utc, time_utc, crps, naive_crps, inside_80.
+
+    Seasonal naive repeats the value of the last whole days that are known at issue time, with the quantiles of its
+    errors over the four weeks before the first verified hour. Hours without an actual value, or without one a season
+    before, are left out. `hours` must contain every hour of each series. CRPS is in the target's unit.
+    """
+    season = DAY_HOURS * -(-horizon_hours // DAY_HOURS)
+    value = hours.select(*KEY, actual=spec.target).with_columns(
+        season=pl.col("actual").shift(season).over("series_id", order_by="time_utc")
+    )
+    joined = forecasts.join(value.drop_nulls(), on=KEY, how="inner", maintain_order="left")
+    if joined.is_empty():
+        return joined.select(*KEY, "issue_time_utc", crps=0.0, naive_crps=0.0, inside_80=False)
+    first = joined["time_utc"].min()
+    assert isinstance(first, dt.datetime)
+    before = pl.col("time_utc").is_between(first - dt.timedelta(days=SPREAD_DAYS), first, closed="left")
+    errors = value.filter(before).select(pl.col("actual") - pl.col("season")).drop_nulls().to_series().to_numpy()
+    spread = np.quantile(errors, LEVELS) if len(errors) else np.zeros(len(LEVELS))
+    actual, naive = joined["actual"].to_numpy(), joined["season"].to_numpy()
+    quantiles = joined.select(QUANTILE_NAMES).to_numpy()
+    return joined.select(
+        *KEY,
+        "issue_time_utc",
+        crps=pl.Series(_crps(joined["mean"].to_numpy(), quantiles, actual)),
+        naive_crps=pl.Series(_crps(naive, naive[:, None] + spread, actual)),
+        inside_80=pl.col("actual").is_between("q10", "q90"),
+    )
+
+
+def _crps(mean: np.ndarray, quantiles: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    forecasts = Forecasts(mean[:, None].astype(np.float64), quantiles[:, None].astype(np.float64))
+    return crps(forecasts, actual[:, None].astype(np.float64))[:, 0]
+
+
+def rolling_health(verified: pl.DataFrame, window_days: int) -> pl.DataFrame:
+    """One row per day (UTC) with verified hours, over the `window_days` up to the end of the day.
+
+    Columns: day, hours, crps, naive_crps, coverage_80, skill.
+    """
+    return (
+        verified.with_columns(day=pl.col("time_utc").dt.date())
+        .sort("day")
+        .rolling("day", period=f"{window_days}d")
+        .agg(
+            hours=pl.len(),
+            crps=pl.col("crps").mean(),
+            naive_crps=pl.col("naive_crps").mean(),
+            coverage_80=pl.col("inside_80").mean(),
+        )
+        .unique("day", keep="last")
+        .sort("day")
+        .with_columns(skill=1 - pl.col("crps") / pl.col("naive_crps"))
+    )
+
+
+def input_drift(
+    hours: pl.DataFrame, spec: DatasetSpec, *, as_of: dt.datetime, trained_until: dt.datetime
+) -> dict[str, float]:
+    """The Kolmogorov-Smirnov distance (scipy) between each observed column's last days and the last days of training.
+
+    The p-value is not used: neighbouring hours depend on each other, so it would make any difference significant. A
+    column without values in one of the two periods has no distance.
+    """
+    rule = spec.monitoring
+    recent = hours.filter(
+        pl.col("time_utc").is_between(as_of - dt.timedelta(days=rule.window_days), as_of, closed="left")
+    )
+    start = trained_until - dt.timedelta(days=rule.reference_days)
+    reference = hours.filter(pl.col("time_utc").is_between(start, trained_until, closed="left"))
+    distances = {}
+    for name in spec.names(Role.OBSERVED):
+        new, old = recent[name].drop_nulls().to_numpy(), reference[name].drop_nulls().to_numpy()
+        if len(new) and len(old):
+            distances[name] = float(ks_2samp(new, old).statistic)
+    return distances
+
+
+def broken_limits(rule: Monitoring, *, hours: int, skill: float, coverage: float, drift: dict[str, float]) -> list[str]:
+    """The spec's limits that the figures break, one sentence each; none with fewer than `least_hours` hours."""
+    if hours < rule.least_hours:
+        return []
+    low, high = rule.coverage_80
+    broken = []
+    if skill < rule.least_skill:
+        broken.append(f"CRPS skill over seasonal naive is {skill:+.1%}, below {rule.least_skill:+.1%}")
+    if not low <= coverage <= high:
+        broken.append(f"the 80 % interval covers {coverage:.1%}, outside {low:.0%} to {high:.0%}")
+    return broken + [
+        f"input {name} has drifted by {distance:.2f}, above {rule.most_drift:.2f}"
+        for name, distance in drift.items()
+        if distance > rule.most_drift
+    ]

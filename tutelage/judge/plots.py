@@ -1,0 +1,201 @@
+"""The plots of verdict, monitor and backtest."""
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tutelage.forecasts import Contender, Forecasts
+from tutelage.judge.comparison import Gain
+from tutelage.judge.metrics import LEVELS, Scores
+
+COLOURS = {
+    Contender.STUDENT: "#0b6e99",
+    Contender.UNPRIVILEGED: "#c14c8a",
+    Contender.TWIN: "#d9730d",
+    Contender.TEACHER: "#6940a5",
+    Contender.CHAMPION: "#0f7b6c",
+    Contender.SEASONAL_NAIVE_24H: "#9b9a97",
+    Contender.SEASONAL_NAIVE_168H: "#c4c4c0",
+}
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure outside of pyplot's global state, because tasks may draw at the same time."""
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def plot_fan(
+    times: list[dt.datetime],
+    forecasts: Forecasts,
+    actual: Float[np.ndarray, " hours"],
+    *,
+    label: str,
+    unit: str,
+    title: str,
+) -> Figure:
+    """Median and central 50, 80 and 98 % intervals of consecutive hours, with the actual values.
+
+    `forecasts` holds one window with as many hours as `times`.
+    """
+    figure, axes = _axes(10, 4)
+    quantiles = forecasts.quantiles[0]
+
+    def at(level: float) -> np.ndarray:
+        return quantiles[:, int(np.argmin(np.abs(LEVELS - level)))]
+
+    x: Any = times
+    for low, high, alpha in ((0.01, 0.99, 0.15), (0.1, 0.9, 0.25), (0.25, 0.75, 0.35)):
+        share = round((high - low) * 100)
+        axes.fill_between(
+            x, at(low), at(high), color=COLOURS[Contender.STUDENT], alpha=alpha, lw=0, label=f"{share} % interval"
+        )
+    axes.plot(x, at(0.5), color=COLOURS[Contender.STUDENT], lw=1.5, label="median")
+    axes.plot(x, actual, color="black", lw=1.2, label="actual")
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set(title=title, ylabel=f"{label} [{unit}]", xlabel="time [UTC]")
+    axes.legend(ncols=5, loc="upper left", frameon=False, fontsize=8)
+    axes.set_ylim(0 if actual.min() >= 0 else None, float(max(actual.max(), at(0.99).max())) * 1.25)
+    return figure
+
+
+def plot_reliability(shares: Mapping[Contender, Float[np.ndarray, " levels"]]) -> Figure:
+    """The share of actual values at or below each quantile, for each forecast; a reliable one is on the diagonal."""
+    figure, axes = _axes(5, 5)
+    axes.plot([0, 1], [0, 1], color="black", lw=0.8, ls="--", label="ideal")
+    for name, share in shares.items():
+        axes.plot(LEVELS, share, color=COLOURS.get(name), lw=1.5, label=name.label)
+    axes.set(
+        title="Reliability",
+        xlabel="quantile level",
+        ylabel="share of actuals at or below",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_skill(by_lead: Mapping[Contender, list[Scores]], *, reference: Contender) -> Figure:
+    """CRPS skill over a reference forecast by lead time: 0 is no better, 1 is perfect."""
+    figure, axes = _axes(8, 4)
+    base = np.array([scores.crps for scores in by_lead[reference]])
+    axes.axhline(0, color="black", lw=0.8, ls="--")
+    for name, rows in by_lead.items():
+        if name != reference:
+            skill = 1 - np.array([scores.crps for scores in rows]) / base
+            axes.plot(
+                range(1, len(rows) + 1), skill, color=COLOURS.get(name), marker="o", ms=3, lw=1.5, label=name.label
+            )
+    axes.set(
+        title=f"CRPS skill over {reference.label}",
+        xlabel="lead time [h]",
+        ylabel="1 − CRPS / CRPS of reference",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def plot_losses(histories: Mapping[Contender, list[dict[str, float]]]) -> Figure:
+    """Training (thin) and validation (thick) cross-entropy by epoch. Rows hold epoch, train and validation."""
+    figure, axes = _axes(7, 4)
+    for name, rows in histories.items():
+        epochs = [row["epoch"] for row in rows]
+        axes.plot(epochs, [row["train"] for row in rows], color=COLOURS.get(name), lw=0.8, alpha=0.6)
+        axes.plot(
+            epochs,
+            [row["validation"] for row in rows],
+            color=COLOURS.get(name),
+            lw=1.8,
+            label=name.label,
+        )
+    title = "Loss: validation thick, training thin (students: distillation loss)"
+    axes.set(title=title, xlabel="epoch", ylabel="loss [nats per hour]")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_health(
+    days: list[dt.date],
+    skill: list[float],
+    coverage: list[float],
+    *,
+    least_skill: float,
+    coverage_range: tuple[float, float],
+    title: str,
+) -> Figure:
+    """Rolling skill over seasonal naive and rolling coverage by day, with the spec's limits."""
+    figure = Figure(figsize=(9, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    x: Any = days
+    upper.plot(x, skill, color=COLOURS[Contender.STUDENT], marker="o", ms=3)
+    upper.axhline(least_skill, color="black", lw=0.8, ls="--", label="least")
+    upper.set(title=title, ylabel="CRPS skill over naive")
+    lower.plot(x, coverage, color=COLOURS[Contender.CHAMPION], marker="o", ms=3)
+    lower.axhspan(*coverage_range, color="black", alpha=0.06, label="allowed")
+    lower.set(ylabel="inside 80 % interval", ylim=(0, 1), xlabel="day [UTC]")
+    locator = AutoDateLocator()
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.6)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_backtest(
+    origins: list[dt.datetime],
+    crps: Mapping[Contender, list[float]],
+    gains: Mapping[Contender, list[Gain]],
+    *,
+    unit: str,
+    title: str,
+) -> Figure:
+    """CRPS of each forecast by origin, and below it the students' gain over each reference with its 95 % interval.
+
+    gains: over each reference, one per origin
+    """
+    figure = Figure(figsize=(9, 6), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    x: Any = origins
+    for name, values in crps.items():
+        upper.plot(x, values, color=COLOURS.get(name), marker="o", ms=4, lw=1.5, label=name.label)
+    upper.set(title=title, ylabel=f"CRPS [{unit}]")
+    upper.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    lower.axhline(0, color="black", lw=0.8, ls="--")
+    apart = (origins[-1] - origins[0]) / (40 * max(1, len(origins) - 1))
+    for place, (reference, of_reference) in enumerate(gains.items()):
+        estimate, low, high = np.array([[gain.estimate, gain.low, gain.high] for gain in of_reference]).T
+        # A bootstrap interval need not contain the estimate, and an error bar can't have negative length.
+        reach = np.maximum([estimate - low, high - estimate], 0)
+        shifted: Any = [origin + place * apart for origin in origins]
+        style = {"color": COLOURS.get(reference), "label": f"over {reference.label}"}
+        lower.errorbar(shifted, estimate, yerr=reach, fmt="o", ms=4, capsize=3, **style)
+    lower.set(ylabel="the students' gain", xlabel="origin [UTC]")
+    lower.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    locator = AutoDateLocator()
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.6)
+    return figure

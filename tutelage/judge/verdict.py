@@ -1,0 +1,147 @@
+"""The verdict: scores of all contenders, gains with intervals, the choice of student or twin, and the conclusion."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.soft_labels import SoftLabels, label_forecasts
+from tutelage.distil.students import forecast_students
+from tutelage.forecasts import Contender
+from tutelage.judge.baselines import seasonal_naive
+from tutelage.judge.comparison import Gain, gain_over
+from tutelage.judge.metrics import ScoredForecasts, crps, score_members
+from tutelage.model.networks import Forecaster
+
+SEASONS_HOURS = {Contender.SEASONAL_NAIVE_24H: 24, Contender.SEASONAL_NAIVE_168H: 168}
+REGISTRABLE = (Contender.STUDENT, Contender.TWIN)
+"""The contenders one of which may be registered; the last one wins a tie."""
+
+
+def actual_values(dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Float[np.ndarray, "windows horizon"]:
+    """The actual values, in the target's unit."""
+    return dataset.truth(origins).cpu().numpy().astype(np.float64)
+
+
+def score_contenders(
+    dataset: WindowDataset, students: Mapping[Contender, Forecaster], teacher: SoftLabels
+) -> dict[Contender, ScoredForecasts]:
+    """Scores on the test part of students, teacher and seasonal naive forecasts.
+
+    students: one network per contender, with one member per replicate; teacher: its soft labels of the test part
+    """
+    actual = actual_values(dataset, dataset.test)
+    scored = {
+        name: score_members(forecast_students(network, dataset, dataset.test), actual)
+        for name, network in students.items()
+    }
+    scored[Contender.TEACHER] = score_members([label_forecasts(teacher, dataset.edges())], actual)
+    for name, season in SEASONS_HOURS.items():
+        if season >= dataset.horizon:
+            naive = seasonal_naive(dataset.panel, dataset.train, dataset.test, horizon=dataset.horizon, season=season)
+            scored[name] = score_members([naive], actual)
+    return scored
+
+
+def validation_crps(dataset: WindowDataset, students: Mapping[Contender, Forecaster]) -> dict[Contender, float]:
+    """Mean CRPS on the validation part of the contenders that may be registered, in the target's unit."""
+    actual = actual_values(dataset, dataset.validation)
+    return {
+        name: fmean(
+            float(crps(forecasts, actual).mean())
+            for forecasts in forecast_students(students[name], dataset, dataset.validation)
+        )
+        for name in REGISTRABLE
+    }
+
+
+def choose(crps_by_name: Mapping[Contender, float]) -> Contender:
+    """Student or twin, by CRPS on the validation part; the twin wins a tie, because it needs no teacher."""
+    better = crps_by_name[Contender.STUDENT] < crps_by_name[Contender.TWIN]
+    return Contender.STUDENT if better else Contender.TWIN
+
+
+@dataclass(frozen=True)
+class Gains:
+    """The students' gain in CRPS over their twins, and over unprivileged students where there are any.
+
+    by_replicate: the gain over the twin of each replicate
+    """
+
+    over_twin: Gain
+    over_unprivileged: Gain | None
+    by_replicate: list[float]
+
+
+def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts], *, seed: int) -> Gains:
+    """The students' gains on the test part, with intervals; `seed` is that of the bootstrap."""
+    issue_hour = dataset.panel.hour[dataset.test].cpu().numpy()
+    student, twin = (scored[name].losses for name in REGISTRABLE)
+    unprivileged = scored.get(Contender.UNPRIVILEGED)
+    return Gains(
+        over_twin=gain_over(student, twin, issue_hour, seed=seed),
+        over_unprivileged=gain_over(student, unprivileged.losses, issue_hour, seed=seed) if unprivileged else None,
+        by_replicate=(1 - student.mean(axis=1) / twin.mean(axis=1)).tolist(),
+    )
+
+
+def conclude(over_twin: Gain, over_unprivileged: Gain | None) -> str:
+    """Were the privileged data worth it? A short conclusion from the intervals of the gains.
+
+    The gain over twins measures the effect of a teacher, privileged or not. The gain over students of unprivileged
+    teachers measures the effect of the privileged data; it matters only where the first gain is significant.
+    """
+    if over_twin.high < 0:
+        return "the teacher did harm"
+    if over_twin.low <= 0:
+        return "inconclusive: no significant gain from the teacher"
+    if over_unprivileged is None:
+        return "the teacher was worth it"
+    if over_unprivileged.high < 0:
+        return "the teacher was worth it, but its privileged data did harm"
+    if over_unprivileged.low <= 0:
+        return "the teacher was worth it; no significant gain from its privileged data"
+    return "the privileged data were worth it"
+
+
+def percent(share: float) -> str:
+    """A share in per cent with one decimal: 1.1, or −0.1 with a typographic minus sign."""
+    text = f"{100 * share:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", "−")
+
+
+def interval_text(low: float, high: float) -> str:
+    """An interval of shares in per cent: `−0.1 … 2.6 %`."""
+    return f"{percent(low)} … {percent(high)} %"
+
+
+def gain_text(gain: Gain, reference: str) -> str:
+    """A gain in words: `1.1 % lower than the twins' (95 % CI −0.1 … 2.6 %)`."""
+    if gain.estimate >= 0:
+        return f"{percent(gain.estimate)} % lower than {reference} (95 % CI {interval_text(gain.low, gain.high)})"
+    # The interval is that of the figure shown: how much higher.
+    return f"{percent(-gain.estimate)} % higher than {reference} (95 % CI {interval_text(-gain.high, -gain.low)})"
+
+
+def gains_sentence(gains: Gains, *, test_start: dt.datetime, test_end: dt.datetime) -> str:
+    """The gains with their intervals, and the days of the test part, as a sentence."""
+    over_twin = gain_text(gains.over_twin, "their twins'")
+    text = f"The students' CRPS is {over_twin}"
+    if gains.over_unprivileged is not None:
+        text += f" and {gain_text(gains.over_unprivileged, 'that of students of unprivileged teachers')}"
+    text += f", on the {(test_end - test_start).days} days from {test_start:%Y-%m-%d}"
+    if len(gains.by_replicate) > 1:
+        text += f" (mean of {len(gains.by_replicate)} replicates, {_by_replicate(gains)})"
+    return text + "."
+
+
+def _by_replicate(gains: Gains) -> str:
+    """The range over replicates, with the sign of the figure that it belongs to: how much lower, or how much higher."""
+    shares = sorted(gains.by_replicate if gains.over_twin.estimate >= 0 else [-gain for gain in gains.by_replicate])
+    direction = "lower" if gains.over_twin.estimate >= 0 else "higher"
+    return f"each {interval_text(shares[0], shares[-1])} {direction} than its twin's"

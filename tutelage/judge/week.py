@@ -1,0 +1,50 @@
+"""One week of consecutive forecasts of a test part, for the plot of a verdict."""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from tutelage.distil.dataset import WindowDataset
+from tutelage.forecasts import Forecasts
+
+WEEK_HOURS = 7 * 24
+
+
+@dataclass(frozen=True)
+class Week:
+    """Consecutive hours as one window: times (UTC), forecasts and actual values, in the target's unit."""
+
+    times: list[dt.datetime]
+    forecasts: Forecasts
+    actual: Float[np.ndarray, " hours"]
+
+
+def one_week(dataset: WindowDataset, forecasts: Forecasts) -> Week:
+    """About a week of consecutive forecasts of the test part, from its middle on where there is no gap."""
+    rows = consecutive_windows(dataset.test.cpu().numpy(), dataset.horizon)
+    hours = [int(dataset.panel.hour[dataset.test[row]]) + lead for row in rows for lead in range(dataset.horizon)]
+    week = forecasts.at(np.array(rows))
+    return Week(
+        times=[dt.datetime.fromtimestamp(hour * 3600, dt.UTC) for hour in hours],
+        forecasts=Forecasts(week.mean.reshape(1, -1), week.quantiles.reshape(1, len(hours), -1)),
+        actual=dataset.truth(dataset.test[rows]).cpu().numpy().reshape(-1),
+    )
+
+
+def consecutive_windows(origins: np.ndarray, horizon: int) -> list[int]:
+    """Rows of consecutive windows without a gap, for about a week; the search starts in the middle."""
+    row_of = {int(origin): row for row, origin in enumerate(origins)}
+    longest: list[int] = []
+    for start in range(len(origins) // 2, len(origins), 24):
+        rows: list[int] = []
+        origin = int(origins[start])
+        while origin in row_of and len(rows) * horizon < WEEK_HOURS:
+            rows.append(row_of[origin])
+            origin += horizon
+        if len(rows) > len(longest):
+            longest = rows
+        if len(longest) * horizon >= WEEK_HOURS:
+            break
+    return longest

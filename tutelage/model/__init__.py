@@ -1,0 +1,1 @@
+"""Networks: architectures, heads, training, weights, and the exported student."""

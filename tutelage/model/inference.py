@@ -1,0 +1,117 @@
+"""Inference with an exported student: `load_student` reads it with onnxruntime, `forecast_windows` runs it.
+
+`forecast_readings` starts from raw readings. None of this needs torch.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import polars as pl
+from jaxtyping import Float
+
+from tutelage.data.calendar import calendar_features
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.quality import clean
+from tutelage.data.resample import hourly_table
+from tutelage.errors import DataError
+from tutelage.files import read_json
+from tutelage.forecasts import Forecasts
+
+CARD = "student.json"
+GRAPH = "student.onnx"
+"""The two files of an exported student."""
+CHUNK_WINDOWS = 1024
+
+
+@dataclass(frozen=True)
+class Student:
+    """An exported student: its session and its card."""
+
+    session: onnxruntime.InferenceSession
+    card: dict[str, Any]
+
+    @property
+    def trained_until(self) -> dt.datetime:
+        """The end of the data that it was trained or chosen on."""
+        return dt.datetime.fromisoformat(self.card["trained_until_utc"])
+
+
+def load_student(folder: Path) -> Student:
+    """Read an exported student. It runs on one thread, so that the same input always gives the same bits."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession((folder / GRAPH).read_bytes(), options, providers=["CPUExecutionProvider"])
+    return Student(session, read_json(folder / CARD))
+
+
+def forecast_windows(
+    student: Student,
+    observed: Float[np.ndarray, "windows lookback observed"],
+    known: Float[np.ndarray, "windows horizon known"],
+) -> Forecasts:
+    """Forecast windows in chunks: a long test part in one batch would take gigabytes."""
+    means, quantiles = [], []
+    for start in range(0, max(len(observed), 1), CHUNK_WINDOWS):
+        chunk = slice(start, start + CHUNK_WINDOWS)
+        inputs = {"observed": observed[chunk].astype(np.float32), "known": known[chunk].astype(np.float32)}
+        mean, of_levels = student.session.run(None, inputs)
+        means.append(mean.astype(np.float64))
+        quantiles.append(of_levels.astype(np.float64))
+    return Forecasts(np.concatenate(means), np.concatenate(quantiles))
+
+
+def student_window(
+    readings: pl.DataFrame, spec: DatasetSpec, issue_time: dt.datetime, card: dict[str, Any]
+) -> tuple[Float[np.ndarray, "lookback observed"], Float[np.ndarray, "horizon known"]]:
+    """One series' raw readings as the student's inputs at an issue time (UTC, a full hour).
+
+    Readings from the issue time on are cut off before anything is computed, except known_future columns.
+
+    Raises DataError where an hour of the lookback, or a known_future value of the horizon, is null or missing.
+    """
+    lookback, horizon = card["lookback_hours"], card["horizon_hours"]
+    issue = pl.lit(issue_time).dt.convert_time_zone("UTC")
+    reach = dt.timedelta(hours=lookback) + (spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0))
+    before = readings.filter((pl.col("time_utc") < issue) & (pl.col("time_utc") >= issue - reach))
+    hours = hourly_table(clean(before, spec), spec) if before.height else before
+    past = hours.filter(pl.col("time_utc") >= issue - dt.timedelta(hours=lookback)).select(card["observed"])
+    if past.height != lookback or past.null_count().sum_horizontal().item():
+        full = past.drop_nulls().height
+        raise DataError(f"at {issue_time:%Y-%m-%d %H:%M} UTC only {full} of {lookback} past hours can be used")
+    ahead = pl.datetime_range(issue_time, issue_time + dt.timedelta(hours=horizon - 1), "1h", eager=True)
+    known = [calendar_features(ahead, spec.calendar).to_numpy()]
+    if card["known_future"]:
+        end = issue + dt.timedelta(hours=horizon)
+        later = readings.filter((pl.col("time_utc") >= issue) & (pl.col("time_utc") < end))
+        hidden = [pl.lit(None, pl.Float64).alias(n) for n in spec.names() if n not in card["known_future"]]
+        hours = hourly_table(clean(later.with_columns(hidden), spec), spec) if later.height else later
+        planned = hours.select(card["known_future"]).drop_nulls()
+        if planned.height != horizon:
+            raise DataError(
+                f"at {issue_time:%Y-%m-%d %H:%M} UTC {', '.join(card['known_future'])} is known of only "
+                f"{planned.height} of {horizon} hours ahead"
+            )
+        known.append(planned.to_numpy())
+    return past.to_numpy(), np.concatenate(known, axis=1)
+
+
+def forecast_readings(
+    student: Student, readings: pl.DataFrame, spec: DatasetSpec, issue_times: list[dt.datetime]
+) -> Forecasts:
+    """From one series' raw readings to forecasts: the path that production takes, and that the leak check verifies.
+
+    Each window is forecast separately: in a batch, the last bits would depend on the batch's size.
+    """
+    one_by_one = []
+    for time in issue_times:
+        observed, known = student_window(readings, spec, time, student.card)
+        one_by_one.append(forecast_windows(student, observed[None], known[None]))
+    return Forecasts(
+        np.concatenate([forecast.mean for forecast in one_by_one]),
+        np.concatenate([forecast.quantiles for forecast in one_by_one]),
+    )

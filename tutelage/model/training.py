@@ -1,0 +1,222 @@
+"""The training loop: early stopping and best weights by member, and a checkpoint that a killed run resumes from.
+
+A run that resumes from a checkpoint ends with the same weights, bit for bit on a CPU, as one that was never
+interrupted: optimiser, random states and history are all part of the checkpoint.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tutelage.errors import TutelageError
+from tutelage.files import written_whole
+from tutelage.model.kinds import Budget
+from tutelage.model.memory import keep_freed_memory
+from tutelage.model.networks import Forecaster
+from tutelage.model.threads import adaptive_threads
+
+Take = Literal["best", "last"]
+"""The weights that a network ends with: those of its epoch with the best validation loss, or of its last epoch."""
+BatchLoss = Callable[[Forecaster, Int64[Tensor, " batch"]], Float[Tensor, " members"]]
+"""(network, origins of a batch) → one loss per member."""
+
+
+@dataclass
+class Progress:
+    """The state of a training run; lists by member have one value per member.
+
+    history: one entry per epoch, with the mean training loss and the validation loss of each member
+    """
+
+    epoch: int = 0
+    best_loss: list[float] = field(default_factory=list)
+    best_epoch: list[int] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    done: bool = False
+
+
+def choose_device(name: str) -> torch.device:
+    """The named device; `auto`: CUDA where it is available, else MPS, else the CPU.
+
+    Raises TutelageError where the named device is not available.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if name not in there or not there[name]():
+        raise TutelageError(f"device {name!r} is not available here; use auto, cpu, or a device that torch finds")
+    return torch.device(name)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Run a block with torch's random state set from `seed`; restore the caller's state afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _autocast(device: torch.device) -> Any:
+    """bfloat16 on CUDA; parameters and optimiser stay in float32."""
+    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def save_checkpoint(
+    path: Path,
+    network: Forecaster,
+    best: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Write weights, best weights, optimiser and random states as safetensors, with the progress as JSON metadata."""
+    device = next(network.parameters()).device
+    tensors = {f"weights.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"best.{k}": v for k, v in best.items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{k}": v for k, v in state.items()}
+    tensors |= {f"random.{k}": v for k, v in _random_states(device).items()}
+    with written_whole(path) as part:
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+            part,
+            metadata={"progress": json.dumps(vars(progress))},
+        )
+
+
+def load_checkpoint(
+    path: Path, network: Forecaster, best: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> Progress:
+    """Load a checkpoint into network, best weights, optimiser and torch's random state; return its progress."""
+    with safe_open(path, "pt") as file:
+        progress = Progress(**json.loads(file.metadata()["progress"]))
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a safe_open is no dict
+    network.load_state_dict({k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")})
+    best.update({k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")})
+    device = next(network.parameters()).device
+    for name, value in best.items():
+        best[name] = value.to(device)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, number, name = key.split(".", 2)
+            state.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    return progress
+
+
+def _train_epoch(
+    network: Forecaster, optimiser: torch.optim.Optimizer, loss: BatchLoss, origins: Tensor, budget: Budget, epoch: int
+) -> Tensor:
+    """One pass over the windows in random order; the mean loss of each member, on the device."""
+    network.train()
+    network.dropout.restart(epoch, origins.device)
+    order = origins[torch.randperm(len(origins)).to(origins.device)]
+    total = torch.zeros(network.members, device=origins.device)
+    batches = order.split(budget.batch_size)
+    for batch in batches:
+        optimiser.zero_grad(set_to_none=True)
+        with _autocast(origins.device):
+            losses = loss(network, batch)
+        losses.sum().backward()
+        optimiser.step()
+        total += losses.detach() * len(batch)  # no host sync here: the value is read once an epoch
+    return total / len(origins)
+
+
+def _keep_best(
+    network: Forecaster, best: dict[str, Tensor], progress: Progress, validation: list[float], patience: int
+) -> None:
+    """Update, member by member, the best weights and losses where the validation loss has improved.
+
+    A member out of patience keeps its best weights, exactly as if trained alone, while others train on.
+    """
+    better = [
+        loss < best_loss and progress.epoch - epoch <= patience
+        for loss, best_loss, epoch in zip(validation, progress.best_loss, progress.best_epoch, strict=True)
+    ]
+    chosen = torch.tensor(better, device=next(network.parameters()).device)
+    for name, value in network.named_parameters():
+        best[name] = torch.where(chosen.view(-1, *[1] * (value.dim() - 1)), value.detach(), best[name])
+    for member, improved in enumerate(better):
+        if improved:
+            progress.best_loss[member] = validation[member]
+            progress.best_epoch[member] = progress.epoch
+
+
+def train_network(
+    network: Forecaster,
+    loss: BatchLoss,
+    origins: Int64[Tensor, " windows"],
+    validation_loss: Callable[[Forecaster], Float[Tensor, " members"]],
+    budget: Budget,
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 5,
+    on_epoch: Callable[[Progress], None] = lambda progress: None,
+    take: Take = "best",
+) -> Progress:
+    """Train all members until none has improved for `patience` epochs, or the epochs end.
+
+    The network ends with each member's weights of its best epoch, exactly as if trained alone, or, with `take` "last",
+    those of the last epoch.
+
+    checkpoint: the file that the state is written to every `checkpoint_every` epochs and at the end; training resumes
+        from a checkpoint found there
+    on_epoch: called after each epoch, after its checkpoint was written, and once for a checkpoint found
+
+    Raises TutelageError where a loss is not finite.
+    """
+    keep_freed_memory()
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay, fused=True
+    )
+    best = {name: value.detach().clone() for name, value in network.named_parameters()}
+    progress = Progress(best_loss=[float("inf")] * network.members, best_epoch=[0] * network.members)
+    if checkpoint is not None and checkpoint.exists():
+        progress = load_checkpoint(checkpoint, network, best, optimiser)
+        on_epoch(progress)
+    with adaptive_threads() as adapt:
+        while not progress.done:
+            adapt()
+            trained = _train_epoch(network, optimiser, loss, origins, budget, progress.epoch)
+            network.eval()
+            with torch.no_grad(), _autocast(origins.device):
+                validated = validation_loss(network)
+            progress.epoch += 1
+            train_losses, validation_losses = torch.stack([trained, validated.float()]).tolist()
+            if not all(map(torch.isfinite, torch.tensor(train_losses + validation_losses))):
+                raise TutelageError(f"training diverged: a loss of epoch {progress.epoch} is not finite")
+            _keep_best(network, best, progress, validation_losses, budget.patience)
+            progress.history.append({"epoch": progress.epoch, "train": train_losses, "validation": validation_losses})
+            waited = progress.epoch - max(progress.best_epoch)
+            progress.done = waited >= budget.patience or progress.epoch >= budget.epochs
+            if checkpoint is not None and (progress.done or progress.epoch % checkpoint_every == 0):
+                save_checkpoint(checkpoint, network, best, optimiser, progress)
+            on_epoch(progress)
+    if take == "best":
+        network.load_state_dict(network.state_dict() | best)
+    network.eval()
+    return progress
