@@ -1,5 +1,7 @@
+import shutil
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -24,6 +26,7 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.errors import LeakError
 from tutelage.files import file_digest, read_json
 from tutelage.forecasts import Contender
+from tutelage.judge.leaks import LeakReport
 from tutelage.model.inference import load_student
 
 SCORED = {
@@ -87,8 +90,14 @@ def again(
     students: TrainedManifest,
     parameters: RetrainParameters,
     run: RunManifest,
+    evaluated: EvaluationManifest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[object, ...]:
-    """What another evaluation of the same students takes, to a run without children."""
+    """What another evaluation of the same students takes, for a run without children; plots and leak check are done."""
+    leaks = LeakReport(evaluated.evaluation.leak_check.checked, ())
+    monkeypatch.setattr(tasks.retrain.evaluate, "check_exported", lambda *given, **named: leaks)
+    monkeypatch.setattr(tasks.retrain.evaluate, "_plots", lambda *given: {})
+    monkeypatch.setattr(tasks.retrain.evaluate, "plot_losses", mock.Mock())
     other = client().create_run(run.experiment_id).info.run_id
     return (
         readings,
@@ -107,7 +116,7 @@ def test_evaluate__meets_the_champion(again: tuple[object, ...], registered: Reg
     champion = evaluation.champion
     assert champion is not None
     assert champion.version == registered.version
-    # The champion was refit on all that there is: the one before the refit is met, and it is the candidate, or its twin.
+    # The champion was refit on all that there is: the one before the refit is met, which is the candidate or its twin.
     assert champion.compared_as == "evaluated"
     assert champion.gain is not None
     if evaluation.chosen is Contender.STUDENT:
@@ -150,8 +159,7 @@ def test_champion__of_a_version_registered_before_0_2_is_read(old_version: tuple
 
 
 def test_champion__without_a_refit_is_one_student(students: TrainedManifest, tmp_path: Path) -> None:
-    (tmp_path / "artifacts").mkdir()
-    (tmp_path / "artifacts" / "export").symlink_to(students.folder / "twin" / EXPORT)
+    shutil.copytree(students.folder / "twin" / EXPORT, tmp_path / "artifacts" / "export")
     version = register_folder("no-refit-2h", tmp_path)
     client().set_registered_model_alias("no-refit-2h", CHAMPION, version)
     champion = tasks.retrain.evaluate._champion("no-refit-2h")

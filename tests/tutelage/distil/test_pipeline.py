@@ -390,7 +390,7 @@ def test_pipeline__from_teachers_to_the_verdict() -> None:
     sentence = gains_sentence(gains, test_start=START, test_end=START + dt.timedelta(days=16))
     gain = r"\d\.\d % lower than"
     assert re.match(rf"The students' CRPS is {gain} their twins' .* and {gain} that of students of unpriv", sentence)
-    assert ", on the 16 days from 2024-01-01 (mean of 3 replicates; " in sentence
+    assert ", on the 16 days from 2024-01-01 (mean of 3 replicates, " in sentence
 
 
 def test_pipeline__needs_neither_prefect_nor_mlflow() -> None:

@@ -1,0 +1,59 @@
+import datetime as dt
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from schemas.monitor import HealthManifest
+from tasks.monitor.alert import DEGRADED, publish_health
+from tests.runtime.builders import Published
+from tests.tutelage.data.builders import START
+
+
+def health_of(folder: Path, *broken: str) -> HealthManifest:
+    """The health of three days, with a plot of two bytes."""
+    days = [START.date() + dt.timedelta(days=day) for day in range(3)]
+    columns = {"hours": [24, 48, 72], "crps": [0.5] * 3, "naive_crps": [1.0] * 3}
+    table = pl.DataFrame({"day": days, **columns, "skill": [0.5] * 3, "coverage_80": [0.81] * 3})
+    table.write_parquet(folder / "daily.parquet")
+    (folder / "health.png").write_bytes(b"hi")
+    return HealthManifest(
+        folder=folder,
+        task="meter-2h",
+        as_of_utc=START,
+        model_version="3",
+        hours=72,
+        skill=0.5,
+        coverage_80=0.81,
+        drift={},
+        broken=list(broken),
+    )
+
+
+def test_publish_health__a_healthy_one_alerts_nobody(tmp_path: Path, published: Published) -> None:
+    publish_health.fn(health_of(tmp_path))
+    assert published.of("emit_event") == []
+    [((rows,), table)] = published.of("create_table_artifact", "health-meter-2h")
+    assert [row["hours"] for row in rows] == [24, 48, 72]
+    assert rows[0]["CRPS"] == "0.5000"
+    assert rows[0]["day (UTC)"] == "2024-07-01"
+    assert table["description"] == "healthy: over 72 hours the skill is +50.0% and the coverage 81.0%"
+    [((text,), _)] = published.of("create_markdown_artifact", "health-plot-meter-2h")
+    assert "data:image/png;base64,aGk=" in text
+
+
+@pytest.mark.parametrize("broken", [("the skill",), ("the skill", "an input")])
+def test_publish_health__a_degraded_one_asks_for_a_retrain(
+    tmp_path: Path, published: Published, broken: tuple[str, ...]
+) -> None:
+    publish_health.fn(health_of(tmp_path, *broken))
+    [((event, resource), values)] = published.of("emit_event")
+    assert event == DEGRADED == "tutelage.forecast.degraded"
+    assert resource == {"prefect.resource.id": "tutelage.forecaster.meter-2h", "prefect.resource.name": "meter-2h"}
+    assert values["payload"] == {
+        "reason": "; ".join(broken),
+        "as_of": "2024-07-01T00:00:00+00:00",
+        "model_version": "3",
+    }
+    [(_, table)] = published.of("create_table_artifact", "health-meter-2h")
+    assert table["description"] == f"degraded: {'; '.join(broken)}"

@@ -1,0 +1,92 @@
+import datetime as dt
+import shutil
+from pathlib import Path
+
+import pytest
+
+import runtime.runs
+from runtime.registry import client
+from runtime.runs import KEY_TAG, PARENT_TAG, experiment
+from schemas.manifests import RunManifest
+from tasks.retrain.run import open_run, retrain_key, tracked_retrain
+from tests.runtime.builders import FLOW_RUN
+from tests.tasks.builders import PARAMETERS, mlflow_run
+from tutelage.data.dataset import DatasetSpec
+
+
+def test_open_run__has_a_child_for_each_contender_that_is_trained(spec: DatasetSpec) -> None:
+    parameters = PARAMETERS.model_copy(update={"dataset": "open-meter", "seed": 3})
+    run = open_run.fn("open-key", parameters, spec, None)
+    assert set(run.children) == {"teacher", "student", "twin", "unprivileged"}
+    parent, child = mlflow_run(run.run_id), mlflow_run(run.children["twin"])
+    assert client().get_experiment(run.experiment_id).name == "open-meter-2h"
+    assert (parent.info.run_name, child.info.run_name) == ("open-meter-2h seed 3", "open-meter-2h twin")
+    assert child.data.tags[PARENT_TAG] == run.run_id
+    assert parent.data.tags["prefect.flow_run_id"] == FLOW_RUN
+    assert parent.data.params["recipe.teacher.views.future_sigma"] == "2.0"
+    assert parent.data.params["seed"] == "3"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.retrain.run.describe_run", lambda *given: None)
+        assert open_run.fn("open-key", parameters, spec, None) == run, "an unfinished run is continued"
+
+
+@pytest.fixture
+def undescribed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seventy parameters take MLflow a second."""
+    monkeypatch.setattr("tasks.retrain.run.describe_run", lambda *given: None)
+
+
+@pytest.mark.usefixtures("undescribed")
+def test_open_run__without_unprivileged_students_has_no_child_for_them(spec: DatasetSpec) -> None:
+    parameters = PARAMETERS.model_copy(update={"dataset": "open-meter", "unprivileged": False})
+    assert set(open_run.fn("alone", parameters, spec, None).children) == {"teacher", "student", "twin"}
+
+
+@pytest.mark.usefixtures("undescribed")
+def test_open_run__within_a_backtest_lies_in_its_experiment(spec: DatasetSpec) -> None:
+    outer_id = experiment("open-meter-2h-backtest")
+    outer = RunManifest(
+        key="outer", experiment_id=outer_id, run_id=client().create_run(outer_id).info.run_id, children={}
+    )
+    parameters = PARAMETERS.model_copy(update={"as_of": dt.datetime(2024, 7, 20, tzinfo=dt.UTC)})
+    run = open_run.fn("inner", parameters, spec, outer)
+    parent = mlflow_run(run.run_id)
+    assert run.experiment_id == outer_id
+    assert parent.data.tags[PARENT_TAG] == outer.run_id
+    assert parent.info.run_name == "stage-meter-2h seed 0 until 2024-07-20"
+
+
+def test_retrain_key__is_that_of_parameters_and_data(spec: DatasetSpec, meter_file: Path, tmp_path: Path) -> None:
+    key = retrain_key(PARAMETERS, spec, [meter_file])
+    copied = Path(shutil.copy(meter_file, tmp_path / "copied.csv"))
+    assert retrain_key(PARAMETERS, spec, [copied]) == key
+    copied.write_text("other readings")
+    others = [
+        retrain_key(PARAMETERS.model_copy(update={"seed": 1}), spec, [meter_file]),
+        retrain_key(PARAMETERS, spec, [copied]),
+    ]
+    assert len({key, *others}) == 3
+
+
+@pytest.mark.usefixtures("undescribed")
+def test_tracked_retrain__ends_as_its_block_does(
+    spec: DatasetSpec, meter_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.retrain.run.open_run", open_run.fn)
+    parameters = PARAMETERS.model_copy(update={"dataset": "tracked-meter"})
+
+    def fail() -> None:
+        with tracked_retrain(parameters, spec, [meter_file]) as run:
+            opened.append(run)
+            raise ValueError("a fault")
+
+    opened: list[RunManifest] = []
+    with pytest.raises(ValueError, match="a fault"):
+        fail()
+    assert mlflow_run(opened[0].run_id).info.status == "FAILED"
+    with tracked_retrain(parameters, spec, [meter_file]) as run:
+        assert run == opened[0]
+    assert {mlflow_run(run_id).info.status for run_id in (run.run_id, *run.children.values())} == {"FINISHED"}
+    tags = mlflow_run(run.run_id).data.tags
+    assert tags[KEY_TAG] == retrain_key(parameters, spec, [meter_file])
+    assert tags[runtime.runs.STAGE_TAG] == "retrain"
