@@ -16,6 +16,7 @@ from runtime.artifacts import (
     read_labels,
     write_evaluation,
 )
+from runtime.leaks import check_exported
 from runtime.paths import run_folder
 from runtime.registry import champion_version, client, download_version, evaluated_in, exported_in
 from runtime.runs import log_history, log_metrics
@@ -30,7 +31,6 @@ from schemas.retrain import (
     ReadingsManifest,
     TrainedManifest,
 )
-from tasks.retrain.leaks import check_exported
 from tutelage.data.dataset import DatasetSpec
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.recipe import TrainingPlan

@@ -7,11 +7,11 @@ import torch
 
 from runtime.artifacts import EXPORT, read_gate, read_panel
 from runtime.caching import checkpoint_in, clear_checkpoints, stage_folder
+from runtime.leaks import check_exported
 from runtime.progress import reporter
-from runtime.registered import load_registered
+from runtime.registered_teacher import load_registered
 from runtime.stage import cached_stage
 from schemas.retrain import EvaluationManifest, FeaturesManifest, ReadingsManifest, RefitManifest, TrainedManifest
-from tasks.retrain.leaks import check_exported
 from tutelage.data.dataset import DatasetSpec
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pipeline import train_teachers

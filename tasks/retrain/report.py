@@ -124,8 +124,8 @@ def _registration(refitted: RefitManifest | None, registered: RegisteredManifest
     """The registered network and its aliases, as a sentence."""
     again = f"refit on all data until {refitted.end_utc:%Y-%m-%d %H:%M} UTC and " if refitted else ""
     return (
-        f"By the validation part, the {registered.source.label} was {again}registered as version {registered.version}, "
-        f"{' and '.join(registered.aliases)}."
+        f"Chosen on the validation part, the {registered.source.label} was {again}registered as "
+        f"version {registered.version}, {' and '.join(registered.aliases)}."
     )
 
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from runtime.artifacts import read_dataset, write_history, write_labels
 from runtime.caching import checkpoint_in, clear_checkpoints, stage_folder
 from runtime.progress import mean_rows, reporter
-from runtime.registered import load_registered
+from runtime.registered_teacher import load_registered
 from runtime.stage import cached_stage
 from schemas.manifests import RunManifest
 from schemas.retrain import FeaturesManifest, TrainedManifest

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = """
 import json, sys
 from flows.retrain import retrain
-from schemas.parameters import RetrainParameters
+from schemas.retrain import RetrainParameters
 retrain(RetrainParameters.model_validate_json(sys.argv[1]))
 """
 

@@ -14,7 +14,7 @@ from prefect import flow
 from flows.retrain import retrain
 from runtime.artifacts import read_gate, read_labels
 from runtime.paths import datasets_folder, home
-from runtime.registered import load_registered
+from runtime.registered_teacher import load_registered
 from runtime.registry import download_version, exported_in
 from schemas.retrain import FeaturesManifest, RetrainParameters, SpanManifest
 from schemas.verdict import Verdict

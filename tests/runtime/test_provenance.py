@@ -47,8 +47,8 @@ def comment(path: Path) -> Callable[[], object]:
     ("file", "changed", "unchanged"),
     [
         ("tutelage/judge/plots.py", "tasks.monitor.verify", TEACHERS),
-        ("runtime/registered.py", TEACHERS, "tasks.retrain.features"),
-        ("runtime/caching.py", TEACHERS, "tasks.retrain.leaks"),
+        ("runtime/registered_teacher.py", TEACHERS, "tasks.retrain.features"),
+        ("runtime/caching.py", TEACHERS, "runtime.leaks"),
         ("tutelage/distil/losses/output.py", STUDENTS, "tasks.monitor.verify"),
         ("tutelage/distil/boosted.py", TEACHERS, "tasks.retrain.validate"),
         ("tasks/retrain/__init__.py", TEACHERS, "runtime.caching"),

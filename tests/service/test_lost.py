@@ -19,13 +19,14 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 LONG: dict[str, Any] = SMALL | {
     "seed": 11,
-    "recipe": SMALL["recipe"] | {"teacher_budget": {"epochs": 2000, "patience": 200}},
+    "recipe": SMALL["recipe"]
+    | {"teacher": SMALL["recipe"]["teacher"] | {"training": {"epochs": 2000, "patience": 200}}},
 }
 """A training that nobody waits for."""
 ALONE = """
 import sys
 from flows.retrain import retrain
-from schemas.parameters import RetrainParameters
+from schemas.retrain import RetrainParameters
 retrain(RetrainParameters.model_validate_json(sys.argv[1]))
 """
 

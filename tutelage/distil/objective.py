@@ -198,8 +198,10 @@ def term_loss(
         elif name == "scale":
             fitting = [scale for scale in SCALES if scale <= path.shape[-1]]
             loss = multi_scale_loss(student_path, path, scales=fitting)
-        else:
+        elif name == "period":
             loss = multi_period_loss(student_path, path)
+        else:
+            raise ValueError(f"the term {name!r} has no loss")
         total = total + weight * loss
     return total
 

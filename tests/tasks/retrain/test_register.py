@@ -161,7 +161,7 @@ def test_register__a_retry_finds_the_version_that_is_there(
     inputs: tuple[object, ...], registered: RegisteredManifest, refitted: RefitManifest, run: RunManifest
 ) -> None:
     assert register.fn(*inputs, refitted, PARAMETERS, run) == registered
-    assert len(client().search_model_versions(f"name = '{registered.name}'")) == 1
+    assert len(client().search_model_versions(f"name = '{registered.name}' and run_id = '{run.run_id}'")) == 1
 
 
 def test_register__for_approval_asks_and_promotes_nothing(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from runtime.paths import home
-from runtime.registry import CHALLENGER, CHAMPION
+from runtime.registry import CHALLENGER, CHAMPION, client
 from schemas.manifests import RunManifest
 from schemas.retrain import (
     EvaluationManifest,
@@ -132,10 +132,12 @@ def test_report__without_a_refit_says_none(
     run: RunManifest,
     published: Published,
 ) -> None:
-    verdict = report.fn(readings, validated, features, evaluated, None, registered_as(CHALLENGER), run, seed=7)
+    other = run.model_copy(update={"run_id": client().create_run(run.experiment_id).info.run_id})
+    renamed = features.model_copy(update={"task": "no-refit-2h"})
+    verdict = report.fn(readings, validated, renamed, evaluated, None, registered_as(CHALLENGER), other, seed=7)
     assert verdict.refit is None
     assert (verdict.registered.alias, verdict.seed) == (CHALLENGER, 7)
-    assert len(published.of("create_markdown_artifact", "verdict-stage-meter-2h")) == 1
+    assert len(published.of("create_markdown_artifact", "verdict-no-refit-2h")) == 1
 
 
 def test_latest__points_to_the_newest_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,22 +88,28 @@ def test_teachers__only_the_privileged_ones_have_a_run(
     assert "unprivileged" in read_history(unprivileged)
 
 
+@pytest.fixture
+def childless(run: RunManifest) -> RunManifest:
+    """A run without a child: unprivileged teachers need none."""
+    return run.model_copy(update={"children": {}})
+
+
 def one_view(seed: int, **leaves: object) -> TrainingPlan:
     return TrainingPlan(recipe=small_recipe(bins=8, **leaves), seed=seed, device="cpu").of_teachers
 
 
 def test_teachers__each_view_is_a_folder_within(
-    features: FeaturesManifest, spec: DatasetSpec, run: RunManifest
+    features: FeaturesManifest, spec: DatasetSpec, childless: RunManifest
 ) -> None:
     plan = one_view(3, more_views=(Views(future_sigma=None),), ensemble_size=1)
-    trained = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    trained = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     assert set(trained.best_epoch) == {"teacher", "teacher-2"}
     widths = [load_network(trained.folder / name, CPU).config.privileged for name in ("", "teacher-2")]
     assert widths[0] - widths[1] == 2, "the second does not see the two hours of the future"
 
 
 def test_teachers__killed_after_their_training_resume_from_the_checkpoint(
-    features: FeaturesManifest, spec: DatasetSpec, run: RunManifest, monkeypatch: pytest.MonkeyPatch
+    features: FeaturesManifest, spec: DatasetSpec, childless: RunManifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, trained_epochs = one_view(4), []
 
@@ -116,7 +122,7 @@ def test_teachers__killed_after_their_training_resume_from_the_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(tasks.retrain.teachers, "label_parts", cut)
         with pytest.raises(PowerCut):
-            train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+            train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     folder = stage_folder("unprivileged", "tasks.retrain.teachers", features=features, spec=spec, plan=plan)
     assert checkpoint_in(folder, FIRST_TEACHER).is_file()
     assert not folder.exists()
@@ -132,15 +138,15 @@ def test_teachers__killed_after_their_training_resume_from_the_checkpoint(
         return real(*given, **named, reports=reported)
 
     monkeypatch.setattr(tasks.retrain.teachers, "train_teachers", counted)
-    resumed = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    resumed = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     assert trained_epochs == [resumed.epochs], "no epoch was trained again"
     assert not checkpoint_in(folder, FIRST_TEACHER).exists()
-    again = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    again = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     assert again == resumed
 
 
 def test_teachers__a_registered_model_labels_in_their_place(
-    features: FeaturesManifest, spec: DatasetSpec, run: RunManifest, monkeypatch: pytest.MonkeyPatch
+    features: FeaturesManifest, spec: DatasetSpec, childless: RunManifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
 
@@ -155,7 +161,7 @@ def test_teachers__a_registered_model_labels_in_their_place(
 
     monkeypatch.setattr(tasks.retrain.teachers, "load_registered", load)
     plan = one_view(0, registered_model="meter-2h/3")
-    trained = train_all_teachers.fn(features, spec, plan, run, role=Contender.UNPRIVILEGED)
+    trained = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     assert asked == [("meter-2h/3", features, spec)]
     assert not (trained.folder / "network.json").exists()
     dataset = read_dataset(features, spec, plan)

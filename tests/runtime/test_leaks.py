@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-import tasks.retrain.leaks
+import runtime.leaks
+from runtime.leaks import check_exported
 from schemas.retrain import FeaturesManifest, ReadingsManifest
-from tasks.retrain.leaks import check_exported
 from tests.runtime.builders import exported_student
 from tests.tutelage.data.builders import HOUR
 from tutelage.data.dataset import DatasetSpec
@@ -50,7 +50,7 @@ def test_check_exported__names_the_student_that_sees_a_privileged_column(
             return replace(forecasts, quantiles=forecasts.quantiles + np.array(of_hour)[:, None, None])
         return forecasts
 
-    monkeypatch.setattr(tasks.retrain.leaks, "forecast_readings", forecast)
+    monkeypatch.setattr(runtime.leaks, "forecast_readings", forecast)
     with pytest.raises(LeakError, match="student: privileged column voltage_v changed: the forecast moves") as error:
         check_exported(readings, spec, {"twin": honest, "student": leaky}, features, seed=0)
     assert "twin:" not in str(error.value)

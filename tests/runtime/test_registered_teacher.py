@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-import runtime.registered
-from runtime.registered import load_registered
+import runtime.registered_teacher
+from runtime.registered_teacher import load_registered
 from runtime.registry import download_version, exported_in
 from schemas.retrain import FeaturesManifest
 from tests.runtime.builders import DAY, Log, features_of, register_folder, span_of
@@ -85,7 +85,7 @@ def others_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
         version, log = register_folder("others", tmp_path), Log()
         loaded = SimpleNamespace(predict=predict)
         monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda path: loaded)
-        monkeypatch.setattr(runtime.registered, "get_run_logger", lambda: log)
+        monkeypatch.setattr(runtime.registered_teacher, "get_run_logger", lambda: log)
         return f"others/{version}", log
 
     return register
