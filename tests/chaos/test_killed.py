@@ -70,7 +70,7 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
     output = second.stdout + second.stderr
     assert second.returncode == 0, output
     for stage in ("ingest killed", "validate killed", "features killed-1h"):
-        assert f"WindowDataset run '{stage}' - Finished in state Cached" in output
+        assert f"Task run '{stage}' - Finished in state Cached" in output
     assert f"killed-1h teacher: epoch {trained} of at most 120" in output, "it goes on from its checkpoint"
     assert trained == 5 or "killed-1h teacher: epoch 5 of at most 120" not in output
 

@@ -6,6 +6,7 @@ import pytest
 
 import tasks.retrain.register  # noqa: F401 - stages are imported before what they publish by is replaced
 from tests.runtime.builders import Published, register_old, serverless
+from tests.tasks.conftest import features, meter_file, parameters, readings, spec, validated  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
