@@ -25,7 +25,8 @@ from tutelage.distil.pipeline import distil_students, gates_of, label_parts, tra
 from tutelage.distil.recipe import Recipe, TeacherRecipe
 from tutelage.files import written_whole
 from tutelage.forecasts import Contender
-from tutelage.judge.verdict import score_contenders
+from tutelage.judge.baselines import SEASONS_HOURS
+from tutelage.judge.verdict import score_baselines, score_contenders
 from tutelage.model.networks import stack_members
 
 QUICK = os.environ.get("QUICK") == "1"
@@ -98,6 +99,7 @@ def measure_contenders(dataset: WindowDataset, *, seed: int) -> Losses:
     by_seed = [distil_students(dataset, labels, RECIPE, seed=each, gates=gates).networks for each in range(SEEDS)]
     students = {name: stack_members([networks[name] for networks in by_seed], dataset.scalers) for name in STUDENTS}
     scored = score_contenders(dataset, students, labels[Contender.STUDENT].test)
+    scored |= score_baselines(dataset, SEASONS_HOURS)
     losses = {"hour": dataset.panel.hour[dataset.test].numpy(), "n_train": np.array(len(dataset.train))}
     losses |= {f"{name}_gate": gate.squeeze(0).numpy() for name, gate in zip(labels, gates, strict=True)}
     losses |= {f"{name}_by_seed": scored[name].losses.mean(axis=1) for name in STUDENTS}

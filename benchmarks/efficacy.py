@@ -53,8 +53,8 @@ from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel
 from tutelage.distil.dataset import WindowDataset
 from tutelage.files import file_digest, read_json, value_digest, write_json
 from tutelage.forecasts import Contender
+from tutelage.judge.baselines import SEASONS_HOURS
 from tutelage.judge.comparison import Gain, gain_over
-from tutelage.judge.verdict import SEASONS_HOURS
 
 SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "household.yaml"
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"

@@ -11,6 +11,7 @@ from schemas.retrain import RetrainParameters
 from schemas.verdict import Verdict
 from tutelage.errors import TutelageError
 from tutelage.forecasts import Contender
+from tutelage.judge.baselines import BASELINES
 
 # No refit: it would use minutes and sub-meters from after the campaign.
 CAMPAIGN = (
@@ -20,10 +21,14 @@ CAMPAIGN = (
 
 
 def verdict_table(verdict: Verdict) -> str:
-    """The scores of one verdict as text; those of student and twin are means of all replicates."""
+    """The scores of one verdict as text: means over replicates, and of the simple forecasts the best."""
+    evaluation = verdict.evaluation
+    shown = {evaluation.floor.baseline, Contender.SEASONAL_NAIVE_24H}
     head = f"{verdict.task:<24}{'CRPS':>8}{'MAE':>8}{'RMSE':>8}{'80 %':>8}   [{verdict.unit}; 80 %: share inside]"
     rows = []
-    for name, s in verdict.evaluation.scores.items():
+    for name, s in evaluation.scores.items():
+        if name in BASELINES and name not in shown:
+            continue
         label = f"chosen {verdict.registered.source.label}" if name is Contender.CHOSEN else name.label
         rows.append(f"  {label:<22}{s.crps:>8.4f}{s.mae:>8.4f}{s.rmse:>8.4f}{s.coverage_80:>8.1%}")
     return "\n".join([head, *rows])

@@ -21,6 +21,7 @@ from tutelage.forecasts import Contender
 from tutelage.judge.metrics import ScoredForecasts
 from tutelage.model.architectures import States
 from tutelage.model.heads import Bins
+from tutelage.model.linear import Base, LinearForecaster
 from tutelage.model.training import choose_device
 from tutelage.model.weights import read_scalers, write_scalers
 
@@ -30,6 +31,7 @@ FITTED = "fitted.json"
 SOFT_LABELS = "soft_labels.safetensors"
 STATES = "states.safetensors"
 GATE = "gate.json"
+BASE = "base.safetensors"
 HISTORY = "history.json"
 EVALUATION = "evaluation.json"
 BY_LEAD = "by_lead.json"
@@ -119,6 +121,22 @@ def read_gate(folder: Path) -> list[float] | None:
     """Read the gate by hour of the horizon; None where there is no gate."""
     path = folder / GATE
     return list(read_json(path)["mean_by_hour"]) if path.exists() else None
+
+
+def write_base(folder: Path, base: Base) -> None:
+    """Write what student and twin are averaged with."""
+    tensors = {name: torch.from_numpy(values).contiguous() for name, values in vars(base.linear).items()}
+    save_file(tensors | {"network_share": torch.tensor(base.network_share, dtype=torch.float64)}, folder / BASE)
+
+
+def read_base(folder: Path) -> Base | None:
+    """What student and twin are averaged with; None: nothing."""
+    path = folder / BASE
+    if not path.exists():
+        return None
+    tensors = {name: value.numpy() for name, value in load_file(path).items()}
+    share = float(tensors.pop("network_share"))
+    return Base(LinearForecaster(**tensors), share)
 
 
 def write_history(folder: Path, history: History) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric, Param, Run
 from prefect.context import get_run_context
 from pydantic import BaseModel
 
@@ -129,8 +129,8 @@ def describe_run(run_id: str, parameters: BaseModel, spec: DatasetSpec, *, leave
     flow_run_id = str(getattr(getattr(context, "task_run", None), "flow_run_id", None) or "")
     client().set_tag(run_id, "prefect.flow_run_id", flow_run_id)
     client().set_tag(run_id, "spec_digest", value_digest(spec.model_dump(mode="json")))
-    for name, value in flat(parameters.model_dump(mode="json", exclude=set(leave_out))).items():
-        client().log_param(run_id, name, value)
+    values = flat(parameters.model_dump(mode="json", exclude=set(leave_out)))
+    client().log_batch(run_id, params=[Param(name, str(value)) for name, value in values.items()])
 
 
 def child_runs(

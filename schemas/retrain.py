@@ -11,9 +11,8 @@ from schemas.quality import RuleCount
 from schemas.training import TrainingParameters
 from tutelage.data.windows import Parts, Span
 from tutelage.forecasts import Contender
-from tutelage.judge.comparison import Gain
+from tutelage.judge.comparison import Floor, Gain, Gains
 from tutelage.judge.metrics import Scores
-from tutelage.judge.verdict import Gains
 
 Promotion = Literal["automatic", "approval", "never"]
 
@@ -161,6 +160,7 @@ class Evaluation(BaseModel):
     scores: for students and twins, means over all replicates; `chosen` is the first replicate's network that may be
         registered
     gate_by_hour: the gate in each hour of the horizon, from 0 to 1; None: no gate
+    network_share: of the network in its average with the linear part; None: there is no linear part
     chosen: student or twin, by the validation part
     """
 
@@ -168,10 +168,12 @@ class Evaluation(BaseModel):
 
     scores: dict[Contender, Scores]
     validation_crps: dict[Contender, float]
+    floor: Floor
     gain_over_twin: Gain
     gain_over_unprivileged: Gain | None
     gain_by_replicate: list[float]
     gate_by_hour: list[float] | None
+    network_share: float | None
     champion: ChampionComparison | None
     chosen: Contender
     leak_check: LeakCheck

@@ -31,6 +31,7 @@ class Contender(StrEnum):
     placebo: distilled from teachers that see the privileged values of other windows
     twin: the undistilled baseline, α = 0
     chosen: the first replicate's student or twin, whichever may be registered
+    the others: simple forecasts (`tutelage.judge.baselines`) and the present champion
     """
 
     STUDENT = "student"
@@ -40,6 +41,12 @@ class Contender(StrEnum):
     TEACHER = "teacher"
     SEASONAL_NAIVE_24H = "seasonal_naive_24h"
     SEASONAL_NAIVE_168H = "seasonal_naive_168h"
+    LAST_VALUE = "last_value"
+    MEAN_OF_SEASONS = "mean_of_seasons"
+    SAME_HOUR_7D = "same_hour_7d"
+    SAME_HOUR_14D = "same_hour_14d"
+    SAME_HOUR_28D = "same_hour_28d"
+    RIDGE = "ridge"
     CHAMPION = "champion"
     CHOSEN = "chosen"
 

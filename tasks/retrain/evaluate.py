@@ -10,6 +10,7 @@ from prefect import get_run_logger
 
 from runtime.artifacts import (
     EXPORT,
+    read_base,
     read_dataset,
     read_gate,
     read_history,
@@ -37,15 +38,17 @@ from tutelage.distil.recipe import TrainingPlan
 from tutelage.distil.teachers import forecast_exported
 from tutelage.files import file_digest, folder_written_whole
 from tutelage.forecasts import Contender, Forecasts
+from tutelage.judge.baselines import BASELINES
 from tutelage.judge.champion import Champion, Meeting, meet_champion
 from tutelage.judge.metrics import ScoredForecasts, score_members
 from tutelage.judge.plots import plot_fan, plot_losses, plot_reliability, plot_skill
 from tutelage.judge.verdict import (
     REGISTRABLE,
-    SEASONS_HOURS,
     actual_values,
     choose,
+    find_floor,
     find_gains,
+    score_baselines,
     score_contenders,
     validation_crps,
 )
@@ -79,9 +82,11 @@ def evaluate(
     dataset = read_dataset(features, spec, plan.model_copy(update={"device": "cpu"}))
     networks = {Contender(name): load_network(students.folder / name, CPU) for name in students.best_epoch}
     exported = {name: load_student(students.folder / name / EXPORT) for name in REGISTRABLE}
-    on_validation = validation_crps(dataset, networks)
+    base = read_base(students.folder)
+    on_validation = validation_crps(dataset, networks, base=base)
     chosen = choose(on_validation)
-    scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test)
+    scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test, base=base)
+    scored |= score_baselines(dataset)
     candidate = forecast_exported(exported[chosen], dataset, dataset.test)
     champion = _champion(features.task) if meets_champion else None
     meeting = None if champion is None else _meet(champion, candidate, dataset, features, seed=plan.seed)
@@ -94,10 +99,12 @@ def evaluate(
     evaluation = Evaluation(
         scores={name: each.scores for name, each in scored.items()},
         validation_crps=on_validation,
+        floor=find_floor(dataset, scored, seed=plan.seed),
         gain_over_twin=gains.over_twin,
         gain_over_unprivileged=gains.over_unprivileged,
         gain_by_replicate=gains.by_replicate,
         gate_by_hour=read_gate(students.folder),
+        network_share=None if base is None else base.network_share,
         champion=None if champion is None else _comparison(champion, meeting),
         chosen=chosen,
         leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
@@ -105,7 +112,7 @@ def evaluate(
     folder = run_folder(run.run_id, "evaluation")
     with folder_written_whole(folder) as part:
         digest = file_digest(write_evaluation(part, evaluation, scored))
-        for name, figure in _plots(dataset, scored, candidate, features, chosen).items():
+        for name, figure in _plots(dataset, scored, candidate, features, evaluation).items():
             figure.savefig(part / f"{name}.png")
         plot_losses(read_history(teachers) | read_history(students)).savefig(part / "losses.png")
     _log(run, evaluation, folder, teachers, students)
@@ -147,10 +154,13 @@ def _plots(
     scored: dict[Contender, ScoredForecasts],
     candidate: Forecasts,
     features: FeaturesManifest,
-    chosen: Contender,
+    evaluation: Evaluation,
 ) -> dict[str, Figure]:
-    # The chosen network is one of the students or twins; its line would cover theirs.
-    compared = {name: each for name, each in scored.items() if name is not Contender.CHOSEN}
+    floor, chosen = evaluation.floor.baseline, evaluation.chosen
+    # The chosen network is one of the students or twins; its line would cover theirs. Of the simple forecasts the best.
+    hidden = {Contender.CHOSEN, *BASELINES} - {floor}
+    drawn = [name for name in scored if name not in hidden]
+    compared = {name: scored[name] for name in drawn}
     week, issued = one_week(dataset, candidate), "every hour" if dataset.horizon == 1 else f"every {dataset.horizon} h"
     return {
         "forecast": plot_fan(
@@ -164,7 +174,7 @@ def _plots(
         "reliability": plot_reliability({name: each.reliability for name, each in compared.items()}),
         "skill": plot_skill(
             {name: each.by_lead for name, each in compared.items()},
-            reference=next((name for name in SEASONS_HOURS if name in compared), Contender.TWIN),
+            reference=floor,
         ),
     }
 
@@ -196,7 +206,11 @@ def _log(
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
     """An evaluation as MLflow metrics, gains first: MLflow's compare page shows the first metric of a run."""
-    gains = {"gain_over_twin": evaluation.gain_over_twin, "gain_over_unprivileged": evaluation.gain_over_unprivileged}
+    gains = {
+        "gain_over_twin": evaluation.gain_over_twin,
+        "gain_over_unprivileged": evaluation.gain_over_unprivileged,
+        "gain_over_floor": evaluation.floor.gain,
+    }
     metrics = {f"{name}.{part}": value for name, gain in gains.items() if gain for part, value in asdict(gain).items()}
     metrics |= {
         f"{n}.{metric}": value for n, each in evaluation.scores.items() for metric, value in asdict(each).items()
@@ -204,4 +218,6 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
     metrics |= {f"validation.{name}.crps": value for name, value in evaluation.validation_crps.items()}
     if evaluation.gate_by_hour:
         metrics["gate.mean"] = fmean(evaluation.gate_by_hour)
+    if evaluation.network_share is not None:
+        metrics["base.network_share"] = evaluation.network_share
     return metrics

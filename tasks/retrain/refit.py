@@ -1,11 +1,12 @@
 """The refit: the chosen network, trained again on the whole history, to be registered."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from runtime.artifacts import EXPORT, read_gate, read_panel
+from runtime.artifacts import EXPORT, read_base, read_gate, read_panel
 from runtime.caching import checkpoint_in, clear_checkpoints, stage_folder
 from runtime.leaks import check_exported
 from runtime.progress import reporter
@@ -13,6 +14,7 @@ from runtime.registered_teacher import load_registered
 from runtime.stage import cached_stage
 from schemas.retrain import EvaluationManifest, FeaturesManifest, ReadingsManifest, RefitManifest, TrainedManifest
 from tutelage.data.dataset import DatasetSpec
+from tutelage.distil.base import fit_linear_on
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pipeline import train_teachers
 from tutelage.distil.recipe import TrainingPlan
@@ -65,10 +67,13 @@ def refit(
         checkpoint=checkpoint_in(folder, "student"),
         on_epoch=reporter(f"refit of the {chosen.label}", features.task, epochs["student"], {}, watched="train"),
     )
+    base = read_base(students.folder)
+    if base is not None:
+        base = replace(base, linear=fit_linear_on(dataset, dataset.train))
     with folder_written_whole(folder) as part:
         save_network(network, dataset.scalers, part, notes={"features": features.digest, "seed": plan.seed})
         card = student_card(network, spec, trained_until=features.test.end_utc)
-        export_student(network, dataset.bins, card, part / EXPORT)
+        export_student(network, dataset.bins, card, part / EXPORT, base=base)
         digest = file_digest(part / WEIGHTS)
         exported = {"refit": load_student(part / EXPORT)}
         checked = check_exported(readings, spec, exported, features, seed=plan.seed).checked

@@ -36,7 +36,7 @@ from schemas.retrain import (
 )
 from tutelage.data.dataset import DatasetSpec
 from tutelage.files import read_json, value_digest
-from tutelage.judge.verdict import gain_text, interval_text
+from tutelage.judge.verdict import conclude_floor, floor_sentence, gain_text, interval_text
 from tutelage.model.inference import CARD
 
 RUN_TAG = "tutelage.run_id"
@@ -45,7 +45,7 @@ AWAITS_APPROVAL = "tutelage.version.awaits-approval"
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, trim_blocks=True
 )
-TEMPLATES.globals |= {"gain_text": gain_text, "interval_text": interval_text}
+TEMPLATES.globals |= {"gain_text": gain_text, "interval_text": interval_text, "floor_sentence": floor_sentence}
 
 
 @stage("register", run_name="register {features.task}")
@@ -113,6 +113,11 @@ def earned_aliases(evaluation: Evaluation, parameters: RetrainParameters) -> tup
 
 
 def _aliases_by_gain(evaluation: Evaluation) -> tuple[list[str], str]:
+    floor = evaluation.floor
+    if floor.is_missed:
+        # Whatever it gains over a champion or a twin: this simple forecast costs nothing.
+        against = gain_text(floor.gain, f"that of {floor.baseline.label}")
+        return [CHALLENGER], f"significantly worse than a simple forecast: CRPS {against}"
     champion = evaluation.champion
     if champion is None:
         return [CHALLENGER, CHAMPION], "there was no champion"
@@ -136,6 +141,7 @@ def _tags(
         "spec_digest": value_digest(spec.model_dump(mode="json")),
         "prefect.flow_run_id": tags.get("prefect.flow_run_id", ""),
         "model": evaluation.chosen.value,
+        "floor": f"{conclude_floor(evaluation.floor)}: CRPS {gain_text(evaluation.floor.gain, 'its')}",
         "refit": f"on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC" if refitted else "no",
     }
 

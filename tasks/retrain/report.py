@@ -22,7 +22,7 @@ from schemas.retrain import (
 )
 from schemas.verdict import QualityCounts, Refit, Registered, Verdict
 from tutelage.files import folder_written_whole, write_json
-from tutelage.judge.verdict import conclude, gains_sentence, interval_text
+from tutelage.judge.verdict import conclude, conclude_floor, floor_sentence, gains_sentence, interval_text
 
 PLOTS = {
     "forecast": "One week of the test part",
@@ -97,12 +97,14 @@ def _verdict(
     seed: int,
 ) -> Verdict:
     evaluation = evaluated.evaluation
-    conclusion = conclude(evaluation.gain_over_twin, evaluation.gain_over_unprivileged)
+    of_teacher = conclude(evaluation.gain_over_twin, evaluation.gain_over_unprivileged)
+    conclusion = f"{conclude_floor(evaluation.floor)}; {of_teacher}"
+    floor = floor_sentence(evaluation.chosen, evaluation.floor)
     gains = gains_sentence(evaluation.gains, test_start=features.test.start_utc, test_end=features.test.end_utc)
     return Verdict(
         task=features.task,
         conclusion=conclusion,
-        sentence=f"{features.task}: {conclusion}. {gains} {_registration(refitted, registered)}",
+        sentence=f"{features.task}: {conclusion}. {floor} {gains} {_registration(refitted, registered)}",
         unit=features.unit,
         evaluation=evaluation,
         quality=_quality(readings, validated, features),

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import torch
 
-from runtime.artifacts import EXPORT, read_dataset, read_labels, write_gate, write_history
+from runtime.artifacts import EXPORT, read_dataset, read_labels, write_base, write_gate, write_history
 from runtime.caching import checkpoint_in, clear_checkpoints, stage_folder
 from runtime.progress import mean_rows, reporter
 from runtime.stage import cached_stage
@@ -19,9 +19,10 @@ from tutelage.distil.recipe import TrainingPlan
 from tutelage.distil.teachers import FIRST_TEACHER, list_teachers, states_taught
 from tutelage.files import file_digest, folder_written_whole, value_digest
 from tutelage.forecasts import Contender
-from tutelage.judge.verdict import REGISTRABLE
+from tutelage.judge.verdict import REGISTRABLE, find_base
 from tutelage.model.architectures import States
 from tutelage.model.export import export_student, student_card
+from tutelage.model.linear import Base
 from tutelage.model.networks import select_members
 from tutelage.model.weights import WEIGHTS, load_network, save_network
 
@@ -59,6 +60,7 @@ def distil_all_students(
         checkpoints=lambda name: checkpoint_in(folder, name),
         reports=lambda name: reporter(name, features.task, plan.recipe.student.training.epochs, runs),
     )
+    base = _base(dataset, trained, plan)
     with folder_written_whole(folder) as part:
         notes = {"features": features.digest, "teachers": teachers.digest, "seed": plan.seed}
         for name, network in trained.networks.items():
@@ -66,7 +68,9 @@ def distil_all_students(
         for name in REGISTRABLE:
             card = student_card(trained.networks[name], spec, trained_until=features.validation.end_utc)
             first = select_members(trained.networks[name], dataset.scalers, [0])
-            export_student(first, dataset.bins, card, part / name / EXPORT)
+            export_student(first, dataset.bins, card, part / name / EXPORT, base=base)
+        if base is not None:
+            write_base(part, base)
         if trained.gates is not None:
             write_gate(part, trained.gates[0].expand(-1, dataset.horizon).mean(dim=0))
         write_history(part, {name: mean_rows(trained.progress, at) for name, at in trained.members.items()})
@@ -84,6 +88,14 @@ def _states(
     specs = list_teachers(plan.recipe, dataset.horizon)
     first = next(spec for spec in specs if spec.name == FIRST_TEACHER)
     return states_taught({first: load_network(teachers.folder, place)}, dataset, seed=plan.seed)
+
+
+def _base(dataset: WindowDataset, trained: TrainedStudents, plan: TrainingPlan) -> Base | None:
+    """What student and twin are averaged with, where the recipe has it and there are enough windows."""
+    student = plan.recipe.student
+    if student.base == "none" or student.head == "point":
+        return None
+    return find_base(dataset, trained.networks[Contender.TWIN])
 
 
 def _manifest(trained: TrainedStudents, folder: Path, digest: str) -> TrainedManifest:

@@ -90,7 +90,7 @@ def test_retrain__writes_a_whole_verdict(first: Verdict) -> None:
     assert "(mean of 5 replicates, each" in first.sentence
     assert "than that of students of unprivileged teachers" in first.sentence
     assert ", on the 14 days from 2010-07-16" in first.sentence
-    assert first.sentence.startswith(f"household-slice-1h: {first.conclusion}. The students' CRPS is ")
+    assert first.sentence.startswith(f"household-slice-1h: {first.conclusion}. The chosen ")
     assert evaluation["leak_check"]["passed"] is True
     assert evaluation["leak_check"]["checked"] > 100
     registered = written["registered"]

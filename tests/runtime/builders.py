@@ -29,7 +29,7 @@ from tests.tutelage.data.builders import HOUR, START, export_untrained, meter
 from tutelage.data.dataset import DatasetSpec
 from tutelage.files import read_json, write_json
 from tutelage.forecasts import Contender
-from tutelage.judge.comparison import Gain
+from tutelage.judge.comparison import Floor, Gain
 from tutelage.judge.metrics import Scores
 from tutelage.model.inference import CARD
 
@@ -115,10 +115,12 @@ def evaluation_of(**changes: Any) -> Evaluation:
     values = {
         "scores": {name: scores_of(crps) for name, crps in (CRPS | {Contender.CHOSEN: 0.91}).items()},
         "validation_crps": {Contender.STUDENT: 0.8, Contender.TWIN: 0.85},
+        "floor": Floor(Contender.RIDGE, gain_of(0.05)),
         "gain_over_twin": gain_of(0.1),
         "gain_over_unprivileged": gain_of(1 - 0.9 / 0.95),
         "gain_by_replicate": [0.08, 0.12],
         "gate_by_hour": None,
+        "network_share": None,
         "champion": None,
         "chosen": Contender.STUDENT,
         "leak_check": LeakCheck(passed=True, checked=24),

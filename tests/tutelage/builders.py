@@ -140,7 +140,7 @@ def random_labels(dataset: WindowDataset, origins: Tensor | None = None, *, seed
 
 
 TEACHER_LEAVES = ("views", "more_views", "kind", "ensemble_size", "horizons", "registered_model", "noise_draws")
-STUDENT_LEAVES = ("architecture", "recursive", "head", "point_loss")
+STUDENT_LEAVES = ("architecture", "recursive", "base", "head", "point_loss")
 
 
 def recipe_of(**leaves: object) -> Recipe:

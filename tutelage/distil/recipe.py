@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from tutelage.contract import Contract, load_contract
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.distil.terms import HIDDEN_STATE_TERMS, SHORTEST_HORIZON_HOURS, Terms
-from tutelage.model.kinds import Architecture, Budget, Head, Kind, PointLoss, Width
+from tutelage.model.kinds import Architecture, Base, Budget, Head, Kind, PointLoss, Width
 
 Gate = Literal["none", "hours", "windows"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -80,6 +80,12 @@ class StudentRecipe(Contract):
         False,
         description="Forecast one hour at a time, each from the mean of the hour before. Training includes this "
         "roll-out, with the gradient through all steps. Only for an mlp with one observed column.",
+    )
+    base: Base = Field(
+        "linear",
+        description="linear: the network's quantiles are averaged with those of a ridge regression by lead time, or, "
+        "where a series drifts, that regression forecasts by itself; the validation part decides. none: the network "
+        "forecasts by itself, as it does with a point head.",
     )
     head: Head = Field(
         "categorical",

@@ -1,4 +1,10 @@
-"""Seasonal naive as a distribution: the value one season before, with the distribution of its training errors."""
+"""Simple forecasts that anybody could use instead, each as a distribution: the floor that a forecaster must beat.
+
+Each sees what is known at issue time. Its spread are its errors' quantiles in the training part; ridge regression,
+which has nothing to stop early by, is fitted on training and validation part.
+"""
+
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -6,10 +12,22 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tutelage.data.windows import Panel
-from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
+from tutelage.distil.base import fit_linear_on, linear_inputs
+from tutelage.distil.dataset import WindowDataset
+from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
+
+DAY_HOURS = 24
+SEASONS_HOURS = {Contender.SEASONAL_NAIVE_24H: 24, Contender.SEASONAL_NAIVE_168H: 168}
+SAME_HOUR_DAYS = {Contender.SAME_HOUR_7D: 7, Contender.SAME_HOUR_14D: 14, Contender.SAME_HOUR_28D: 28}
+BASELINES = (Contender.LAST_VALUE, *SEASONS_HOURS, Contender.MEAN_OF_SEASONS, *SAME_HOUR_DAYS, Contender.RIDGE)
+
+Train = Int64[Tensor, " train"]
+Origins = Int64[Tensor, " windows"]
+Values = Float[np.ndarray, "windows horizon"]
+Point = Callable[[Origins], Values]
 
 
-def _season_before(panel: Panel, origins: Tensor, horizon: int, season: int) -> Float[np.ndarray, "windows horizon"]:
+def _season_before(panel: Panel, origins: Tensor, horizon: int, season: int) -> Values:
     """The target `season` hours before each target hour; NaN where it is missing or from another series."""
     rows = origins[:, None] + torch.arange(horizon, device=origins.device) - season
     value = panel.observed[rows.clamp(min=0), 0]
@@ -17,30 +35,23 @@ def _season_before(panel: Panel, origins: Tensor, horizon: int, season: int) -> 
     return torch.where(same, value, torch.nan).cpu().numpy()
 
 
-def seasonal_naive(
-    panel: Panel,
-    train: Int64[Tensor, " train"],
-    origins: Int64[Tensor, " windows"],
-    *,
-    horizon: int,
-    season: int,
-) -> Forecasts:
-    """Forecast each hour by the value `season` hours before, with the quantiles of the errors in the training part.
+def _seasonal(panel: Panel, origins: Tensor, horizon: int, season: int) -> Values:
+    """The same; a missing value is replaced by the next earlier season, up to four back."""
+    value = _season_before(panel, origins, horizon, season)
+    for back in (2, 3, 4):
+        value = np.where(np.isnan(value), _season_before(panel, origins, horizon, back * season), value)
+    return value
 
-    The quantiles are computed by lead time. A missing value is replaced by the next earlier season, up to four back.
 
-    Raises ValueError where the season is shorter than the horizon: its values would not be known at issue time.
-    """
+def _require_season(season: int, horizon: int) -> None:
     if season < horizon:
         raise ValueError(f"a season of {season} h is not known {horizon} h ahead")
 
-    def point(rows: Tensor) -> Float[np.ndarray, "windows horizon"]:
-        value = _season_before(panel, rows, horizon, season)
-        for back in (2, 3, 4):
-            value = np.where(np.isnan(value), _season_before(panel, rows, horizon, back * season), value)
-        return value
 
-    def truth(rows: Tensor) -> Float[np.ndarray, "windows horizon"]:
+def _with_errors(panel: Panel, train: Tensor, origins: Tensor, horizon: int, point: Point) -> Forecasts:
+    """A point forecast with the quantiles, by lead time, of its errors in the training part."""
+
+    def truth(rows: Tensor) -> Values:
         return panel.observed[rows[:, None] + torch.arange(horizon, device=rows.device), 0].cpu().numpy()
 
     errors = truth(train) - point(train)
@@ -49,7 +60,89 @@ def seasonal_naive(
     errors = np.where(lacking, truth(train) - np.nanmean(truth(train)), errors)
     spread = np.nanquantile(errors, QUANTILE_LEVELS, axis=0).T
     value = point(origins)
-    # A window without any earlier season gets the training part's mean.
+    # A window without any earlier value gets the training part's mean.
     value = np.where(np.isnan(value), np.nanmean(truth(train)), value)
     quantiles = (value[..., None] + spread).astype(np.float64)
     return Forecasts(mean=value + np.nanmean(errors, axis=0), quantiles=quantiles)
+
+
+def seasonal_naive(panel: Panel, train: Train, origins: Origins, *, horizon: int, season: int) -> Forecasts:
+    """Forecast each hour by the value `season` hours before, with the quantiles of the errors in the training part.
+
+    The quantiles are computed by lead time. A missing value is replaced by the next earlier season, up to four back.
+
+    Raises ValueError where the season is shorter than the horizon: its values would not be known at issue time.
+    """
+    _require_season(season, horizon)
+    return _with_errors(panel, train, origins, horizon, lambda rows: _seasonal(panel, rows, horizon, season))
+
+
+def mean_of_seasons(panel: Panel, train: Train, origins: Origins, *, horizon: int) -> Forecasts:
+    """Forecast each hour by the mean of the values a day and a week before; where one is missing, by the other.
+
+    Raises ValueError where the horizon is longer than a day.
+    """
+    seasons = tuple(SEASONS_HOURS.values())
+    _require_season(min(seasons), horizon)
+
+    def point(rows: Tensor) -> Values:
+        day, week = (_seasonal(panel, rows, horizon, season) for season in seasons)
+        return np.where(np.isnan(day), week, np.where(np.isnan(week), day, (day + week) / 2))
+
+    return _with_errors(panel, train, origins, horizon, point)
+
+
+def last_value(panel: Panel, train: Train, origins: Origins, *, horizon: int) -> Forecasts:
+    """Forecast all hours by the last one before the issue time, with its errors in the training part."""
+
+    def point(rows: Tensor) -> Values:
+        return panel.observed[rows - 1, 0].cpu().numpy()[:, None].repeat(horizon, axis=1)
+
+    return _with_errors(panel, train, origins, horizon, point)
+
+
+def same_hour(panel: Panel, train: Train, origins: Origins, *, horizon: int, days: int) -> Forecasts:
+    """Forecast each hour by the quantiles of the same hour on the last `days` days that are known at issue time.
+
+    A window without any of these values gets the quantiles of the training part's target.
+    """
+    target = panel.observed[train, 0].cpu().numpy()
+    everything = np.nanquantile(target, QUANTILE_LEVELS)
+    means, quantiles = [], []
+    for lead in range(horizon):
+        known_days = range(1 + lead // DAY_HOURS, 1 + lead // DAY_HOURS + days)
+        values = np.stack(
+            [_season_before(panel, origins + lead, 1, DAY_HOURS * day)[:, 0] for day in known_days], axis=1
+        )
+        lacking = np.isnan(values).all(axis=1)
+        values[lacking] = np.nanmean(target)
+        quantiles.append(np.nanquantile(values, QUANTILE_LEVELS, axis=1).T)
+        quantiles[-1][lacking] = everything
+        means.append(np.nanmean(values, axis=1))
+    return Forecasts(np.stack(means, axis=1).astype(np.float64), np.stack(quantiles, axis=1).astype(np.float64))
+
+
+def ridge(dataset: WindowDataset, origins: Origins) -> Forecasts:
+    """Ridge regression by lead time on what the student sees, fitted on training and validation part."""
+    model = fit_linear_on(dataset, torch.cat([dataset.train, dataset.validation]))
+    return model.forecast(*linear_inputs(dataset, origins))
+
+
+def forecast_baselines(
+    dataset: WindowDataset, origins: Origins, names: Iterable[Contender] = BASELINES
+) -> dict[Contender, Forecasts]:
+    """The baselines' forecasts of windows; those whose season a horizon is too long for are left out."""
+    panel, train, horizon = dataset.panel, dataset.train, dataset.horizon
+    forecasts = {}
+    for name in names:
+        if name in SEASONS_HOURS and SEASONS_HOURS[name] >= horizon:
+            forecasts[name] = seasonal_naive(panel, train, origins, horizon=horizon, season=SEASONS_HOURS[name])
+        elif name in SAME_HOUR_DAYS:
+            forecasts[name] = same_hour(panel, train, origins, horizon=horizon, days=SAME_HOUR_DAYS[name])
+        elif name is Contender.MEAN_OF_SEASONS and horizon <= DAY_HOURS:
+            forecasts[name] = mean_of_seasons(panel, train, origins, horizon=horizon)
+        elif name is Contender.LAST_VALUE:
+            forecasts[name] = last_value(panel, train, origins, horizon=horizon)
+        elif name is Contender.RIDGE:
+            forecasts[name] = ridge(dataset, origins)
+    return forecasts

@@ -6,8 +6,12 @@ import numpy as np
 from arch.bootstrap import CircularBlockBootstrap
 from jaxtyping import Float, Int
 
+from tutelage.forecasts import Contender
+
 BLOCK_HOURS = 168
 REPETITIONS = 2000
+NEGLIGIBLE = 1e-4
+"""A gain as small as a hundredth of a per cent is rounding: an exported graph computes in single precision."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,36 @@ class Gain:
     high: float
     p: float
     windows: int
+
+
+@dataclass(frozen=True)
+class Gains:
+    """The students' gain in CRPS over their twins, and over unprivileged students where there are any.
+
+    by_replicate: the gain over the twin of each replicate
+    """
+
+    over_twin: Gain
+    over_unprivileged: Gain | None
+    by_replicate: list[float]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The best of the simple forecasts on the test part, and the chosen network's gain over it in CRPS."""
+
+    baseline: Contender
+    gain: Gain
+
+    @property
+    def is_beaten(self) -> bool:
+        """Whether the chosen network is significantly better than every simple forecast."""
+        return self.gain.low > NEGLIGIBLE
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the chosen network is significantly worse than a simple forecast."""
+        return self.gain.high < -NEGLIGIBLE
 
 
 def gain_over(

@@ -24,6 +24,12 @@ COLOURS = {
     Contender.CHAMPION: "#0f7b6c",
     Contender.SEASONAL_NAIVE_24H: "#9b9a97",
     Contender.SEASONAL_NAIVE_168H: "#c4c4c0",
+    Contender.LAST_VALUE: "#64473a",
+    Contender.MEAN_OF_SEASONS: "#64473a",
+    Contender.SAME_HOUR_7D: "#64473a",
+    Contender.SAME_HOUR_14D: "#64473a",
+    Contender.SAME_HOUR_28D: "#64473a",
+    Contender.RIDGE: "#64473a",
 }
 
 

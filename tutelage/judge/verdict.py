@@ -1,24 +1,26 @@
 """The verdict: scores of all contenders, gains with intervals, the choice of student or twin, and the conclusion."""
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tutelage.distil.base import SHARES, Base, fit_linear_on, forecast_with_base, linear_inputs
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.soft_labels import SoftLabels, label_forecasts
 from tutelage.distil.students import forecast_students
+from tutelage.errors import GapsError
 from tutelage.forecasts import Contender
-from tutelage.judge.baselines import seasonal_naive
-from tutelage.judge.comparison import Gain, gain_over
+from tutelage.judge.baselines import BASELINES, forecast_baselines
+from tutelage.judge.comparison import Floor, Gain, Gains, gain_over
 from tutelage.judge.metrics import ScoredForecasts, crps, score_members
 from tutelage.model.networks import Forecaster
 
-SEASONS_HOURS = {Contender.SEASONAL_NAIVE_24H: 24, Contender.SEASONAL_NAIVE_168H: 168}
 REGISTRABLE = (Contender.STUDENT, Contender.TWIN)
 """The contenders one of which may be registered; the last one wins a tie."""
 
@@ -29,32 +31,65 @@ def actual_values(dataset: WindowDataset, origins: Int64[Tensor, " windows"]) ->
 
 
 def score_contenders(
-    dataset: WindowDataset, students: Mapping[Contender, Forecaster], teacher: SoftLabels
+    dataset: WindowDataset, students: Mapping[Contender, Forecaster], teacher: SoftLabels, *, base: Base | None = None
 ) -> dict[Contender, ScoredForecasts]:
-    """Scores on the test part of students, teacher and seasonal naive forecasts.
+    """Scores on the test part of students and their teacher.
 
-    students: one network per contender, with one member per replicate; teacher: its soft labels of the test part
+    students: one network per contender, with one member per replicate; base: what they are averaged with
+    teacher: its soft labels of the test part
     """
     actual = actual_values(dataset, dataset.test)
     scored = {
-        name: score_members(forecast_students(network, dataset, dataset.test), actual)
+        name: score_members(forecast_with_base(network, dataset, dataset.test, base), actual)
         for name, network in students.items()
     }
     scored[Contender.TEACHER] = score_members([label_forecasts(teacher, dataset.edges())], actual)
-    for name, season in SEASONS_HOURS.items():
-        if season >= dataset.horizon:
-            naive = seasonal_naive(dataset.panel, dataset.train, dataset.test, horizon=dataset.horizon, season=season)
-            scored[name] = score_members([naive], actual)
     return scored
 
 
-def validation_crps(dataset: WindowDataset, students: Mapping[Contender, Forecaster]) -> dict[Contender, float]:
-    """Mean CRPS on the validation part of the contenders that may be registered, in the target's unit."""
+def score_baselines(dataset: WindowDataset, names: Iterable[Contender] = BASELINES) -> dict[Contender, ScoredForecasts]:
+    """Scores on the test part of the simple forecasts."""
+    actual = actual_values(dataset, dataset.test)
+    forecasts = forecast_baselines(dataset, dataset.test, names)
+    return {name: score_members([each], actual) for name, each in forecasts.items()}
+
+
+def find_base(dataset: WindowDataset, twins: Forecaster) -> Base | None:
+    """The base of all students: the network's share that is best for the twins on the validation part.
+
+    For that the linear part is fitted on the training part; the one that is returned is fitted on both. None: there are
+    too few windows for it.
+    """
+    actual = actual_values(dataset, dataset.validation)
+    try:
+        held_out = fit_linear_on(dataset, dataset.train)
+        linear = fit_linear_on(dataset, torch.cat([dataset.train, dataset.validation]))
+    except GapsError:
+        return None
+    on_validation = held_out.forecast(*linear_inputs(dataset, dataset.validation))
+    members = list(forecast_students(twins, dataset, dataset.validation))
+
+    def loss(share: float) -> float:
+        base = Base(held_out, share)
+        return fmean(float(crps(base.blend(member, on_validation), actual).mean()) for member in members)
+
+    return Base(linear, min(SHARES, key=loss))
+
+
+def validation_crps(
+    dataset: WindowDataset, students: Mapping[Contender, Forecaster], *, base: Base | None = None
+) -> dict[Contender, float]:
+    """Mean CRPS on the validation part of the contenders that may be registered, in the target's unit.
+
+    base: what they are averaged with; its linear part is fitted again, on the training part
+    """
+    if base is not None:
+        base = replace(base, linear=fit_linear_on(dataset, dataset.train))
     actual = actual_values(dataset, dataset.validation)
     return {
         name: fmean(
             float(crps(forecasts, actual).mean())
-            for forecasts in forecast_students(students[name], dataset, dataset.validation)
+            for forecasts in forecast_with_base(students[name], dataset, dataset.validation, base)
         )
         for name in REGISTRABLE
     }
@@ -64,18 +99,6 @@ def choose(crps_by_name: Mapping[Contender, float]) -> Contender:
     """Student or twin, by CRPS on the validation part; the twin wins a tie, because it needs no teacher."""
     better = crps_by_name[Contender.STUDENT] < crps_by_name[Contender.TWIN]
     return Contender.STUDENT if better else Contender.TWIN
-
-
-@dataclass(frozen=True)
-class Gains:
-    """The students' gain in CRPS over their twins, and over unprivileged students where there are any.
-
-    by_replicate: the gain over the twin of each replicate
-    """
-
-    over_twin: Gain
-    over_unprivileged: Gain | None
-    by_replicate: list[float]
 
 
 def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts], *, seed: int) -> Gains:
@@ -90,15 +113,40 @@ def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecast
     )
 
 
+def find_floor(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts], *, seed: int) -> Floor:
+    """The floor of a test part: the simple forecast with the lowest CRPS there, the hardest to beat."""
+    best = min((name for name in BASELINES if name in scored), key=lambda name: scored[name].scores.crps)
+    issue_hour = dataset.panel.hour[dataset.test].cpu().numpy()
+    chosen, baseline = (scored[name].losses for name in (Contender.CHOSEN, best))
+    return Floor(best, gain_over(chosen, baseline, issue_hour, seed=seed))
+
+
+def conclude_floor(floor: Floor) -> str:
+    """Is the chosen network better than everything simple? It outranks every gain over a twin."""
+    if floor.is_missed:
+        return f"worse than {floor.baseline.label}"
+    if floor.is_beaten:
+        return "better than every simple forecast"
+    return f"not significantly better than {floor.baseline.label}"
+
+
+def floor_sentence(chosen: Contender, floor: Floor) -> str:
+    """The chosen network against the best simple forecast, with the interval."""
+    against = gain_text(floor.gain, f"that of {floor.baseline.label}")
+    return f"The chosen {chosen.label}'s CRPS is {against}, the best of the simple forecasts."
+
+
 def conclude(over_twin: Gain, over_unprivileged: Gain | None) -> str:
     """Were the privileged data worth it? A short conclusion from the intervals of the gains.
 
     The gain over twins measures the effect of a teacher, privileged or not. The gain over students of unprivileged
-    teachers measures the effect of the privileged data; it matters only where the first gain is significant.
+    teachers measures the effect of the privileged data; only harm counts where the first gain is not significant.
     """
     if over_twin.high < 0:
         return "the teacher did harm"
     if over_twin.low <= 0:
+        if over_unprivileged is not None and over_unprivileged.high < 0:
+            return "no significant gain from the teacher, and its privileged data did harm"
         return "inconclusive: no significant gain from the teacher"
     if over_unprivileged is None:
         return "the teacher was worth it"

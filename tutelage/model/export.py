@@ -18,26 +18,73 @@ from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import QUANTILE_LEVELS
 from tutelage.model.heads import Bins, forecast_of
 from tutelage.model.inference import CARD, GRAPH
+from tutelage.model.linear import CALENDAR_COLUMNS, HOURS_OF_A_DAY, LAST_WORKDAY, Base, LinearForecaster
 from tutelage.model.networks import Forecaster
 
 HOLIDAY_YEARS_AHEAD = 10
 
 
-class _Graph(nn.Module):
-    """The exported computation: a network of one member, then its head's mean and quantiles."""
+class _Linear(nn.Module):
+    """The computation of a `LinearForecaster`, in the same terms."""
 
-    def __init__(self, network: Forecaster, bins: Bins) -> None:
+    intercept: Tensor
+    past: Tensor
+    clock: Tensor
+    weekday: Tensor
+    planned: Tensor
+    residuals: Tensor
+    lead: Tensor
+
+    def __init__(self, linear: LinearForecaster) -> None:
+        super().__init__()
+        for name, values in vars(linear).items():
+            self.register_buffer(name, torch.from_numpy(values).float())
+        horizon = linear.past.shape[2]
+        self.register_buffer("lead", torch.arange(horizon))
+
+    def forward(self, past: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (windows, horizon) and quantiles (windows, horizon, levels), in the target's unit."""
+        hour, weekday = known[..., 0].long(), known[..., 1].long()
+        free = (weekday > LAST_WORKDAY) | (known[..., 2] > 0)
+        clock = hour + HOURS_OF_A_DAY * free.long()
+        mean, log_size = (
+            self.intercept[part]
+            + past @ self.past[part]
+            + self._entry(self.clock[part], clock)
+            + self._entry(self.weekday[part], weekday)
+            + (known[..., CALENDAR_COLUMNS:] * self.planned[part]).sum(dim=-1)
+            for part in range(2)
+        )
+        residuals = self.residuals.flatten(0, 1)[self.lead * self.residuals.shape[1] + hour]
+        return mean, mean.unsqueeze(-1) + log_size.exp().unsqueeze(-1) * residuals
+
+    def _entry(self, table: Tensor, column: Tensor) -> Tensor:
+        """Of each lead time's row the entry in a column."""
+        return table.flatten()[self.lead * table.shape[1] + column]
+
+
+class _Graph(nn.Module):
+    """The exported computation: a network of one member, its head's mean and quantiles, and its linear part's."""
+
+    def __init__(self, network: Forecaster, bins: Bins, base: Base | None) -> None:
         super().__init__()
         self.edges: Tensor
         self.scale: Tensor
         self.network = network
+        self.linear = None if base is None else _Linear(base.linear)
+        self.network_share = 1.0 if base is None else base.network_share
         self.register_buffer("edges", torch.tensor(bins.edges, dtype=torch.float32))
         self.register_buffer("scale", network.observed_scaler[:, 0].clone())
 
     def forward(self, observed: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (windows, horizon) and quantiles (windows, horizon, levels), in the target's unit."""
         outputs = self.network(observed, known).squeeze(0)
-        return forecast_of(outputs, self.network.config.head, edges=self.edges, scale=self.scale)
+        mean, quantiles = forecast_of(outputs, self.network.config.head, edges=self.edges, scale=self.scale)
+        if self.linear is None:
+            return mean, quantiles
+        linear_mean, linear_quantiles = self.linear(observed[..., 0], known)
+        share = self.network_share
+        return share * mean + (1 - share) * linear_mean, share * quantiles + (1 - share) * linear_quantiles
 
 
 def student_card(network: Forecaster, spec: DatasetSpec, *, trained_until: dt.datetime) -> dict[str, Any]:
@@ -63,7 +110,14 @@ def student_card(network: Forecaster, spec: DatasetSpec, *, trained_until: dt.da
     }
 
 
-def export_student(network: Forecaster, bins: Bins, card: dict[str, Any], folder: Path) -> None:
+def export_student(
+    network: Forecaster,
+    bins: Bins,
+    card: dict[str, Any],
+    folder: Path,
+    *,
+    base: Base | None = None,
+) -> None:
     """Write `student.onnx` and `student.json` into `folder`, completely or not at all.
 
     Raises ValueError where the network has privileged inputs or more than one member: it is not a student.
@@ -71,7 +125,7 @@ def export_student(network: Forecaster, bins: Bins, card: dict[str, Any], folder
     if network.config.privileged or network.members != 1:
         raise ValueError("only a network of one member without privileged inputs is a student")
     config = network.config
-    graph = _Graph(network.cpu().eval(), bins).eval()
+    graph = _Graph(network.cpu().eval(), bins, base).eval()
     example = (
         torch.zeros(2, config.lookback, config.observed),
         torch.zeros(2, config.horizon, config.known),

@@ -17,6 +17,8 @@ Head = Literal["categorical", "quantiles", "point"]
 
 
 PointLoss = Literal["squared", "smooth"]
+Base = Literal["none", "linear"]
+"""What a network's forecast is averaged with."""
 
 
 Width = Annotated[int, Field(ge=4, le=2048)]

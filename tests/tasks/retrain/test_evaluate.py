@@ -23,21 +23,15 @@ from tests.runtime.builders import DAY, evaluation_of, gain_of, register_folder
 from tests.tasks.builders import artifacts_of, mlflow_run, steps_of
 from tests.tutelage.data.builders import START
 from tutelage.data.dataset import DatasetSpec
+from tutelage.distil.base import SHARES
 from tutelage.errors import LeakError
 from tutelage.files import file_digest, read_json
 from tutelage.forecasts import Contender
+from tutelage.judge.baselines import BASELINES
 from tutelage.judge.leaks import LeakReport
 from tutelage.model.inference import load_student
 
-SCORED = {
-    "student",
-    "unprivileged",
-    "twin",
-    "teacher",
-    "chosen",
-    "seasonal_naive_24h",
-    "seasonal_naive_168h",
-}
+SCORED = {"student", "unprivileged", "twin", "teacher", "chosen", *BASELINES}
 
 
 def test_evaluate__scores_every_contender(evaluated: EvaluationManifest) -> None:
@@ -49,8 +43,12 @@ def test_evaluate__scores_every_contender(evaluated: EvaluationManifest) -> None
     assert evaluation.gain_over_unprivileged.estimate == pytest.approx(1 - crps["student"] / crps["unprivileged"])
     assert len(evaluation.gain_by_replicate) == 2
     assert evaluation.champion is None
-    better = min(evaluation.validation_crps, key=lambda name: evaluation.validation_crps[name])
-    assert evaluation.chosen is better
+    by_validation = evaluation.validation_crps
+    assert (evaluation.chosen is Contender.STUDENT) == (by_validation["student"] < by_validation["twin"])
+    best = min(BASELINES, key=lambda name: crps[name])
+    assert evaluation.floor.baseline is best
+    assert evaluation.floor.gain.estimate == pytest.approx(1 - crps["chosen"] / crps[best])
+    assert evaluation.network_share in SHARES
     assert evaluation.leak_check.passed
     assert evaluation.gate_by_hour is not None
 
@@ -119,7 +117,7 @@ def test_evaluate__meets_the_champion(again: tuple[object, ...], registered: Reg
     # The champion was refit on all that there is: the one before the refit is met, which is the candidate or its twin.
     assert champion.compared_as == "evaluated"
     assert champion.gain is not None
-    if evaluation.chosen is Contender.STUDENT:
+    if evaluation.chosen is registered.source:
         assert champion.gain.estimate == pytest.approx(0, abs=1e-12)
     assert set(evaluation.scores) == SCORED | {"champion"}
 
@@ -183,10 +181,11 @@ def test_evaluation_metrics__begin_with_the_gain() -> None:
     assert names[0] == "gain_over_twin.estimate"
     assert names[:5] == [f"gain_over_twin.{part}" for part in ("estimate", "low", "high", "p", "windows")]
     assert names[5] == "gain_over_unprivileged.estimate"
+    assert names[10] == "gain_over_floor.estimate"
     assert metrics["gain_over_twin.estimate"] == pytest.approx(0.1)
     assert (metrics["student.crps"], metrics["twin.rmse"], metrics["validation.twin.crps"]) == (0.9, 3.0, 0.85)
     assert metrics["gate.mean"] == 0.75
-    assert len(metrics) == 2 * 5 + 5 * 4 + 2 + 1
+    assert len(metrics) == 3 * 5 + 5 * 4 + 2 + 1
 
 
 def test_evaluation_metrics__leave_out_what_was_not_trained() -> None:

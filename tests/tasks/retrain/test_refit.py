@@ -63,7 +63,7 @@ def test_refit__of_a_twin_needs_no_teacher(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copied = students.folder / "twin" / EXPORT
-    monkeypatch.setattr(tasks.retrain.refit, "export_student", lambda *given: shutil.copytree(copied, given[-1]))
+    monkeypatch.setattr(tasks.retrain.refit, "export_student", lambda *given, base: shutil.copytree(copied, given[-1]))
     monkeypatch.setattr(tasks.retrain.refit, "train_teachers", lambda *given, **named: pytest.fail("taught again"))
     evaluation = taught.evaluation.model_copy(update={"chosen": Contender.TWIN})
     twin = taught.model_copy(update={"evaluation": evaluation})

@@ -25,6 +25,8 @@ from tests.tutelage.data.builders import HOUR, START, table_of
 from tutelage.data.dataset import DatasetSpec
 from tutelage.files import file_digest, read_json, value_digest
 from tutelage.forecasts import Contender
+from tutelage.judge.comparison import Floor
+from tutelage.judge.verdict import conclude_floor, gain_text
 from tutelage.model.inference import CARD, load_student
 
 
@@ -73,6 +75,19 @@ def test_earned_aliases__a_champion_that_has_seen_everything_stays() -> None:
     )
 
 
+def test_earned_aliases__worse_than_something_simple_is_no_champion() -> None:
+    worse = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-0.05)))
+    aliases, reason = earned_aliases(worse, PARAMETERS)
+    assert aliases == [CHALLENGER]
+    assert reason.startswith(
+        "significantly worse than a simple forecast: CRPS 5.0 % higher than that of ridge (95 % CI"
+    )
+    unsure = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-0.01)))
+    assert earned_aliases(unsure, PARAMETERS)[0] == [CHALLENGER, CHAMPION]
+    rounding = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-1e-8, -2e-8, -1e-9)))
+    assert earned_aliases(rounding, PARAMETERS)[0] == [CHALLENGER, CHAMPION]
+
+
 @pytest.mark.parametrize("champion", [None, met(BETTER), met(WORSE), met(None)], ids=["none", "beaten", "not", "seen"])
 def test_earned_aliases__promotion_never_is_never(champion: object) -> None:
     evaluation = evaluation_of(champion=champion)
@@ -89,23 +104,28 @@ def test_earned_aliases__a_person_decides_by_the_same_reason(champion: object) -
 
 
 def test_register__the_version_knows_where_it_comes_from(
-    registered: RegisteredManifest, run: RunManifest, spec: DatasetSpec, refitted: RefitManifest
+    registered: RegisteredManifest,
+    run: RunManifest,
+    spec: DatasetSpec,
+    taught: EvaluationManifest,
+    refitted: RefitManifest,
 ) -> None:
     assert registered == RegisteredManifest(
         name="stage-meter-2h",
         version="1",
         aliases=[CHALLENGER, CHAMPION],
-        source=Contender.STUDENT,
+        source=taught.evaluation.chosen,
         reason="there was no champion",
     )
-    version = find_version("stage-meter-2h", 1)
+    version, floor = find_version("stage-meter-2h", 1), taught.evaluation.floor
     assert version.run_id == run.run_id
     assert version.tags == {
         "tutelage.run_id": run.run_id,
         "git_commit": git_commit(),
         "spec_digest": value_digest(spec.model_dump(mode="json")),
+        "floor": f"{conclude_floor(floor)}: CRPS {gain_text(floor.gain, 'its')}",
         "prefect.flow_run_id": FLOW_RUN,
-        "model": "student",
+        "model": taught.evaluation.chosen.value,
         "refit": f"on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC",
         "promotion": "there was no champion",
     }

@@ -96,7 +96,7 @@ def test_report__writes_the_verdict(
     folder = home() / "reports" / run.run_id
     assert Verdict.model_validate(read_json(folder / "verdict.json")) == verdict
     assert verdict.evaluation == taught.evaluation
-    assert verdict.sentence.startswith(f"stage-meter-2h: {verdict.conclusion}. The students' CRPS is ")
+    assert verdict.sentence.startswith(f"stage-meter-2h: {verdict.conclusion}. The chosen ")
     assert "on the 7 days from 2024-07-18" in verdict.sentence
     assert verdict.sentence.endswith("registered as version 1, challenger and champion.")
     assert (verdict.registered.alias, verdict.registered.source) == (CHAMPION, Contender.STUDENT)

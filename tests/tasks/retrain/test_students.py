@@ -3,14 +3,14 @@ import pytest
 import torch
 
 import tasks.retrain.students
-from runtime.artifacts import EXPORT, read_dataset, read_gate, read_history
+from runtime.artifacts import EXPORT, read_base, read_dataset, read_gate, read_history
 from runtime.caching import checkpoint_in, stage_folder
 from schemas.manifests import RunManifest
 from schemas.retrain import FeaturesManifest, RetrainParameters, TrainedManifest
 from tasks.retrain.students import distil_all_students
 from tests.tasks.builders import steps_of
 from tutelage.data.dataset import DatasetSpec
-from tutelage.distil.students import forecast_students
+from tutelage.distil.base import forecast_with_base
 from tutelage.distil.teachers import forecast_exported
 from tutelage.forecasts import Contender
 from tutelage.model.inference import load_student
@@ -37,7 +37,8 @@ def test_students__the_first_student_and_the_first_twin_are_exported(
         exported = load_student(students.folder / name / EXPORT)
         assert exported.trained_until == features.validation.end_utc
         assert (exported.card["lookback_hours"], exported.card["horizon_hours"]) == (6, 2)
-        first, *_ = forecast_students(load_network(students.folder / name, CPU), dataset, dataset.test)
+        network = load_network(students.folder / name, CPU)
+        first, *_ = forecast_with_base(network, dataset, dataset.test, read_base(students.folder))
         of_graph = forecast_exported(exported, dataset, dataset.test)
         np.testing.assert_allclose(of_graph.quantiles, first.quantiles, rtol=1e-3, atol=1e-3)
     assert not (students.folder / "unprivileged" / EXPORT).exists()
@@ -88,7 +89,7 @@ def test_students__without_gate_and_unprivileged_labels(
     run: RunManifest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tasks.retrain.students, "export_student", lambda network, bins, card, folder: None)
+    monkeypatch.setattr(tasks.retrain.students, "export_student", lambda network, bins, card, folder, *, base: None)
     plan = parameters.plan.with_recipe(parameters.recipe.override({"distillation.gate": "none"}))
     plain = distil_all_students.fn(features, spec, teachers, None, plan.model_copy(update={"replicates": 1}), run)
     assert sorted(plain.best_epoch) == ["student", "twin"]

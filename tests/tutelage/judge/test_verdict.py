@@ -8,19 +8,22 @@ from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.soft_labels import label_forecasts
 from tutelage.distil.students import forecast_students
 from tutelage.forecasts import Contender
-from tutelage.judge.baselines import seasonal_naive
-from tutelage.judge.comparison import Gain, gain_over
+from tutelage.judge.baselines import BASELINES, seasonal_naive
+from tutelage.judge.comparison import Floor, Gain, Gains, gain_over
 from tutelage.judge.metrics import ScoredForecasts, score_members
 from tutelage.judge.verdict import (
-    Gains,
     actual_values,
     choose,
     conclude,
+    conclude_floor,
+    find_floor,
     find_gains,
+    floor_sentence,
     gain_text,
     gains_sentence,
     interval_text,
     percent,
+    score_baselines,
     score_contenders,
     validation_crps,
 )
@@ -50,10 +53,7 @@ def test_score_contenders__scores_all_on_the_test_part(
     dataset: WindowDataset, students: dict[Contender, Forecaster], scored: dict[Contender, ScoredForecasts]
 ) -> None:
     actual = actual_values(dataset, dataset.test)
-    assert set(scored) == {
-        *(*students, Contender.TEACHER),
-        *(Contender.SEASONAL_NAIVE_24H, Contender.SEASONAL_NAIVE_168H),
-    }
+    assert set(scored) == {*students, Contender.TEACHER}
     for name, network in students.items():
         expected = score_members(forecast_students(network, dataset, dataset.test), actual)
         np.testing.assert_array_equal(scored[name].losses, expected.losses)
@@ -61,14 +61,51 @@ def test_score_contenders__scores_all_on_the_test_part(
         assert scored[name].by_lead == expected.by_lead
     teacher = label_forecasts(random_labels(dataset, dataset.test), dataset.edges())
     assert scored[Contender.TEACHER].scores == score_members([teacher], actual).scores
+
+
+def test_score_baselines__scores_those_that_the_horizon_allows(dataset: WindowDataset) -> None:
+    scored = score_baselines(dataset)
+    assert set(scored) == set(BASELINES)
+    actual = actual_values(dataset, dataset.test)
     naive = seasonal_naive(dataset.panel, dataset.train, dataset.test, horizon=2, season=24)
     assert scored[Contender.SEASONAL_NAIVE_24H].scores == score_members([naive], actual).scores
+    assert set(score_baselines(dataset, [Contender.LAST_VALUE])) == {Contender.LAST_VALUE}
 
 
-def test_score_contenders__leaves_out_a_season_that_is_not_known_at_issue_time() -> None:
-    dataset = dataset_of(synthetic_panel([500]), train_hours=300, validation_hours=100, horizon=25)
-    scored = score_contenders(dataset, {}, random_labels(dataset, dataset.test))
-    assert set(scored) == {Contender.TEACHER, Contender.SEASONAL_NAIVE_168H}
+def test_find_floor__is_the_simple_forecast_that_is_hardest_to_beat(dataset: WindowDataset) -> None:
+    scored = score_baselines(dataset)
+    best = min(scored, key=lambda name: scored[name].scores.crps)
+    floor = find_floor(dataset, scored | {Contender.CHOSEN: scored[Contender.LAST_VALUE]}, seed=3)
+    assert floor.baseline == best
+    hours = dataset.panel.hour[dataset.test].numpy()
+    assert floor.gain == gain_over(scored[Contender.LAST_VALUE].losses, scored[best].losses, hours, seed=3)
+    # The teacher sees what nobody else can: it is no simple forecast.
+    teacher = {Contender.TEACHER: scored[best], Contender.CHOSEN: scored[best]}
+    assert find_floor(dataset, scored | teacher, seed=3).baseline in BASELINES
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((-0.10, -0.04), "worse than ridge"),
+        ((-0.04, 0.02), "not significantly better than ridge"),
+        ((0.01, 0.05), "better than every simple forecast"),
+    ],
+)
+def test_conclude_floor__a_network_worse_than_something_simple_is_called_so(
+    interval: tuple[float, float], expected: str
+) -> None:
+    floor = Floor(Contender.RIDGE, gain(sum(interval) / 2, *interval))
+    assert conclude_floor(floor) == expected
+    assert floor.is_beaten == (interval[0] > 0)
+
+
+def test_floor_sentence__reads_in_one_way() -> None:
+    worse = Floor(Contender.SAME_HOUR_14D, gain(-0.055, -0.09, -0.02))
+    assert floor_sentence(STUDENT, worse) == (
+        "The chosen student's CRPS is 5.5 % higher than that of same hour 14d (95 % CI 2.0 … 9.0 %), the best of the "
+        "simple forecasts."
+    )
 
 
 def test_actual_values__are_the_truth_in_float64(dataset: WindowDataset) -> None:
@@ -118,6 +155,7 @@ def gain(estimate: float, low: float, high: float) -> Gain:
         ((-0.02, -0.01), (0.01, 0.02), "the teacher did harm"),
         ((-0.01, 0.03), (0.01, 0.02), "inconclusive: no significant gain from the teacher"),
         ((0.0, 0.03), None, "inconclusive: no significant gain from the teacher"),
+        ((-0.01, 0.03), (-0.03, -0.01), "no significant gain from the teacher, and its privileged data did harm"),
         ((0.01, 0.03), None, "the teacher was worth it"),
         ((0.01, 0.03), (0.001, 0.02), "the privileged data were worth it"),
         ((0.01, 0.03), (0.0, 0.02), "the teacher was worth it; no significant gain from its privileged data"),
