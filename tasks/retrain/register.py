@@ -114,7 +114,7 @@ def earned_aliases(evaluation: Evaluation, parameters: RetrainParameters) -> tup
 
 def _aliases_by_gain(evaluation: Evaluation) -> tuple[list[str], str]:
     floor = evaluation.floor
-    if floor.is_missed:
+    if floor.bars_promotion:
         # Whatever it gains over a champion or a twin: this simple forecast costs nothing.
         against = gain_text(floor.gain, f"that of {floor.baseline.label}")
         return [CHALLENGER], f"significantly worse than a simple forecast: CRPS {against}"

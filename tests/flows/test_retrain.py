@@ -20,12 +20,14 @@ from schemas.verdict import Verdict
 from tests.household import write_slice
 from tests.tutelage.builders import recipe_of
 from tutelage.errors import DataError, QualityError
+from tutelage.judge.verdict import conclude_floor
 from tutelage.model.inference import load_student
 from tutelage.model.kinds import Budget
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 SMALL = recipe_of(
+    base="none",  # of so little data ridge would stand alone
     ensemble_size=2,
     teacher_width=16,
     student_width=16,
@@ -242,7 +244,10 @@ def refit(prefect_server: None) -> list[Verdict]:
     name = write_slice(datasets_folder(), name="refit-slice", days=40)
     early = {"history_days": 12, "test_days": 7, "as_of": dt.datetime(2010, 7, 15, tzinfo=dt.UTC)}
     late = {"history_days": 18, "test_days": 18}
-    return [retrain(small(name, refit=True, seed=seed, **times)) for seed, times in enumerate([early, late])]
+    based = SMALL.override({"student.base": "linear"})
+    return [
+        retrain(small(name, refit=True, seed=seed, recipe=based, **times)) for seed, times in enumerate([early, late])
+    ]
 
 
 def version_of(verdict: Verdict) -> ModelVersion:
@@ -266,6 +271,26 @@ def test_retrain__refit_registers_a_student_of_all_the_history(refit: list[Verdi
     assert "It has no held-out scores of its own" in version.description
 
 
+def test_retrain__student_and_twin_may_be_averaged_with_ridge(refit: list[Verdict], first: Verdict) -> None:
+    client = mlflow.MlflowClient()
+    for verdict in refit:
+        share = verdict.evaluation.network_share
+        assert share in (0.0, 0.5)
+        assert client.get_run(verdict.mlflow_run_id).data.metrics["base.network_share"] == share
+        assert "a ridge regression by lead time" in version_of(verdict).description
+    assert first.evaluation.network_share is None
+    assert "a ridge regression by lead time" not in version_of(first).description
+
+
+def test_retrain__is_held_against_simple_forecasts(first: Verdict) -> None:
+    floor, scores = first.evaluation.floor, first.evaluation.scores
+    assert {"last_value", "mean_of_seasons", "same_hour_7d", "same_hour_14d", "same_hour_28d", "ridge"} <= set(scores)
+    assert floor.gain.estimate == pytest.approx(1 - scores["chosen"].crps / scores[floor.baseline].crps)
+    assert version_of(first).tags["floor"].startswith(conclude_floor(floor))
+    metrics = mlflow.MlflowClient().get_run(first.mlflow_run_id).data.metrics
+    assert metrics["gain_over_floor.estimate"] == pytest.approx(floor.gain.estimate)
+
+
 def test_retrain__a_refit_champion_is_met_after_all_that_it_has_seen(refit: list[Verdict]) -> None:
     champion = refit[1].evaluation.champion
     assert champion is not None
@@ -278,7 +303,8 @@ def test_retrain__a_refit_champion_is_met_after_all_that_it_has_seen(refit: list
 def test_retrain__with_less_than_two_weeks_the_pair_before_the_refit_decides(refit: list[Verdict]) -> None:
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(refit[1].task, "champion", refit[1].registered.version)
-    again = retrain(small("refit-slice", refit=True, seed=1, history_days=18, test_days=18))
+    based = SMALL.override({"student.base": "linear"})
+    again = retrain(small("refit-slice", refit=True, seed=1, history_days=18, test_days=18, recipe=based))
     champion = again.evaluation.champion
     assert champion is not None
     assert champion.gain is not None

@@ -10,6 +10,8 @@ from tutelage.forecasts import Contender
 
 BLOCK_HOURS = 168
 REPETITIONS = 2000
+LEAST_ISSUE_TIMES = 28 * 24
+"""Four weeks: on fewer issue times the floor is reported and bars no promotion."""
 NEGLIGIBLE = 1e-4
 """A gain as small as a hundredth of a per cent is rounding: an exported graph computes in single precision."""
 
@@ -57,6 +59,11 @@ class Floor:
     def is_missed(self) -> bool:
         """Whether the chosen network is significantly worse than a simple forecast."""
         return self.gain.high < -NEGLIGIBLE
+
+    @property
+    def bars_promotion(self) -> bool:
+        """Whether that keeps a version from becoming champion: not on a test part that one holiday can decide."""
+        return self.is_missed and self.gain.windows >= LEAST_ISSUE_TIMES
 
 
 def gain_over(

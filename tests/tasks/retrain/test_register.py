@@ -76,15 +76,17 @@ def test_earned_aliases__a_champion_that_has_seen_everything_stays() -> None:
 
 
 def test_earned_aliases__worse_than_something_simple_is_no_champion() -> None:
-    worse = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-0.05)))
+    worse = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-0.05, windows=28 * 24)))
     aliases, reason = earned_aliases(worse, PARAMETERS)
     assert aliases == [CHALLENGER]
     assert reason.startswith(
         "significantly worse than a simple forecast: CRPS 5.0 % higher than that of ridge (95 % CI"
     )
-    unsure = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-0.01)))
+    short = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-0.05, windows=28 * 24 - 1)))
+    assert earned_aliases(short, PARAMETERS)[0] == [CHALLENGER, CHAMPION]
+    unsure = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-0.01, windows=28 * 24)))
     assert earned_aliases(unsure, PARAMETERS)[0] == [CHALLENGER, CHAMPION]
-    rounding = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-1e-8, -2e-8, -1e-9)))
+    rounding = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(-1e-8, -2e-8, -1e-9, windows=28 * 24)))
     assert earned_aliases(rounding, PARAMETERS)[0] == [CHALLENGER, CHAMPION]
 
 
