@@ -32,7 +32,15 @@ from tutelage.model.kinds import Budget
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 BUDGET = Budget(epochs=4, patience=4)
-SMALL = {"more_views": (), "ensemble_size": 2, "teacher_width": 16, "student_width": 16, "bins": 12, "noise_draws": 2}
+SMALL = {
+    "base": "none",
+    "more_views": (),
+    "ensemble_size": 2,
+    "teacher_width": 16,
+    "student_width": 16,
+    "bins": 12,
+    "noise_draws": 2,
+}
 SMALL |= {"teacher_training": BUDGET, "student_training": BUDGET}
 PAST = Views(future_sigma=None)
 
