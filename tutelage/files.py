@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ def file_digest(path: Path) -> str:
 def value_digest(value: Any) -> str:
     """SHA-256 of a JSON-like value, independent of the order of its keys, as hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@cache
-def source_digest(root: Path) -> str:
-    """SHA-256 over a package's Python source: it changes with the code."""
-    return value_digest({str(p.relative_to(root)): file_digest(p) for p in sorted(root.rglob("*.py"))})
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.data.readings import KEY
 
 QUARANTINED = ("unreadable_time", "off_grid_time", "duplicate_time")
-MASKED_ROWS = ("repeated", "frozen")
 
 
 def unreadable_time() -> pl.Expr:
