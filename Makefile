@@ -5,17 +5,19 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-service bench-training bench-efficacy bench-controls check format up down \
+.PHONY: help demo test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls check format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
+# CityLearn (only its data are used) and fracast declare more than they need here, so they come without dependencies.
 # The stamp is written last: an installation that was cut off is made again.
 .venv/installed: constraints.txt pyproject.toml
 	@echo "Setting up .venv (once; some minutes)"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[demo,dev]'
+	@$(BIN)/python -m pip install -qq --no-deps --constraint constraints.txt CityLearn fracast
 	@touch $@
 
 demo: .venv/installed ## retrain and register both household forecasters from 2,075,259 minute readings
@@ -32,6 +34,9 @@ test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with th
 
 bench-training: .venv/installed ## windows a second in training, many networks side by side against one by one
 	@$(BIN)/python -m benchmarks.training
+
+bench-accuracy: .venv/installed ## the forecaster against what could be taken instead (hours; QUICK=1: minutes); it resumes
+	@$(BIN)/python -m benchmarks.accuracy
 
 bench-efficacy: .venv/installed ## distilled students against their twins, cell by cell (hours; QUICK=1: minutes); it resumes
 	@$(BIN)/python -m benchmarks.efficacy

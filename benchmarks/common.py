@@ -20,14 +20,12 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 from tutelage.data.windows import Panel, split
+from tutelage.distil.blocks import fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
-from tutelage.distil.pipeline import distil_students, gates_of, label_parts, train_teachers
 from tutelage.distil.recipe import Recipe, TeacherRecipe
 from tutelage.files import written_whole
 from tutelage.forecasts import Contender
-from tutelage.judge.baselines import SEASONS_HOURS
 from tutelage.judge.verdict import score_baselines, score_contenders
-from tutelage.model.networks import stack_members
 
 QUICK = os.environ.get("QUICK") == "1"
 LOOKBACK_HOURS = {1: 24, 24: 168}
@@ -90,16 +88,14 @@ def measure_contenders(dataset: WindowDataset, *, seed: int) -> Losses:
 
     seed: of the teachers and the gates, which all students have in common
     """
-    labels = {
-        name: label_parts(train_teachers(dataset, recipe, seed=seed).teachers, dataset, seed=seed)
-        for name, recipe in RECIPES.items()
-    }
-    gates = gates_of(dataset, labels, RECIPE, seed=seed)
+    labels = {name: fit_teachers(dataset, recipe, seed=seed).labels for name, recipe in RECIPES.items()}
+    fitted = fit_students(dataset, labels, RECIPE, seed=seed, replicates=SEEDS)
+    gates = fitted.trained.gates
     assert gates is not None
-    by_seed = [distil_students(dataset, labels, RECIPE, seed=each, gates=gates).networks for each in range(SEEDS)]
-    students = {name: stack_members([networks[name] for networks in by_seed], dataset.scalers) for name in STUDENTS}
-    scored = score_contenders(dataset, students, labels[Contender.STUDENT].test)
-    scored |= score_baselines(dataset, SEASONS_HOURS)
+    scored = score_contenders(
+        dataset, fitted.trained.networks, labels[Contender.STUDENT].whole.test, bases=fitted.bases
+    )
+    scored |= score_baselines(dataset)
     losses = {"hour": dataset.panel.hour[dataset.test].numpy(), "n_train": np.array(len(dataset.train))}
     losses |= {f"{name}_gate": gate.squeeze(0).numpy() for name, gate in zip(labels, gates, strict=True)}
     losses |= {f"{name}_by_seed": scored[name].losses.mean(axis=1) for name in STUDENTS}

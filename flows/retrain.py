@@ -59,6 +59,11 @@ def train_and_evaluate(
     readings = ingest(files, spec, parameters.as_of)
     validated = validate(readings, spec)
     publish_quality(validated, spec)
+    others, others_spec = None, None
+    if plan.recipe.teacher.other_sites is not None:
+        others_spec = load_dataset_spec(datasets_folder() / f"{plan.recipe.teacher.other_sites}.yaml")
+        read = ingest(source_files(others_spec.source), others_spec, parameters.as_of)
+        others = validate(read, others_spec)
     features = build_features(
         validated,
         spec,
@@ -68,6 +73,8 @@ def train_and_evaluate(
         validation_share=parameters.validation_share,
         test_days=parameters.test_days,
         bins=plan.recipe.distillation.bins,
+        others=others,
+        others_spec=others_spec,
     )
     teachers = train_all_teachers(features, spec, plan.of_teachers, run, role=Contender.TEACHER)
     unprivileged = None

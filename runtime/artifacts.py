@@ -1,37 +1,45 @@
 """The files that stages exchange: their names, readers and writers."""
 
+import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from schemas.retrain import Evaluation, FeaturesManifest, TrainedManifest
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.windows import Panel, make_panel
+from tutelage.data.windows import Panel, epoch_hour, make_panel
+from tutelage.distil.blocks import BLOCKS, BlockLabels
 from tutelage.distil.dataset import Fitted, WindowDataset, make_dataset
 from tutelage.distil.pipeline import PartLabels
 from tutelage.distil.recipe import TrainingPlan
+from tutelage.distil.sites import add_sites
 from tutelage.distil.soft_labels import SoftLabels
 from tutelage.files import read_json, write_json
 from tutelage.forecasts import Contender
 from tutelage.judge.metrics import ScoredForecasts
 from tutelage.model.architectures import States
+from tutelage.model.base import Base, Changes
 from tutelage.model.heads import Bins
-from tutelage.model.linear import Base, LinearForecaster
+from tutelage.model.linear import LinearForecaster
 from tutelage.model.training import choose_device
 from tutelage.model.weights import read_scalers, write_scalers
 
 HOURS = "hourly.parquet"
 MINUTES = "minutes.npy"
 FITTED = "fitted.json"
+OTHER_SITES = "other_sites.safetensors"
 SOFT_LABELS = "soft_labels.safetensors"
 STATES = "states.safetensors"
 GATE = "gate.json"
 BASE = "base.safetensors"
+HELD_OUT = "held_out.json"
 HISTORY = "history.json"
 EVALUATION = "evaluation.json"
 BY_LEAD = "by_lead.json"
@@ -58,6 +66,23 @@ def read_hours(features: FeaturesManifest) -> pl.DataFrame:
     return pl.read_parquet(features.folder / HOURS)
 
 
+def write_other_sites(folder: Path, panel: Panel) -> None:
+    """Write what teachers see of other sites: the observed and known columns of their series."""
+    names = ("observed", "known", "series", "hour")
+    save_file({name: getattr(panel, name).contiguous() for name in names}, folder / OTHER_SITES)
+
+
+def with_other_sites(dataset: WindowDataset, features: FeaturesManifest, *, until: dt.datetime) -> WindowDataset:
+    """The dataset with windows of other sites before a time, where the features have some."""
+    path = features.folder / OTHER_SITES
+    if not path.exists():
+        return dataset
+    tensors = load_file(path)
+    nothing = torch.zeros(len(tensors["hour"]), 0)
+    others = Panel(**tensors, auxiliary=nothing, minutes=nothing)
+    return add_sites(dataset, others, until_hour=epoch_hour(until))
+
+
 def read_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
     """Read the panel of a features manifest, on the CPU."""
     return make_panel(read_hours(features), np.load(features.folder / MINUTES), spec)
@@ -66,7 +91,7 @@ def read_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
 def read_dataset(features: FeaturesManifest, spec: DatasetSpec, plan: TrainingPlan) -> WindowDataset:
     """Read the windows of a features manifest, on the plan's device."""
     fitted = read_json(features.folder / FITTED)
-    return make_dataset(
+    dataset = make_dataset(
         read_panel(features, spec).to(choose_device(plan.device)),
         features.parts,
         Fitted(read_scalers(fitted["scalers"]), Bins(tuple(fitted["bins"]))),
@@ -74,6 +99,7 @@ def read_dataset(features: FeaturesManifest, spec: DatasetSpec, plan: TrainingPl
         horizon=features.horizon_hours,
         unlabelled=plan.recipe.distillation.unlabelled,
     )
+    return with_other_sites(dataset, features, until=features.test.start_utc)
 
 
 def _tensors_of(labels: SoftLabels, part: str) -> dict[str, Tensor]:
@@ -100,6 +126,26 @@ def read_labels(folder: Path, device: torch.device) -> PartLabels:
     return PartLabels(*(_labels_of(tensors, part) for part in PartLabels.__dataclass_fields__))
 
 
+def write_block_labels(folder: Path, labels: BlockLabels) -> None:
+    """Write the soft labels of the whole history, and those of each block into a subfolder."""
+    write_labels(folder, labels.whole)
+    for number, block in enumerate(labels.blocks, start=1):
+        path = block_folder(folder, number)
+        path.mkdir(exist_ok=True)
+        write_labels(path, block)
+
+
+def read_block_labels(folder: Path, device: torch.device) -> BlockLabels:
+    """Read the soft labels of each block and of the whole history, on a device."""
+    blocks = tuple(read_labels(block_folder(folder, number), device) for number in range(1, BLOCKS + 1))
+    return BlockLabels(blocks, read_labels(folder, device))
+
+
+def block_folder(folder: Path, number: int) -> Path:
+    """The subfolder of what was trained without a block; numbers begin with 1."""
+    return folder / f"block-{number}"
+
+
 def write_states(folder: Path, states: States) -> None:
     """Write a teacher's hidden states for the windows that students learn from."""
     tensors = {name: value.cpu().contiguous() for name, value in vars(states).items() if value is not None}
@@ -124,19 +170,39 @@ def read_gate(folder: Path) -> list[float] | None:
 
 
 def write_base(folder: Path, base: Base) -> None:
-    """Write what student and twin are averaged with."""
-    tensors = {name: torch.from_numpy(values).contiguous() for name, values in vars(base.linear).items()}
-    save_file(tensors | {"network_share": torch.tensor(base.network_share, dtype=torch.float64)}, folder / BASE)
+    """Write what a contender is averaged with."""
+    fitted = {"linear": vars(base.linear) if base.linear is not None else {}, "changes": vars(base.changes)}
+    tensors = {
+        f"{part}.{name}": torch.from_numpy(values).contiguous()
+        for part, arrays in fitted.items()
+        for name, values in arrays.items()
+    }
+    save_file(tensors, folder / BASE, metadata={"weights": json.dumps(dict(base.weights))})
 
 
 def read_base(folder: Path) -> Base | None:
-    """What student and twin are averaged with; None: nothing."""
+    """What a contender is averaged with; None: nothing."""
     path = folder / BASE
     if not path.exists():
         return None
-    tensors = {name: value.numpy() for name, value in load_file(path).items()}
-    share = float(tensors.pop("network_share"))
-    return Base(LinearForecaster(**tensors), share)
+    arrays: dict[str, dict[str, np.ndarray]] = {"linear": {}, "changes": {}}
+    with safe_open(path, "np") as file:
+        weights = json.loads(file.metadata()["weights"])
+        for key in file.keys():  # noqa: SIM118 - a safe_open is no dict
+            part, name = key.split(".")
+            arrays[part][name] = file.get_tensor(key)
+    linear = LinearForecaster(**arrays["linear"]) if arrays["linear"] else None
+    return Base({Contender(name): weight for name, weight in weights.items()}, linear, Changes(**arrays["changes"]))
+
+
+def write_held_out(folder: Path, crps_by_name: dict[Contender, float]) -> None:
+    """Write CRPS on the held-out blocks, by contender, in the target's unit."""
+    write_json(folder / HELD_OUT, crps_by_name)
+
+
+def read_held_out(folder: Path) -> dict[Contender, float]:
+    """Read CRPS on the held-out blocks, by contender, in the target's unit."""
+    return {Contender(name): value for name, value in read_json(folder / HELD_OUT).items()}
 
 
 def write_history(folder: Path, history: History) -> None:

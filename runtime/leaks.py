@@ -9,7 +9,7 @@ import polars as pl
 
 from schemas.retrain import FeaturesManifest, ReadingsManifest
 from tutelage.data.dataset import DatasetSpec
-from tutelage.judge.leaks import LeakReport, check_leaks, clean_issue_times
+from tutelage.judge.leaks import LeakReport, check_leaks, clean_issue_times, without_masked
 from tutelage.model.inference import Student, forecast_readings
 
 
@@ -26,10 +26,11 @@ def check_exported(
     Raises LeakError where a student sees data that it must not see.
     """
     start, end = features.test.start_utc, features.test.end_utc
-    reach = dt.timedelta(hours=features.lookback_hours) + dt.timedelta(days=2)
+    longest = max(int(student.card["lookback_hours"]) for student in exported.values())
+    reach = dt.timedelta(hours=longest) + dt.timedelta(days=2)
     raw = pl.scan_parquet(readings.path).filter(pl.col("time_utc").is_between(start - reach, end)).collect()
     first = raw["series_id"].unique(maintain_order=True)[0]
-    series = raw.filter(pl.col("series_id") == first)
+    series = without_masked(raw.filter(pl.col("series_id") == first), spec)
     times = clean_issue_times(
         series, spec, start, end, lookback_hours=features.lookback_hours, horizon_hours=features.horizon_hours
     )

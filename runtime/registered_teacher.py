@@ -59,7 +59,7 @@ def _require_fit(model: str, student: Student, features: FeaturesManifest, spec:
         "horizon_hours": features.horizon_hours,
     }
     faults = [f"its {name} is {card[name]}, not {value}" for name, value in required.items() if card[name] != value]
-    if card["lookback_hours"] > features.lookback_hours:
+    if card.get("complete_hours", card["lookback_hours"]) > features.lookback_hours:
         faults.append(f"it looks back {card['lookback_hours']} h, and the windows have {features.lookback_hours}")
     if student.trained_until > features.test.start_utc:
         faults.append(f"it was trained until {student.trained_until:%Y-%m-%d}, into the test part")

@@ -24,6 +24,7 @@ class ChampionManifest(Manifest):
     name: str
     version: str
     lookback_hours: int
+    complete_hours: int
     horizon_hours: int
     trained_until_utc: dt.datetime
 

@@ -160,8 +160,9 @@ class Evaluation(BaseModel):
     scores: for students and twins, means over all replicates; `chosen` is the first replicate's network that may be
         registered
     gate_by_hour: the gate in each hour of the horizon, from 0 to 1; None: no gate
-    network_share: of the network in its average with the linear part; None: there is no linear part
-    chosen: student or twin, by the validation part
+    validation_crps: on the held-out blocks of the history, which epochs and weights were chosen on
+    base_weights: of the simple forecasts that the chosen network is averaged with; None: with nothing
+    chosen: student or twin, by the held-out blocks
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -173,10 +174,15 @@ class Evaluation(BaseModel):
     gain_over_unprivileged: Gain | None
     gain_by_replicate: list[float]
     gate_by_hour: list[float] | None
-    network_share: float | None
+    base_weights: dict[Contender, float] | None
     champion: ChampionComparison | None
     chosen: Contender
     leak_check: LeakCheck
+
+    @property
+    def network_share(self) -> float | None:
+        """The chosen network's weight; None: it is averaged with nothing."""
+        return None if self.base_weights is None else max(0.0, 1 - sum(self.base_weights.values()))
 
     @property
     def gains(self) -> Gains:

@@ -8,6 +8,8 @@ returns the forecast of each, starting with the hour after its last row:
     ...
     home       2010-11-26 20:00:00  0.93                 its last
 
+Values may be missing (null) only before the last `complete_hours` of the lookback, and these rows may be left out.
+
 Where the student has columns that are known ahead of time, they need `horizon_hours` further rows, in which the
 observed columns are null.
 """
@@ -132,7 +134,7 @@ class Forecaster(PythonModel):
     def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:
         """One series' rows as (name, observed, known, target hours). Raises MlflowException naming row and rule."""
         lookback, horizon = self.card["lookback_hours"], self.card["horizon_hours"]
-        rows = lookback + (horizon if KNOWN_FUTURE else 0)
+        complete, ahead_rows = self.card.get("complete_hours", lookback), horizon if KNOWN_FUTURE else 0
         times = pd.DatetimeIndex(part["time_utc"])
         if times.isna().any():
             raise _refuse(f"series {name}: column time_utc is null in row {int(times.isna().argmax()) + 1}")
@@ -143,19 +145,23 @@ class Forecaster(PythonModel):
                 f"series {name}: {at:%Y-%m-%d %H:%M} follows {before:%Y-%m-%d %H:%M}; each row must be one hour after "
                 "the row before it"
             )
-        if len(part) != rows:
-            raise _refuse(f"series {name}: {len(part)} rows, but {rows} consecutive hours are needed")
+        past = len(part) - ahead_rows
+        if not complete <= past <= lookback:
+            fewest = "" if complete == lookback else f"{complete + ahead_rows} to "
+            needed = f"{fewest}{lookback + ahead_rows} consecutive hours are needed"
+            raise _refuse(f"series {name}: {len(part)} rows, but {needed}")
         if (times != times.floor("h")).any():
             raise _refuse(f"series {name}: {times[0]:%Y-%m-%d %H:%M:%S} is not a full hour")
-        for columns, hours in ((OBSERVED, part.iloc[:lookback]), (KNOWN_FUTURE, part.iloc[lookback:])):
+        for columns, hours in ((OBSERVED, part.iloc[past - complete : past]), (KNOWN_FUTURE, part.iloc[past:])):
             for column in columns:
                 bad = ~np.isfinite(hours[column].to_numpy())
                 if bad.any():
                     when = hours["time_utc"].iloc[int(bad.argmax())]
                     raise _refuse(
                         f"series {name}: column {column} is null at {when:%Y-%m-%d %H:%M}; no value may be null"
+                        + ("" if complete == lookback else f" in the last {complete} hours")
                     )
-        ahead = pd.date_range(times[lookback - 1] + pd.Timedelta(hours=1), periods=horizon, freq="h")
+        ahead = pd.date_range(times[past - 1] + pd.Timedelta(hours=1), periods=horizon, freq="h")
         local = ahead.tz_convert(zoneinfo.ZoneInfo(self.card["timezone"]))
         last_year = self.card["holidays_until_year"]
         if last_year is not None and int(local[-1].year) > last_year:
@@ -164,8 +170,9 @@ class Forecaster(PythonModel):
         calendar = np.stack(
             [local.hour, local.day_of_week, [day.isoformat() in free for day in local.date]], axis=1
         ).astype(np.float32)
-        known = part[KNOWN_FUTURE].iloc[lookback:].to_numpy(dtype=np.float32) if KNOWN_FUTURE else calendar[:, :0]
-        observed = part[OBSERVED].iloc[:lookback].to_numpy(dtype=np.float32)
+        known = part[KNOWN_FUTURE].iloc[past:].to_numpy(dtype=np.float32) if KNOWN_FUTURE else calendar[:, :0]
+        observed = np.full((lookback, len(OBSERVED)), np.nan, dtype=np.float32)
+        observed[lookback - past :] = part[OBSERVED].iloc[:past].to_numpy(dtype=np.float32)
         return name, observed, np.concatenate([calendar, known], axis=1), ahead
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import scoringrules
 from jaxtyping import Float
 
 QUANTILE_LEVELS = tuple(round(level / 100, 2) for level in range(1, 100))
@@ -23,6 +24,11 @@ class Forecasts:
         return Forecasts(self.mean[windows], self.quantiles[windows])
 
 
+def crps(forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"]) -> Float[np.ndarray, "windows horizon"]:
+    """Continuous ranked probability score: twice the pinball loss averaged over the 99 levels (scoringrules)."""
+    return np.asarray(scoringrules.crps_quantile(actual, forecasts.quantiles, np.array(QUANTILE_LEVELS)))
+
+
 class Contender(StrEnum):
     """Who makes a forecast.
 
@@ -30,6 +36,7 @@ class Contender(StrEnum):
     unprivileged: distilled from the same number of teachers that see only what a student sees
     placebo: distilled from teachers that see the privileged values of other windows
     twin: the undistilled baseline, α = 0
+    untaught: a twin that learns from the windows of other sites, too, by their actual values
     chosen: the first replicate's student or twin, whichever may be registered
     the others: simple forecasts (`tutelage.judge.baselines`) and the present champion
     """
@@ -38,6 +45,7 @@ class Contender(StrEnum):
     UNPRIVILEGED = "unprivileged"
     PLACEBO = "placebo"
     TWIN = "twin"
+    UNTAUGHT = "untaught"
     TEACHER = "teacher"
     SEASONAL_NAIVE_24H = "seasonal_naive_24h"
     SEASONAL_NAIVE_168H = "seasonal_naive_168h"

@@ -24,6 +24,7 @@ def find_champion(name: str) -> ChampionManifest:
         name=name,
         version=version,
         lookback_hours=card["lookback_hours"],
+        complete_hours=card.get("complete_hours", card["lookback_hours"]),
         horizon_hours=card["horizon_hours"],
         trained_until_utc=card["trained_until_utc"],
     )

@@ -10,6 +10,7 @@ from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest, ForecastManifest, HoursManifest, model_columns
 from tutelage.data.dataset import DatasetSpec
+from tutelage.data.inputs import HOUR
 from tutelage.errors import DataError
 from tutelage.files import written_whole
 
@@ -27,15 +28,18 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
     """
     path = forecast_path(champion.name, f"{hours.issue_time_utc:%Y-%m-%dT%H%MZ}")
     table = pl.read_parquet(hours.path)
-    state = table.group_by("series_id", maintain_order=True).agg(
-        filled=pl.col("filled").sum(), missing=pl.col("missing").sum()
+    needed = pl.col("time_utc") >= hours.issue_time_utc - champion.complete_hours * HOUR
+    state = (
+        table.filter(needed)
+        .group_by("series_id", maintain_order=True)
+        .agg(filled=pl.col("filled").sum(), missing=pl.col("missing").sum())
     )
     enough = (pl.col("filled") == pl.col("missing")) & (pl.col("missing") <= spec.serving.at_most_hours)
     refused = state.filter(~enough)
     for name, filled, missing in refused.iter_rows():
         get_run_logger().warning(
             "%s: %d of the %d hours before %s are missing, %d can be filled by rule %s, %d are tolerated: no forecast",
-            name, missing, champion.lookback_hours, hours.issue_time_utc, filled,
+            name, missing, champion.complete_hours, hours.issue_time_utc, filled,
             spec.serving.missing_hours, spec.serving.at_most_hours,
         )  # fmt: skip
     fresh = not path.is_file()
@@ -44,7 +48,7 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
         if good.is_empty():
             worst = int(refused["missing"].to_numpy().max())
             raise DataError(
-                f"{champion.name}: at {hours.issue_time_utc:%Y-%m-%d %H:%M} UTC {worst} of {champion.lookback_hours} "
+                f"{champion.name}: at {hours.issue_time_utc:%Y-%m-%d %H:%M} UTC {worst} of {champion.complete_hours} "
                 f"past hours are missing, more than rule {spec.serving.missing_hours} of the spec can fill "
                 f"(at most {spec.serving.at_most_hours}); nothing is issued"
             )

@@ -25,7 +25,12 @@ def read_recent(
     readings = read_readings(files, spec, as_of=until)
     issued = issue_time(readings, spec, as_of)
     hours = recent_hours(
-        readings, spec, issued, lookback_hours=champion.lookback_hours, horizon_hours=champion.horizon_hours
+        readings,
+        spec,
+        issued,
+        lookback_hours=champion.lookback_hours,
+        complete_hours=champion.complete_hours,
+        horizon_hours=champion.horizon_hours,
     )
     path, digest = write_table(hours, home() / "data" / "recent")
     return HoursManifest(path=path, digest=digest, issue_time_utc=issued)

@@ -13,6 +13,7 @@ from runtime.artifacts import (
     read_base,
     read_dataset,
     read_gate,
+    read_held_out,
     read_history,
     read_labels,
     write_evaluation,
@@ -50,7 +51,6 @@ from tutelage.judge.verdict import (
     find_gains,
     score_baselines,
     score_contenders,
-    validation_crps,
 )
 from tutelage.judge.week import one_week
 from tutelage.model.inference import load_student
@@ -71,7 +71,7 @@ def evaluate(
     *,
     meets_champion: bool = True,
 ) -> EvaluationManifest:
-    """Score all forecasts on the test part; choose student or twin on the validation part; check for leaks.
+    """Score all forecasts on the test part; choose student or twin on the held-out blocks; check for leaks.
 
     Gains are those of all students over their twins, and over the unprivileged students where there are any; the choice
     is between all students and all twins. The chosen network of the first replicate, which may be registered, is
@@ -82,10 +82,10 @@ def evaluate(
     dataset = read_dataset(features, spec, plan.model_copy(update={"device": "cpu"}))
     networks = {Contender(name): load_network(students.folder / name, CPU) for name in students.best_epoch}
     exported = {name: load_student(students.folder / name / EXPORT) for name in REGISTRABLE}
-    base = read_base(students.folder)
-    on_validation = validation_crps(dataset, networks, base=base)
-    chosen = choose(on_validation)
-    scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test, base=base)
+    bases = {name: base for name in networks if (base := read_base(students.folder / name)) is not None}
+    held_out = read_held_out(students.folder)
+    chosen = choose(held_out)
+    scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test, bases=bases)
     scored |= score_baselines(dataset)
     candidate = forecast_exported(exported[chosen], dataset, dataset.test)
     champion = _champion(features.task) if meets_champion else None
@@ -98,13 +98,13 @@ def evaluate(
     leaks = check_exported(readings, spec, exported, features, seed=plan.seed)
     evaluation = Evaluation(
         scores={name: each.scores for name, each in scored.items()},
-        validation_crps=on_validation,
+        validation_crps=held_out,
         floor=find_floor(dataset, scored, seed=plan.seed),
         gain_over_twin=gains.over_twin,
         gain_over_unprivileged=gains.over_unprivileged,
         gain_by_replicate=gains.by_replicate,
         gate_by_hour=read_gate(students.folder),
-        network_share=None if base is None else base.network_share,
+        base_weights=dict(bases[chosen].weights) if chosen in bases else None,
         champion=None if champion is None else _comparison(champion, meeting),
         chosen=chosen,
         leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
@@ -218,6 +218,7 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
     metrics |= {f"validation.{name}.crps": value for name, value in evaluation.validation_crps.items()}
     if evaluation.gate_by_hour:
         metrics["gate.mean"] = fmean(evaluation.gate_by_hour)
-    if evaluation.network_share is not None:
-        metrics["base.network_share"] = evaluation.network_share
+    if evaluation.base_weights is not None and evaluation.network_share is not None:
+        metrics["base.network"] = evaluation.network_share
+        metrics |= {f"base.{name}": weight for name, weight in evaluation.base_weights.items()}
     return metrics

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from runtime.artifacts import plain_fitted, write_features
+from runtime.artifacts import plain_fitted, write_features, write_other_sites
 from runtime.paths import home
 from runtime.stage import cached_stage
 from schemas.hourly import hourly_schema
@@ -31,10 +31,13 @@ def build_features(
     validation_share: float,
     test_days: int,
     bins: int,
+    others: ValidatedManifest | None = None,
+    others_spec: DatasetSpec | None = None,
     end: dt.datetime | None = None,
 ) -> FeaturesManifest:
     """Resample, split chronologically, fit scalers and bins on the training part; write everything into one folder.
 
+    others, others_spec: readings of other sites that teachers learn from
     end: end of the test part, a full hour, UTC; no later reading is used. None: the end of the data
 
     Raises GapsError where a part has too few windows.
@@ -52,7 +55,11 @@ def build_features(
         test_days=test_days,
     )
     spans = _describe_parts(panel, parts, lookback=lookback_hours, horizon=horizon_hours)
-    folder, digest = _write(hours, minutes, fit_on(panel, parts.train, bins=bins), spans, validated.digest)
+    sites, source = None, validated.digest
+    if others is not None and others_spec is not None:
+        sites = make_panel(*_resampled(pl.read_parquet(others.path), others_spec, end), others_spec)
+        source = value_digest([source, others.digest, others_spec.model_dump(mode="json")])
+    folder, digest = _write(hours, minutes, fit_on(panel, parts.train, bins=bins), spans, source, sites)
     return FeaturesManifest(
         folder=folder,
         digest=digest,
@@ -80,11 +87,14 @@ def _resampled(grid: pl.DataFrame, spec: DatasetSpec, end: dt.datetime | None) -
 
 
 def _describe_parts(panel: Panel, parts: Parts, *, lookback: int, horizon: int) -> dict[str, SpanManifest]:
-    return {name: _describe(panel, span, name, lookback, horizon) for name, span in vars(parts).items()}
+    def describe(name: str, span: Span) -> SpanManifest:
+        origins = window_origins(panel, span, lookback=lookback, horizon=horizon, start=parts.train.start)
+        return _describe(span, name, lookback, horizon, windows=len(origins))
+
+    return {name: describe(name, span) for name, span in vars(parts).items()}
 
 
-def _describe(panel: Panel, span: Span, name: str, lookback: int, horizon: int) -> SpanManifest:
-    windows = len(window_origins(panel, span, lookback=lookback, horizon=horizon))
+def _describe(span: Span, name: str, lookback: int, horizon: int, *, windows: int) -> SpanManifest:
     if windows < LEAST_WINDOWS:
         raise GapsError(
             f"the {name} part, {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M} UTC, has {windows} windows of "
@@ -95,13 +105,20 @@ def _describe(panel: Panel, span: Span, name: str, lookback: int, horizon: int) 
 
 
 def _write(
-    hours: pl.DataFrame, minutes: np.ndarray, fitted: Fitted, spans: dict[str, SpanManifest], validated: str
+    hours: pl.DataFrame,
+    minutes: np.ndarray,
+    fitted: Fitted,
+    spans: dict[str, SpanManifest],
+    source: str,
+    sites: Panel | None,
 ) -> tuple[Path, str]:
     """Write the folder of these readings and parts; return it and the digest of its content."""
     parts = {name: span.model_dump(mode="json") for name, span in spans.items()}
-    digest = value_digest([validated, plain_fitted(fitted), parts])
+    digest = value_digest([source, plain_fitted(fitted), parts])
     folder = home() / "data" / "features" / digest
     with folder_written_whole(folder) as part:
         write_features(part, hours, minutes, fitted)
+        if sites is not None:
+            write_other_sites(part, sites)
         content = {file.name: file_digest(file) for file in sorted(part.iterdir())}
     return folder, value_digest([digest, content])

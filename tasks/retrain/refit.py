@@ -1,12 +1,11 @@
 """The refit: the chosen network, trained again on the whole history, to be registered."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from runtime.artifacts import EXPORT, read_base, read_gate, read_panel
+from runtime.artifacts import EXPORT, read_base, read_gate, read_panel, with_other_sites
 from runtime.caching import checkpoint_in, clear_checkpoints, stage_folder
 from runtime.leaks import check_exported
 from runtime.progress import reporter
@@ -14,9 +13,10 @@ from runtime.registered_teacher import load_registered
 from runtime.stage import cached_stage
 from schemas.retrain import EvaluationManifest, FeaturesManifest, ReadingsManifest, RefitManifest, TrainedManifest
 from tutelage.data.dataset import DatasetSpec
-from tutelage.distil.base import fit_linear_on
+from tutelage.distil.base import fit_base
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pipeline import train_teachers
+from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.distil.refit import refit_dataset, refit_student
 from tutelage.distil.soft_labels import SoftLabels
@@ -48,13 +48,15 @@ def refit(
     dataset = refit_dataset(
         panel, features.parts, plan.recipe, lookback=features.lookback_hours, horizon=features.horizon_hours
     )
+    for_teachers = with_other_sites(dataset, features, until=features.test.end_utc)
     chosen = evaluation.evaluation.chosen
     folder = stage_folder("refit", __name__, features=features, students=students, chosen=chosen, plan=plan)
     soft, states = None, None
     epochs = {"student": students.best_epoch[chosen]}
     if chosen is Contender.STUDENT:
         epochs |= {} if plan.recipe.teacher.registered_model else teachers.best_epoch
-        soft, states = _labels(dataset, features, spec, teachers, plan, folder)
+        dataset = for_teachers if plan.recipe.distillation.transfer else dataset
+        soft, states = _labels(for_teachers, dataset, features, spec, teachers, plan, folder)
     gate = read_gate(students.folder)
     network = refit_student(
         dataset,
@@ -67,12 +69,12 @@ def refit(
         checkpoint=checkpoint_in(folder, "student"),
         on_epoch=reporter(f"refit of the {chosen.label}", features.task, epochs["student"], {}, watched="train"),
     )
-    base = read_base(students.folder)
+    base = read_base(students.folder / chosen)
     if base is not None:
-        base = replace(base, linear=fit_linear_on(dataset, dataset.train))
+        base = fit_base(dataset, base.weights)
     with folder_written_whole(folder) as part:
         save_network(network, dataset.scalers, part, notes={"features": features.digest, "seed": plan.seed})
-        card = student_card(network, spec, trained_until=features.test.end_utc)
+        card = student_card(network, spec, trained_until=features.test.end_utc, base=base)
         export_student(network, dataset.bins, card, part / EXPORT, base=base)
         digest = file_digest(part / WEIGHTS)
         exported = {"refit": load_student(part / EXPORT)}
@@ -90,6 +92,7 @@ def refit(
 
 
 def _labels(
+    for_teachers: WindowDataset,
     dataset: WindowDataset,
     features: FeaturesManifest,
     spec: DatasetSpec,
@@ -98,16 +101,17 @@ def _labels(
     folder: Path,
 ) -> tuple[SoftLabels, States | None]:
     """Soft labels of the refit teachers, and the hidden states of the first where the recipe's terms need them."""
-    model = plan.recipe.teacher.registered_model
+    model, pretrained = plan.recipe.teacher.registered_model, plan.recipe.teacher.pretrained
 
     def reports(name: str) -> Callable[[Progress], None]:
         return reporter(f"refit of {name}", features.task, teachers.best_epoch[name], {}, watched="train")
 
     refitted = train_teachers(
-        dataset,
+        for_teachers,
         plan.recipe,
         seed=plan.seed,
         registered=None if model is None else load_registered(model, features, spec),
+        pretrained=load_pretrained(pretrained) if pretrained else None,
         epochs=teachers.best_epoch,
         checkpoints=lambda name: checkpoint_in(folder, name),
         reports=reports,

@@ -65,7 +65,8 @@ def register(
     _ensure_model(name, spec)
     version = _version_of(name, run)
     if version is None:
-        card = _model_card(features, spec, evaluation, refitted, parameters, run)
+        export = _exported(students, evaluation, refitted)
+        card = _model_card(features, spec, evaluation, refitted, parameters, run, read_json(export / CARD))
         source, model_id = _log_model(features, students, evaluation, refitted, run, card)
         _log_lineage(readings, validated, features, run)
         version = client().create_model_version(
@@ -146,6 +147,11 @@ def _tags(
     }
 
 
+def _exported(students: TrainedManifest, evaluation: Evaluation, refitted: RefitManifest | None) -> Path:
+    """The folder of the student that is registered."""
+    return refitted.folder / EXPORT if refitted else students.folder / evaluation.chosen / EXPORT
+
+
 def _model_card(
     features: FeaturesManifest,
     spec: DatasetSpec,
@@ -153,6 +159,7 @@ def _model_card(
     refitted: RefitManifest | None,
     parameters: RetrainParameters,
     run: RunManifest,
+    card: dict[str, Any],
 ) -> str:
     return TEMPLATES.get_template("model_card.md").render(
         features=features,
@@ -163,16 +170,18 @@ def _model_card(
         seed=parameters.seed,
         run=run,
         inputs=model_columns(spec),
+        complete_hours=card["complete_hours"],
+        lookback_hours=card["lookback_hours"],
     )
 
 
 def _example(features: FeaturesManifest, card: dict[str, Any]) -> pd.DataFrame:
-    """The last complete window before the end of the validation part, as input of the registered model."""
+    """The last complete hours before the end of the validation part, as many as the registered model needs."""
     names = ["series_id", "time_utc", *card["observed"], *card["known_future"]]
     hours = read_hours(features).filter(
         pl.col("time_utc") < features.validation.end_utc, pl.col("series_id") == pl.col("series_id").first()
     )
-    rows = card["lookback_hours"] + (card["horizon_hours"] if card["known_future"] else 0)
+    rows = card.get("complete_hours", card["lookback_hours"]) + (card["horizon_hours"] if card["known_future"] else 0)
     whole = pl.all_horizontal(pl.col(names[2:]).is_not_null()).cast(pl.Int64)
     ends = hours.with_row_index("row").filter(whole.rolling_sum(rows) == rows)["row"]
     last = int(ends[-1]) + 1
@@ -196,7 +205,7 @@ def _log_model(
     Ids are passed explicitly: MLflow's `log_model` would use the experiment and run active in this thread.
     """
     evaluated = students.folder / evaluation.chosen / EXPORT
-    export = refitted.folder / EXPORT if refitted else evaluated
+    export = _exported(students, evaluation, refitted)
     model = client().create_logged_model(
         run.experiment_id, name=f"{features.task}-{evaluation.chosen}", source_run_id=run.run_id
     )

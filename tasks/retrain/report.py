@@ -126,7 +126,7 @@ def _registration(refitted: RefitManifest | None, registered: RegisteredManifest
     """The registered network and its aliases, as a sentence."""
     again = f"refit on all data until {refitted.end_utc:%Y-%m-%d %H:%M} UTC and " if refitted else ""
     return (
-        f"Chosen on the validation part, the {registered.source.label} was {again}registered as "
+        f"Chosen on held-out blocks, the {registered.source.label} was {again}registered as "
         f"version {registered.version}, {' and '.join(registered.aliases)}."
     )
 

@@ -32,6 +32,8 @@ def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, within:
     contenders = [Contender.TEACHER, Contender.STUDENT, Contender.TWIN]
     if parameters.plan.unprivileged:
         contenders.append(Contender.UNPRIVILEGED)
+    if parameters.plan.recipe.distillation.transfer:
+        contenders.append(Contender.UNTAUGHT)
     names = {contender.value: f"{parameters.task} {contender.label}" for contender in contenders}
     children = child_runs(experiment_id, run_id, key, names)
     return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children=children)

@@ -6,16 +6,20 @@ Soft labels are computed once for all parts and written to a file that students 
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from uuid import UUID
 
-from runtime.artifacts import read_dataset, write_history, write_labels
+from runtime.artifacts import block_folder, read_dataset, write_block_labels, write_history
 from runtime.caching import checkpoint_in, clear_checkpoints, stage_folder
-from runtime.progress import mean_rows, reporter
+from runtime.progress import mean_history, mean_rows, reporter
 from runtime.registered_teacher import load_registered
+from runtime.runs import log_history
 from runtime.stage import cached_stage
 from schemas.manifests import RunManifest
 from schemas.retrain import FeaturesManifest, TrainedManifest
 from tutelage.data.dataset import DatasetSpec
-from tutelage.distil.pipeline import TrainedTeachers, label_parts, train_teachers
+from tutelage.distil.blocks import fit_teachers
+from tutelage.distil.pipeline import TrainedTeachers
+from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, TrainingPlan
 from tutelage.distil.teachers import FIRST_TEACHER
 from tutelage.files import file_digest, folder_written_whole, value_digest
@@ -30,7 +34,7 @@ from tutelage.model.weights import save_network
 def train_all_teachers(
     features: FeaturesManifest, spec: DatasetSpec, plan: TrainingPlan, run: RunManifest, *, role: Contender
 ) -> TrainedManifest:
-    """Train the teachers and write networks and soft labels; training resumes from checkpoints.
+    """Train the teachers of each block and write networks and soft labels; training resumes from checkpoints.
 
     plan: that of the teachers (`TrainingPlan.of_teachers`), so that changes to the students don't retrain them
     role: `teacher`, or `unprivileged` for the teachers of unprivileged students, which have no MLflow run
@@ -39,44 +43,49 @@ def train_all_teachers(
     """
     dataset = read_dataset(features, spec, plan)
     folder = stage_folder(role.value, __name__, features=features, spec=spec, plan=plan)
-    model = plan.recipe.teacher.registered_model
-    trained = train_teachers(
+    model, pretrained = plan.recipe.teacher.registered_model, plan.recipe.teacher.pretrained
+    fitted = fit_teachers(
         dataset,
         plan.recipe,
         seed=plan.seed,
         registered=None if model is None else load_registered(model, features, spec),
+        pretrained=load_pretrained(pretrained) if pretrained else None,
         checkpoints=lambda name: checkpoint_in(folder, name),
-        reports=_reports(features.task, plan.recipe, run, role),
+        reports=_reports(features.task, plan.recipe, role),
     )
-    labels = label_parts(trained.teachers, dataset, seed=plan.seed)
+    history = mean_history([mean_rows(block.progress[FIRST_TEACHER]) for block in fitted.blocks])
+    if role is Contender.TEACHER:
+        log_history(run.children[role], history)
     # After training: a run that is killed before leaves checkpoints, but no incomplete folder.
     with folder_written_whole(folder) as part:
-        _save_networks(trained, dataset.scalers, part, {"features": features.digest, "seed": plan.seed})
-        write_labels(part, labels)
-        write_history(part, {role: mean_rows(trained.progress[FIRST_TEACHER])})
+        notes: dict[str, object] = {"features": features.digest, "seed": plan.seed}
+        for number, block in enumerate(fitted.blocks, start=1):
+            _save_networks(block, dataset.scalers, block_folder(part, number), notes)
+        write_block_labels(part, fitted.labels)
+        write_history(part, {role: history})
         digest = value_digest([file_digest(file) for file in sorted(part.rglob("*.safetensors"))])
     clear_checkpoints(folder)
+    every = [progress for block in fitted.blocks for progress in block.progress.items()]
+    losses = {name: [fmean(each.best_loss) for other, each in every if other == name] for name in fitted.epochs}
     return TrainedManifest(
         folder=folder,
         digest=digest,
-        best_epoch={name: round(fmean(each.best_epoch)) for name, each in trained.progress.items()},
-        best_validation_loss={name: fmean(each.best_loss) for name, each in trained.progress.items()},
-        epochs=max(each.epoch for each in trained.progress.values()),
+        best_epoch=fitted.epochs,
+        best_validation_loss={name: fmean(values) for name, values in losses.items()},
+        epochs=max(each.epoch for _, each in every),
     )
 
 
-def _reports(
-    task: str, recipe: Recipe, run: RunManifest, role: Contender
-) -> Callable[[str], Callable[[Progress], None]]:
-    """Callbacks that report each teacher's progress; that of the first also goes to the teacher's MLflow run."""
+def _reports(task: str, recipe: Recipe, role: Contender) -> Callable[[str], Callable[[Progress], None]]:
+    """Callbacks that report each teacher's progress."""
     has_epochs = recipe.teacher.kind != "boosted" and recipe.teacher.registered_model is None
     epochs = recipe.teacher.training.epochs if has_epochs else 1
 
+    artifacts: dict[str, UUID] = {}
+
     def reports(name: str) -> Callable[[Progress], None]:
-        first = role is Contender.TEACHER and name == FIRST_TEACHER
-        runs = {run.children[Contender.TEACHER]: mean_rows} if first else {}
         label = name if role is Contender.TEACHER else f"{role.value}-{name}"
-        return reporter(label, task, epochs, runs)
+        return reporter(label, task, epochs, {}, artifacts=artifacts)
 
     return reports
 

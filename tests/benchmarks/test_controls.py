@@ -24,8 +24,8 @@ from tutelage.data.windows import gather_past
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.views import privileged_values
 from tutelage.files import read_json
-from tutelage.forecasts import Contender, Forecasts
-from tutelage.judge.metrics import LEVELS, crps
+from tutelage.forecasts import Contender, Forecasts, crps
+from tutelage.judge.metrics import LEVELS
 
 SAMPLES = 40_000
 

@@ -52,7 +52,7 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     deadline = time.monotonic() + 240
-    while not (checkpoints := list(tmp_path.glob("checkpoints/*/teacher.safetensors"))):
+    while not (checkpoints := list(tmp_path.glob("checkpoints/*/teacher-block-1.safetensors"))):
         assert first.poll() is None, first.stdout.read().decode()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -71,8 +71,8 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
     assert second.returncode == 0, output
     for stage in ("ingest killed", "validate killed", "features killed-1h"):
         assert f"Task run '{stage}' - Finished in state Cached" in output
-    assert f"killed-1h teacher: epoch {trained} of at most 120" in output, "it goes on from its checkpoint"
-    assert trained == 5 or "killed-1h teacher: epoch 5 of at most 120" not in output
+    assert f"killed-1h teacher-block-1: epoch {trained} of at most 120" in output, "it goes on from its checkpoint"
+    assert trained == 5 or "killed-1h teacher-block-1: epoch 5 of at most 120" not in output
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("killed-1h")

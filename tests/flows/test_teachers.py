@@ -102,10 +102,14 @@ def trees(gap_slice: str) -> Verdict:
 
 def test_retrain__a_teacher_for_each_horizon(networks: Verdict) -> None:
     folder = newest("teacher")
-    horizons = [read_json(place / "network.json")["config"]["horizon"] for place in (folder / "teacher-2h", folder)]
+    horizons = [
+        read_json(place / "network.json")["config"]["horizon"]
+        for place in (folder / "block-1" / "teacher-2h", folder / "block-1")
+    ]
     assert horizons == [2, 4]
     labels = read_labels(folder, CPU)
-    assert labels.taught.log_probabilities.shape == (networks.parts["train"].windows, 4, 12)
+    history = sum(networks.parts[part].windows for part in ("train", "validation"))
+    assert labels.taught.log_probabilities.shape == (history, 4, 12)
     for part in (labels.taught, labels.validation, labels.test):
         np.testing.assert_allclose(part.log_probabilities.exp().sum(dim=-1), 1, rtol=1e-4)
     gate = read_gate(newest("students"))
@@ -119,7 +123,8 @@ def test_retrain__trees_teach_windows_without_a_target_too(trees: Verdict) -> No
     folder = newest("teacher")
     assert not (folder / "network.json").exists()
     # Windows of 4 hours that begin from 3 hours before the gap up to its first hour lack a target and nothing else.
-    assert len(read_labels(folder, CPU).taught.origins) == trees.parts["train"].windows + 4
+    history = sum(trees.parts[part].windows for part in ("train", "validation"))
+    assert len(read_labels(folder, CPU).taught.origins) == history + 4
     gate = trees.evaluation.gate_by_hour
     assert gate is not None
     assert all(0 <= hour <= 1 for hour in gate)

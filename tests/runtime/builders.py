@@ -120,7 +120,7 @@ def evaluation_of(**changes: Any) -> Evaluation:
         "gain_over_unprivileged": gain_of(1 - 0.9 / 0.95),
         "gain_by_replicate": [0.08, 0.12],
         "gate_by_hour": None,
-        "network_share": None,
+        "base_weights": None,
         "champion": None,
         "chosen": Contender.STUDENT,
         "leak_check": LeakCheck(passed=True, checked=24),

@@ -1,3 +1,5 @@
+from uuid import UUID
+
 import pytest
 
 import runtime.progress
@@ -55,8 +57,21 @@ def test_reporter__of_a_refit_watches_the_training_loss(published: Published, lo
     reporter("refit of the student", "Meter 2h", 4, {}, watched="train")(progress_of(4, done=True))
     [(_, created)] = published.of("create_progress_artifact")
     assert created["key"] == "refit-of-the-student-meter-2h"
-    assert created["description"] == "epoch 4 of at most 4, train loss 5.5000"
+    assert created["description"] == "refit of the student: epoch 4 of at most 4, train loss 5.5000"
     assert logged == []
+
+
+def test_reporter__trainings_that_hold_out_a_block_share_an_artifact(
+    published: Published, logged: list[tuple[str, int]]
+) -> None:
+    artifacts: dict[str, UUID] = {}
+    for number in (1, 2):
+        reporter(f"teacher-block-{number}", "Meter 2h", 4, {}, artifacts=artifacts)(progress_of(4, done=True))
+    [(_, created)] = published.of("create_progress_artifact")
+    assert created["key"] == "teacher-meter-2h"
+    [(_, updated)] = published.of("update_progress_artifact")
+    assert updated["description"].startswith("teacher-block-2: epoch 4")
+    assert len(artifacts) == 1
 
 
 def test_reporter__a_stage_from_its_checkpoint_is_reported_once(published: Published) -> None:

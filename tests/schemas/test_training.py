@@ -13,7 +13,7 @@ from tutelage.distil.recipe import Recipe, load_recipe
 def test_preset__the_form_offers_the_recipe_files() -> None:
     offered = RetrainParameters.model_json_schema()["properties"]["preset"]["enum"]
     assert offered == list_presets()
-    assert offered == [CUSTOM, "timekd"]
+    assert offered == [CUSTOM, "new-site", "timekd"]
 
 
 def test_preset__takes_the_recipe_of_its_file() -> None:
@@ -31,7 +31,7 @@ def test_preset__and_a_recipe_of_ones_own_are_refused() -> None:
 
 
 def test_preset__an_unknown_one_is_refused() -> None:
-    with pytest.raises(ValidationError, match="preset: there is no 'timekb'; known are custom, timekd"):
+    with pytest.raises(ValidationError, match="preset: there is no 'timekb'; known are custom, new-site, timekd"):
         RetrainParameters(preset="timekb")
 
 

@@ -139,7 +139,17 @@ def random_labels(dataset: WindowDataset, origins: Tensor | None = None, *, seed
     return SoftLabels(origins, logits.log_softmax(dim=-1))
 
 
-TEACHER_LEAVES = ("views", "more_views", "kind", "ensemble_size", "horizons", "registered_model", "noise_draws")
+TEACHER_LEAVES = (
+    "views",
+    "more_views",
+    "kind",
+    "ensemble_size",
+    "horizons",
+    "registered_model",
+    "noise_draws",
+    "other_sites",
+    "pretrained",
+)
 STUDENT_LEAVES = ("architecture", "recursive", "base", "head", "point_loss")
 
 

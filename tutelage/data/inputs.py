@@ -22,20 +22,30 @@ def issue_time(readings: pl.DataFrame, spec: DatasetSpec, as_of: dt.datetime | N
 
 
 def recent_hours(
-    readings: pl.DataFrame, spec: DatasetSpec, issued: dt.datetime, *, lookback_hours: int, horizon_hours: int
+    readings: pl.DataFrame,
+    spec: DatasetSpec,
+    issued: dt.datetime,
+    *,
+    lookback_hours: int,
+    complete_hours: int,
+    horizon_hours: int,
 ) -> pl.DataFrame:
     """The hours that a forecast issued at `issued` (UTC, a full hour) needs, one row per hour and series.
 
     Columns: series_id, time_utc, the observed columns, the known_future columns, missing, filled. The rows of the
     lookback come first; where there are known_future columns, the rows of the horizon follow, with null observed
-    columns. `missing` is true where an hour of the lookback has no reading; the spec's rule then fills it (`filled` is
-    true), or it stays null. No reading from `issued` on is used, except known_future columns.
+    columns. `missing` is true where an hour of the lookback has no reading. In the last `complete_hours` the spec's
+    rule then fills it (`filled` is true), or it stays null; earlier hours stay null, as in training. No reading from
+    `issued` on is used, except known_future columns.
     """
     observed, known = spec.names(Role.OBSERVED), spec.names(Role.KNOWN_FUTURE)
     past = _hours(readings.filter(pl.col("time_utc") < issued), spec, issued, lookback_hours + SEASONS_HOURS[-1])
     bare = pl.all_horizontal(pl.col(observed + known).is_not_null())
     table = past.with_columns(missing=~bare)
-    filled = table.with_columns(_filled(name, spec).alias(name) for name in observed + known)
+    near = pl.col("time_utc") >= issued - complete_hours * HOUR
+    filled = table.with_columns(
+        pl.when(near).then(_filled(name, spec)).otherwise(pl.col(name)).alias(name) for name in observed + known
+    )
     filled = filled.filter(pl.col("time_utc") >= issued - lookback_hours * HOUR).with_columns(
         filled=pl.col("missing") & bare
     )

@@ -63,9 +63,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Parts:
-    """The chronological parts of a history. A window belongs to a part only if all its hours lie inside.
+    """The chronological parts of a history. A window belongs to the part that holds all hours of its target.
 
-    So issue times in two neighbouring parts are at least lookback + horizon apart, and no hour is in windows of both.
+    Its past may reach back into earlier parts, as it does in production, but not before the history. So no target hour
+    is in windows of two parts, and a window is in none if its target reaches across the boundary of two.
     """
 
     train: Span
@@ -145,12 +146,21 @@ def _all_true_in_next(flags: Bool[Tensor, " hours"], length: int) -> Bool[Tensor
 
 
 def window_origins(
-    panel: Panel, span: Span, *, lookback: int, horizon: int, labelled: bool = True
+    panel: Panel,
+    span: Span,
+    *,
+    lookback: int,
+    horizon: int,
+    start: dt.datetime | None = None,
+    labelled: bool = True,
 ) -> Int64[Tensor, " windows"]:
-    """Origins of the windows that lie inside one span and one series, and have all the values that they need.
+    """Origins of the windows whose target lies inside a span, and that have all the values that they need.
 
-    A window needs the observed values of its lookback, and the known values and the target of its horizon. With
-    `labelled` false, only windows whose target is null for one hour or more, but that are complete otherwise.
+    A window needs the observed values of its lookback, and the known values and the target of its horizon, all of one
+    series. With `labelled` false, only windows whose target is null for one hour or more, but that are complete
+    otherwise.
+
+    start: the past may reach back to there, UTC; None: to the start of the span
     """
     length = lookback + horizon
     if len(panel.hour) < length:
@@ -160,12 +170,14 @@ def window_origins(
     known = panel.known.isfinite().all(dim=1).cpu()
     target = _all_true_in_next(panel.observed[:, 0].isfinite().cpu(), horizon)[lookback:]
     inside = (hour >= span.hours.start) & (hour < span.hours.stop)
+    reached = hour >= (span.hours.start if start is None else epoch_hour(start))
     first = torch.arange(len(hour) - length + 1)
     good = (
         _all_true_in_next(seen, lookback)[: len(first)]
         & _all_true_in_next(known, horizon)[lookback:]
         & (target if labelled else ~target)
-        & _all_true_in_next(inside, length)
+        & _all_true_in_next(inside, horizon)[lookback:]
+        & reached[: len(first)]
         & (series[first] == series[first + length - 1])
     )
     return first[good] + lookback
@@ -174,6 +186,19 @@ def window_origins(
 def gather_past(values: Tensor, origins: Tensor, lookback: int) -> Tensor:
     """The `lookback` rows before each origin: (windows, lookback, columns)."""
     return values[origins[:, None] + torch.arange(-lookback, 0, device=values.device)]
+
+
+def gather_long_past(
+    panel: Panel, origins: Tensor, lookback: int, *, first_hour: int
+) -> Float[Tensor, "windows lookback observed"]:
+    """The observed values of the `lookback` hours before each origin, whether or not they are all there.
+
+    NaN where there is no value, before the hour `first_hour`, and before the first hour of the series.
+    """
+    rows = origins[:, None] + torch.arange(-lookback, 0, device=origins.device)
+    inside = rows.clamp(min=0)
+    usable = (rows >= 0) & (panel.series[inside] == panel.series[origins][:, None]) & (panel.hour[inside] >= first_hour)
+    return torch.where(usable.unsqueeze(-1), panel.observed[inside], torch.nan)
 
 
 def gather_future(values: Tensor, origins: Tensor, horizon: int) -> Tensor:

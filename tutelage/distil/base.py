@@ -1,12 +1,7 @@
-"""The base of student and twin: a network's quantiles averaged with those of a linear forecaster.
+"""What a student is averaged with, fitted on windows: simple forecasts, and their weights from held-out blocks."""
 
-Neither wins everywhere: a linear forecaster follows a level that moves, and is calibrated; a network can forecast the
-two humps of an appliance that is on or off. The mean of their quantiles (Vincent 1912; Lichtendahl et al. 2013) was
-better than both on most earlier periods of the household. Where a series drifts away from its training the linear part
-forecasts by itself: docs/log.md.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -14,23 +9,33 @@ from torch import Tensor
 
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.students import forecast_students
-from tutelage.forecasts import Forecasts
-from tutelage.model.linear import Base, LinearForecaster, fit_linear
+from tutelage.errors import GapsError
+from tutelage.forecasts import Contender, Forecasts
+from tutelage.model.base import (
+    DAY_HOURS,
+    SAME_HOUR_DAYS,
+    SIMPLE,
+    Base,
+    find_weights,
+    fit_changes,
+    quantile_weights,
+    same_hour,
+)
+from tutelage.model.linear import LinearForecaster, fit_linear
 from tutelage.model.networks import Forecaster
 
-SHARES = (0.5, 0.0)
-"""Of the network in the average. More than half is not offered: it stopped by the part that would choose the share."""
+Origins = Int64[Tensor, " windows"]
 
 
 def linear_inputs(
-    dataset: WindowDataset, origins: Int64[Tensor, " windows"]
+    dataset: WindowDataset, origins: Origins
 ) -> tuple[Float[np.ndarray, "windows lookback"], Float[np.ndarray, "windows horizon known"]]:
     """What a linear forecaster sees of these windows: the target's past, and what is known ahead."""
     observed, known = dataset.student_inputs(origins)
     return observed[..., 0].cpu().double().numpy(), known.cpu().double().numpy()
 
 
-def fit_linear_on(dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> LinearForecaster:
+def fit_linear_on(dataset: WindowDataset, origins: Origins) -> LinearForecaster:
     """A linear forecaster fitted on these windows.
 
     Raises GapsError where they are too few.
@@ -39,14 +44,103 @@ def fit_linear_on(dataset: WindowDataset, origins: Int64[Tensor, " windows"]) ->
     return fit_linear(*linear_inputs(dataset, origins), truth, dataset.panel.hour[origins].cpu().numpy())
 
 
+def fit_base(dataset: WindowDataset, weights: Mapping[Contender, float] | None = None) -> Base:
+    """The simple forecasts fitted on the training part, with these weights; None: all of them, without a weight.
+
+    Where there are too few windows for ridge regression, and it has no weight, it is left out.
+
+    Raises GapsError where it has one.
+    """
+    linear, origins = None, dataset.train
+    if weights is None or Contender.RIDGE in weights:
+        try:
+            linear = fit_linear_on(dataset, origins)
+        except GapsError:
+            if weights is not None:
+                raise
+    past = dataset.student_inputs(origins)[0][..., 0].cpu().double().numpy()
+    changes = fit_changes(past, dataset.truth(origins).cpu().double().numpy())
+    if weights is None:
+        weights = {name: 0.0 for name in SIMPLE if linear is not None or name is not Contender.RIDGE}
+    return Base(weights, linear, changes)
+
+
+def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dict[Contender, Forecasts]:
+    """The base's simple forecasts of these windows, in the target's unit."""
+    past = dataset.student_inputs(origins)[0][..., 0].cpu().double()
+    forecasts = {}
+    for name in base.weights:
+        if name in SAME_HOUR_DAYS:
+            days = SAME_HOUR_DAYS[name]
+            long_past = dataset.long_past(origins, DAY_HOURS * days)[..., 0].cpu().double()
+            values = same_hour(long_past, days, dataset.horizon, quantile_weights(days))
+            forecasts[name] = Forecasts(*(each.numpy() for each in values))
+        elif name is Contender.LAST_VALUE:
+            last = past[:, -1:].numpy()
+            forecasts[name] = Forecasts(last + base.changes.mean, last[..., None] + base.changes.quantiles)
+        elif base.linear is not None:
+            forecasts[name] = base.linear.forecast(*linear_inputs(dataset, origins))
+    return forecasts
+
+
 def forecast_with_base(
-    students: Forecaster, dataset: WindowDataset, origins: Int64[Tensor, " windows"], base: Base | None
+    students: Forecaster, dataset: WindowDataset, origins: Origins, base: Base | None
 ) -> Iterator[Forecasts]:
     """The forecasts of each of the students side by side, one member after the other; without a base the network's."""
     members = forecast_students(students, dataset, origins)
     if base is None:
         yield from members
         return
-    linear = base.linear.forecast(*linear_inputs(dataset, origins))
+    simple = forecast_simple(base, dataset, origins)
     for member in members:
-        yield base.blend(member, linear)
+        yield base.combine(member, simple)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Forecasts of windows by networks and simple forecasts that have not learned from them, and the actual values."""
+
+    networks: dict[Contender, Forecasts]
+    simple: dict[Contender, Forecasts]
+    truth: Float[np.ndarray, "windows horizon"]
+
+
+def forecast_held_out(block: WindowDataset, networks: Mapping[Contender, Forecaster], *, with_base: bool) -> HeldOut:
+    """The forecasts of a block by what was fitted on the other windows; networks have one member each.
+
+    with_base: whether to include simple forecasts
+    """
+    origins = block.validation
+    return HeldOut(
+        networks={name: next(forecast_students(network, block, origins)) for name, network in networks.items()},
+        simple=forecast_simple(fit_base(block), block, origins) if with_base else {},
+        truth=block.truth(origins).cpu().double().numpy(),
+    )
+
+
+def join_held_out(blocks: Iterable[HeldOut]) -> HeldOut:
+    """All blocks as one; a simple forecast that a block lacks is left out."""
+    every = list(blocks)
+    names = [name for name in every[0].simple if all(name in block.simple for block in every)]
+    return HeldOut(
+        networks={name: _joined([block.networks[name] for block in every]) for name in every[0].networks},
+        simple={name: _joined([block.simple[name] for block in every]) for name in names},
+        truth=np.concatenate([block.truth for block in every]),
+    )
+
+
+def _joined(forecasts: list[Forecasts]) -> Forecasts:
+    return Forecasts(
+        np.concatenate([each.mean for each in forecasts]), np.concatenate([each.quantiles for each in forecasts])
+    )
+
+
+def weigh(held_out: HeldOut, name: Contender) -> dict[Contender, float]:
+    """The weights of the simple forecasts in their average with this contender's networks."""
+    return find_weights(held_out.networks[name], held_out.simple, held_out.truth)
+
+
+def combine_held_out(held_out: HeldOut, name: Contender, base: Base | None) -> Forecasts:
+    """This contender's forecasts of the held-out windows, as they are averaged."""
+    network = held_out.networks[name]
+    return network if base is None else base.combine(network, held_out.simple)

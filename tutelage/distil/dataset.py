@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tutelage.data.windows import Panel, Parts, Span, gather_future, gather_past, window_origins
+from tutelage.data.windows import Panel, Parts, Span, gather_future, gather_long_past, gather_past, window_origins
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.views import privileged_values, privileged_width, shuffle_windows
-from tutelage.errors import SpecError
+from tutelage.errors import GapsError, SpecError
 from tutelage.model.architectures import NetworkConfig
 from tutelage.model.heads import Bins, bin_index, fit_bins
 from tutelage.model.scaling import Scalers, fit_scalers
@@ -45,6 +45,8 @@ class WindowDataset:
     lookback, horizon: hours; train, validation, test: origins of windows
     unlabelled: origins of further windows of the training part whose target is missing for one hour or more; students
         learn these hours only from soft labels
+    transfer: origins of windows of other sites: see `tutelage.distil.sites`
+    first_hour: where the history begins, in hours since 1970-01-01 UTC: no window sees what is before
     """
 
     panel: Panel
@@ -56,10 +58,47 @@ class WindowDataset:
     bins: Bins
     test: Int64[Tensor, " test"] = field(default_factory=_no_origins)
     unlabelled: Int64[Tensor, " unlabelled"] = field(default_factory=_no_origins)
+    transfer: Int64[Tensor, " transfer"] = field(default_factory=_no_origins)
+    first_hour: int = 0
+
+    def whole(self) -> "WindowDataset":
+        """The same windows with those of the validation part as part of the training part."""
+        return replace(self, train=torch.cat([self.train, self.validation]))
+
+    def blocks(self, number: int) -> "list[WindowDataset]":
+        """For each of `number` blocks of time: the block as validation part, and the other windows for training.
+
+        The blocks have equally many issue times of the training and the validation part. Windows for training share
+        no target hour with the block.
+
+        Raises GapsError where a block leaves no windows for training.
+        """
+        hour, origins = self.panel.hour, torch.cat([self.train, self.validation])
+        datasets = []
+        for block in hour[origins].unique().tensor_split(number):
+
+            def parted(windows: Tensor, block: Tensor = block) -> tuple[Tensor, Tensor]:
+                """The windows inside the block, and those apart from it."""
+                first, last, issued = block[0], block[-1], hour[windows]
+                apart = (issued <= first - self.horizon) | (issued >= last + self.horizon)
+                return windows[(issued >= first) & (issued <= last)], windows[apart]
+
+            if not len(block) or not len(parted(origins)[1]):
+                raise GapsError(f"{len(origins)} windows are too few for {number} blocks that share no target hour")
+            inside, apart = parted(origins)
+            datasets.append(replace(self, train=apart, validation=inside, unlabelled=parted(self.unlabelled)[1]))
+        return datasets
 
     def taught(self) -> Int64[Tensor, " taught"]:
-        """Origins of the windows that students learn from: the training part's, then those without a target."""
-        return torch.cat([self.train, self.unlabelled.to(self.train.device)])
+        """Origins of the windows that students learn from.
+
+        Those of the training part, those without a target, and those of other sites.
+        """
+        return torch.cat([self.train, *(part.to(self.train.device) for part in (self.unlabelled, self.transfer))])
+
+    def alone(self) -> "WindowDataset":
+        """The same windows without those of other sites."""
+        return replace(self, transfer=self.transfer[:0])
 
     def shortened(self, horizon: int) -> "WindowDataset":
         """The same windows with a shorter horizon, in hours."""
@@ -75,6 +114,10 @@ class WindowDataset:
             gather_past(self.panel.observed, origins, self.lookback),
             gather_future(self.panel.known, origins, self.horizon),
         )
+
+    def long_past(self, origins: Tensor, lookback: int) -> Float[Tensor, "windows lookback observed"]:
+        """The observed values of any number of past hours; NaN where there is none."""
+        return gather_long_past(self.panel, origins, lookback, first_hour=self.first_hour)
 
     def truth(self, origins: Tensor) -> Float[Tensor, "windows horizon"]:
         """The actual values of the horizon, in the target's unit."""
@@ -185,7 +228,9 @@ def make_dataset(
     """
 
     def origins(span: Span, *, labelled: bool = True) -> Tensor:
-        rows = window_origins(panel, span, lookback=lookback, horizon=horizon, labelled=labelled)
+        rows = window_origins(
+            panel, span, lookback=lookback, horizon=horizon, start=parts.train.start, labelled=labelled
+        )
         return rows.to(panel.hour.device)
 
     return WindowDataset(
@@ -198,6 +243,7 @@ def make_dataset(
         scalers=fitted.scalers,
         bins=fitted.bins,
         unlabelled=origins(parts.train, labelled=False) if unlabelled else _no_origins().to(panel.hour.device),
+        first_hour=parts.train.hours.start,
     )
 
 

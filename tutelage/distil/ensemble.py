@@ -40,6 +40,8 @@ def train_ensemble(
 ) -> tuple[Forecaster, Progress]:
     """Train the ensemble on (x, x*) with cross-entropy, with early stopping by member on the validation part.
 
+    It learns from the training part, and from the windows of other sites where the recipe names them.
+
     The validation loss uses one fixed draw of the noise on the future, at its final size, so that epochs are
     comparable.
     """
@@ -48,7 +50,8 @@ def train_ensemble(
         config = dataset.teacher_config(recipe)
         teacher = Forecaster(config, dataset.scalers, recipe.teacher.ensemble_size).to(device)
         held_out, labels = dataset.validation, dataset.labels(dataset.validation)
-        shown = dataset.privileged_origins(recipe, [dataset.train, held_out], seed=seed)
+        sites = [dataset.transfer] if recipe.teacher.other_sites is not None and len(dataset.transfer) else []
+        shown = dataset.privileged_origins(recipe, [dataset.train, held_out, *sites], seed=seed)
         epoch_recipe = _annealed(recipe, 0)
 
         def advance(progress: Progress) -> None:
@@ -67,7 +70,7 @@ def train_ensemble(
         progress = train_network(
             teacher,
             loss,
-            dataset.train,
+            torch.cat([dataset.train, *sites]),
             validation_loss,
             recipe.teacher.training,
             checkpoint=checkpoint,

@@ -92,7 +92,7 @@ def _baseline_losses(dataset: WindowDataset, recipe: Recipe, *, seed: int) -> Fl
     """
     plan = StudentPlan(seed=seed, alpha=0.0, dropout=recipe.student.training.dropout)
     categorical = recipe.override({"student.head": "categorical"})
-    labelled = replace(dataset, unlabelled=dataset.train[:0])
+    labelled = replace(dataset.alone(), unlabelled=dataset.train[:0])
     with torch.enable_grad():
         twin, _ = train_students(labelled, [uniform_labels(labelled)], [plan], categorical, seed=seed)
     parts = dataset.validation.split(CHUNK_WINDOWS)
@@ -108,7 +108,7 @@ def find_gates(
     *,
     seed: int,
 ) -> Float[Tensor, "sets #taught #horizon"] | None:
-    """The recipe's gate for each set of soft labels, from those of `dataset.taught()` and of the validation part.
+    """The recipe's gate for each set of soft labels, from those of the windows to be taught and of the validation part.
 
     The reference is one twin of the student, trained with the student's budget. Teacher and twin both stop early on the
     validation part, so neither has an advantage there. Losses are assumed to depend on each other over the horizon, or
@@ -124,6 +124,6 @@ def find_gates(
         if distillation.gate == "hours":
             gates.append(gate_hours(teacher, baseline, lag=lag)[None])
         else:
-            unsure, wanted = entropy(held_out.log_probabilities), entropy(labels.at(dataset.taught()))
+            unsure, wanted = entropy(held_out.log_probabilities), entropy(labels.log_probabilities)
             gates.append(gate_windows(teacher, baseline, unsure, wanted, lag=lag)[:, None])
     return torch.stack(gates)

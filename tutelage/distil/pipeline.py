@@ -1,17 +1,18 @@
 """The pipeline: train all teachers of a recipe, label windows, distil students.
 
-Retrain, refit, study, backtest and benchmarks call these functions; `tutelage.judge.verdict` evaluates the result.
+These functions train once, and stop early on the validation part. `tutelage.distil.blocks` calls them for each block of
+a history, as retrain, backtest and benchmarks do; `tutelage.judge.verdict` evaluates the result.
 
     dataset = read_dataset(spec, recipe, horizon=24, lookback=168, history_days=100, test_days=120)
-    labels = label_parts(train_teachers(dataset, recipe, seed=0).teachers, dataset, seed=0)
-    students = distil_students(dataset, {Contender.STUDENT: labels}, recipe, seed=0, replicates=5)
+    teachers = fit_teachers(dataset, recipe, seed=0)
+    students = fit_students(dataset, {Contender.STUDENT: teachers.labels}, recipe, seed=0, replicates=5)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,12 +20,13 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.data.windows import read_panel, split
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.gating import find_gates
-from tutelage.distil.plans import plan_student
+from tutelage.distil.plans import StudentPlan, plan_student
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.refit import exact_budget
-from tutelage.distil.soft_labels import SoftLabels
+from tutelage.distil.soft_labels import SoftLabels, uniform_labels
 from tutelage.distil.students import train_students
 from tutelage.distil.teachers import (
+    PRETRAINED_TEACHER,
     ForecastFunction,
     Teacher,
     TeacherSpec,
@@ -37,7 +39,7 @@ from tutelage.distil.teachers import (
 from tutelage.forecasts import Contender
 from tutelage.model.architectures import States
 from tutelage.model.networks import Forecaster, select_members
-from tutelage.model.training import Progress
+from tutelage.model.training import Progress, Take, join_progress
 
 Checkpoints = Callable[[str], Path | None]
 """The checkpoint file for the training with this name; None: no checkpoint."""
@@ -97,12 +99,14 @@ def train_teachers(
     *,
     seed: int,
     registered: ForecastFunction | None = None,
+    pretrained: ForecastFunction | None = None,
     epochs: Mapping[str, int] | None = None,
     checkpoints: Checkpoints = no_checkpoint,
     reports: Reports = no_report,
 ) -> TrainedTeachers:
     """Train all of a recipe's teachers, or use the registered model that replaces them.
 
+    registered, pretrained: the models that the recipe names
     epochs: for a refit, the exact number of epochs of each teacher by name; it ends with its last weights
 
     Raises GapsError where there are too few windows for boosted trees, and ValueError where the horizon is too short
@@ -111,10 +115,13 @@ def train_teachers(
     teachers: dict[TeacherSpec, Teacher] = {}
     progress: dict[str, Progress] = {}
     for spec in list_teachers(recipe, dataset.horizon):
-        if recipe.teacher.registered_model is not None:
-            if registered is None:
-                raise ValueError(f"the registered model {recipe.teacher.registered_model} is not given")
-            teachers[spec], progress[spec.name] = registered, progress_of(registered, dataset, spec.recipe, seed=seed)
+        if recipe.teacher.registered_model is not None or spec.name == PRETRAINED_TEACHER:
+            model = registered if recipe.teacher.registered_model is not None else pretrained
+            if model is None:
+                raise ValueError(
+                    f"the model {recipe.teacher.registered_model or recipe.teacher.pretrained} is not given"
+                )
+            teachers[spec], progress[spec.name] = model, progress_of(model, dataset, spec.recipe, seed=seed)
             reports(spec.name)(progress[spec.name])
             continue
         of_view = spec.recipe
@@ -184,33 +191,66 @@ def distil_students(
     replicates: int = 1,
     gates: Float[Tensor, "#sets #taught #horizon"] | None = None,
     states: States | None = None,
+    epochs: Mapping[Contender, int] | None = None,
     checkpoints: Checkpoints = no_checkpoint,
     reports: Reports = no_report,
 ) -> TrainedStudents:
-    """Train students on each set of labels, and their twins (α = 0), all side by side.
+    """Train students on each set of labels, and their twins (α = 0), side by side.
+
+    Windows of other sites are for students and `untaught` networks, which are twins with these windows; the twins
+    themselves are then trained without them, after the others.
 
     labels: soft labels by contender: those of the privileged teachers for `student`, and of others as controls
     replicates: number of students of each contender, with the seeds from `seed` on. Students with the same seed share
         initial weights, batches and dropout, and differ only in their labels
     gates: those of `gates_of` for the sets of labels; None: compute them
+    epochs: the exact number for each contender; None: each stops early on the validation part
     """
     gates = gates_of(dataset, labels, recipe, seed=seed) if gates is None else gates
     plan = plan_student(dataset, recipe, seed=seed)
-    plans = [plan.model_copy(update={"seed": seed + replicate}) for replicate in range(replicates)]
+    plans = [plan.model_copy(update={"seed": seed + number}) for number in range(replicates)]
     taught = [each.model_copy(update={"soft": place}) for place in range(len(labels)) for each in plans]
+    twins, has_sites = [each.twin for each in plans], bool(len(dataset.transfer))
+    names = [*labels, Contender.UNTAUGHT if has_sites else Contender.TWIN]
+
+    def taken(contenders: Sequence[Contender]) -> Take:
+        return "best" if epochs is None else tuple(epochs[name] for name in contenders for _ in plans)
+
     network, progress = train_students(
         dataset,
         [part.taught for part in labels.values()],
-        [*taught, *(each.twin for each in plans)],
+        [*taught, *twins],
         recipe,
         seed=seed,
         gate=gates,
         states=states,
         checkpoint=checkpoints("students"),
         on_epoch=reports("students"),
+        take=taken(names),
     )
-    names = [*labels, Contender.TWIN]
     members = {name: slice(place * replicates, (place + 1) * replicates) for place, name in enumerate(names)}
-    indices = torch.arange(len(names) * replicates)
-    networks = {name: select_members(network, dataset.scalers, indices[at].tolist()) for name, at in members.items()}
+    indices = range(len(names) * replicates)
+    networks = {name: select_members(network, dataset.scalers, list(indices[at])) for name, at in members.items()}
+    if has_sites:
+        train = partial(_train_alone, dataset.alone(), twins, recipe, seed=seed, take=taken([Contender.TWIN]))
+        networks[Contender.TWIN], of_twins = train(checkpoint=checkpoints("twins"), on_epoch=reports("twins"))
+        members[Contender.TWIN] = slice(len(indices), len(indices) + replicates)
+        progress = join_progress(progress, of_twins)
     return TrainedStudents(networks, progress, members, gates)
+
+
+def _train_alone(
+    dataset: WindowDataset,
+    twins: Sequence[StudentPlan],
+    recipe: Recipe,
+    *,
+    seed: int,
+    take: Take,
+    checkpoint: Path | None,
+    on_epoch: Callable[[Progress], None],
+) -> tuple[Forecaster, Progress]:
+    """Twins in a training of their own."""
+    labels = [uniform_labels(dataset)]
+    return train_students(
+        dataset, labels, twins, recipe, seed=seed, take=take, checkpoint=checkpoint, on_epoch=on_epoch
+    )

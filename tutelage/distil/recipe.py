@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from tutelage.contract import Contract, load_contract
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.distil.terms import HIDDEN_STATE_TERMS, SHORTEST_HORIZON_HOURS, Terms
-from tutelage.model.kinds import Architecture, Base, Budget, Head, Kind, PointLoss, Width
+from tutelage.model.kinds import Architecture, Base, Budget, Head, Kind, PointLoss, Pretrained, Width
 
 Gate = Literal["none", "hours", "windows"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -41,6 +41,17 @@ class TeacherRecipe(Contract):
         pattern=r"^[^/:]+/[0-9]+$",
         description="Registered model, name/version, to use in place of trained teachers.",
     )
+    other_sites: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9-]*$",
+        description="Name of a dataset with series of other sites, which the teachers learn from, too. They are put on "
+        "this site's scale.",
+    )
+    pretrained: Pretrained | None = Field(
+        None,
+        description="A pretrained model as a further teacher, which forecasts as it comes; it may have seen public "
+        "data. fracast: 85,001 weights, horizons up to 48 h.",
+    )
     noise_draws: int = Field(4, ge=1, le=64, description="Number of noise draws that a soft label is averaged over.")
     training: Budget = Field(Budget(dropout=TEACHER_DROPOUT), description="Training of the teachers.")
 
@@ -63,6 +74,11 @@ class TeacherRecipe(Contract):
         return self
 
     @property
+    def knows_more(self) -> bool:
+        """Whether the teachers know other sites, or one of them is a pretrained model."""
+        return self.other_sites is not None or self.pretrained is not None
+
+    @property
     def every_view(self) -> tuple[Views, ...]:
         """The distinct views of all ensembles. A registered model is one teacher, whatever the views."""
         return tuple(dict.fromkeys((self.views, *(() if self.registered_model else self.more_views))))
@@ -82,10 +98,10 @@ class StudentRecipe(Contract):
         "roll-out, with the gradient through all steps. Only for an mlp with one observed column.",
     )
     base: Base = Field(
-        "linear",
-        description="linear: the network's quantiles are averaged with those of a ridge regression by lead time, or, "
-        "where a series drifts, that regression forecasts by itself; the validation part decides. none: the network "
-        "forecasts by itself, as it does with a point head.",
+        "simple",
+        description="simple: the network's quantiles are averaged with those of simple forecasts: ridge regression by "
+        "lead time, the same hour of the last 7, 14 and 28 days, the last value. Held-out blocks of the history give "
+        "the weights. none: the network forecasts by itself, as it does with a point head.",
     )
     head: Head = Field(
         "categorical",
@@ -98,6 +114,11 @@ class StudentRecipe(Contract):
     )
     width: Width = Field(128, description="Hidden units per layer.")
     training: Budget = Field(Budget(), description="Training of student and twin.")
+
+    @property
+    def has_base(self) -> bool:
+        """Whether it is averaged with simple forecasts, which a point head is not."""
+        return self.base == "simple" and self.head != "point"
 
 
 class DistillationRecipe(Contract):
@@ -126,6 +147,11 @@ class DistillationRecipe(Contract):
         description="Guard against negative transfer: a factor on alpha, by hour of the horizon or by window, from the "
         "teacher's losses on the validation part compared with those of a student without a teacher.",
     )
+    transfer: bool = Field(
+        False,
+        description="Students also learn from windows of the other sites, with the soft labels of teachers who know "
+        "them. A control, `untaught`, learns from the same windows by their actual values.",
+    )
     unlabelled: bool = Field(
         False,
         description="Also train on windows of the training part whose target is missing, with soft labels only. The "
@@ -147,6 +173,10 @@ class Recipe(Contract):
         hidden = ", ".join(name for name in HIDDEN_STATE_TERMS if getattr(terms, name))
         if hidden and (teacher.kind == "boosted" or teacher.registered_model is not None):
             raise ValueError(f"distillation.terms: {hidden} need a teacher that is a network trained by this recipe")
+        if distillation.transfer and teacher.other_sites is None:
+            raise ValueError("distillation.transfer: name the other sites in teacher.other_sites")
+        if teacher.registered_model is not None and teacher.knows_more:
+            raise ValueError("teacher.registered_model: it is the only teacher; leave other_sites and pretrained empty")
         sees_future = any(views.future_sigma is not None for views in teacher.every_view)
         if distillation.unlabelled and sees_future and teacher.registered_model is None:
             raise ValueError(
@@ -199,14 +229,22 @@ class Recipe(Contract):
         They can't where no teacher has a view, where the teacher is a registered model, or where terms compare hidden
         states: the unprivileged teacher is one larger ensemble, so its states are wider.
         """
-        privileged = any(views.any for views in self.teacher.every_view)
+        privileged = self.teacher.knows_more or any(views.any for views in self.teacher.every_view)
         return privileged and self.teacher.registered_model is None and not self.distillation.terms.needs_hidden_states
 
     @property
     def unprivileged(self) -> "Recipe":
         """The recipe with the same number of teacher networks, in one ensemble that sees only what the student sees."""
         size = self.teacher.ensemble_size * len(self.teacher.every_view)
-        return self.override({"teacher.views": UNPRIVILEGED, "teacher.more_views": (), "teacher.ensemble_size": size})
+        return self.override(
+            {
+                "teacher.views": UNPRIVILEGED,
+                "teacher.more_views": (),
+                "teacher.ensemble_size": size,
+                "teacher.other_sites": None,
+                "teacher.pretrained": None,
+            }
+        )
 
     @property
     def placebo(self) -> "Recipe":
@@ -273,6 +311,7 @@ def teacher_part(recipe: Recipe) -> Recipe:
             "teacher": recipe.teacher,
             "distillation.bins": distillation.bins,
             "distillation.unlabelled": distillation.unlabelled,
+            "distillation.transfer": distillation.transfer,
         }
     )
 

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from tutelage.data.windows import gather_future, gather_past
+from tutelage.data.windows import gather_future
 from tutelage.distil.boosted import BoostedTeacher, boosted_labels, train_boosted
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.ensemble import ensemble_labels, ensemble_states, join_states, train_ensemble
+from tutelage.distil.privilege import UNPRIVILEGED
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import (
     SMALLEST_PROBABILITY,
@@ -39,19 +40,27 @@ Teacher = Forecaster | BoostedTeacher | ForecastFunction
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """One of a recipe's teachers: its name in files and runs, the recipe with only its views, its horizon in hours."""
+    """One of a recipe's teachers: its name in files and runs, the recipe with only its views, its horizon in hours.
+
+    view: the name that it shares with the teachers of other horizons that see the same; labels are averaged over views
+    """
 
     name: str
     recipe: Recipe
     horizon: int
+    view: str
 
 
 FIRST_TEACHER = "teacher"
 """The name of the first view's teacher for the whole horizon; terms compare its hidden states."""
 
 
+PRETRAINED_TEACHER = "pretrained"
+"""The name of a pretrained model among the teachers."""
+
+
 def list_teachers(recipe: Recipe, horizon: int) -> list[TeacherSpec]:
-    """All teachers of a recipe, by view, then by ascending horizon.
+    """All teachers of a recipe, by view, then by ascending horizon; a pretrained model comes last.
 
     Raises ValueError where the horizon is too short for the recipe.
     """
@@ -59,8 +68,11 @@ def list_teachers(recipe: Recipe, horizon: int) -> list[TeacherSpec]:
     specs = []
     for place, of_view in enumerate(recipe.by_view(), start=1):
         name = FIRST_TEACHER if place == 1 else f"{FIRST_TEACHER}-{place}"
-        specs += [TeacherSpec(f"{name}-{shorter}h", of_view, shorter) for shorter in recipe.teacher.horizons]
-        specs.append(TeacherSpec(name, of_view, horizon))
+        specs += [TeacherSpec(f"{name}-{shorter}h", of_view, shorter, name) for shorter in recipe.teacher.horizons]
+        specs.append(TeacherSpec(name, of_view, horizon, name))
+    if recipe.teacher.pretrained is not None:
+        plain = recipe.override({"teacher.views": UNPRIVILEGED, "teacher.more_views": ()})
+        specs.append(TeacherSpec(PRETRAINED_TEACHER, plain, horizon, PRETRAINED_TEACHER))
     return specs
 
 
@@ -97,7 +109,7 @@ def progress_of(teacher: Teacher, dataset: WindowDataset, recipe: Recipe, *, see
 
 def forecast_exported(student: Student, dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Forecasts:
     """An exported student's forecasts of a dataset's windows, in the target's unit."""
-    observed = gather_past(dataset.panel.observed, origins, student.card["lookback_hours"])
+    observed = dataset.long_past(origins, student.card["lookback_hours"])
     known = gather_future(dataset.panel.known, origins, dataset.horizon)
     return forecast_windows(student, observed.cpu().numpy(), known.cpu().numpy())
 
@@ -129,10 +141,10 @@ def label_part(
     teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, origins: Int64[Tensor, " windows"], *, seed: int
 ) -> SoftLabels:
     """The soft labels of all teachers as one set; `origins` are one part."""
-    by_view: dict[Recipe, list[SoftLabels]] = {}
+    by_view: dict[str, list[SoftLabels]] = {}
     for spec, teacher in sorted(teachers.items(), key=lambda item: item[0].horizon):
         labels = label_windows(teacher, dataset.shortened(spec.horizon), origins, spec.recipe, seed=seed)
-        by_view.setdefault(spec.recipe, []).append(labels)
+        by_view.setdefault(spec.view, []).append(labels)
     return mean_labels([splice_horizons(labels) for labels in by_view.values()])
 
 
@@ -158,4 +170,4 @@ def states_taught(teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDatase
 
 
 def _taught_parts(dataset: WindowDataset) -> list[Tensor]:
-    return [part for part in (dataset.train, dataset.unlabelled) if len(part)]
+    return [part for part in (dataset.train, dataset.unlabelled, dataset.transfer) if len(part)]

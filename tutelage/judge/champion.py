@@ -10,9 +10,8 @@ from jaxtyping import Bool
 from tutelage.data.windows import Span, window_origins
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import forecast_exported
-from tutelage.forecasts import Forecasts
+from tutelage.forecasts import Forecasts, crps
 from tutelage.judge.comparison import Gain, gain_over
-from tutelage.judge.metrics import crps
 from tutelage.judge.verdict import actual_values
 from tutelage.model.inference import Student
 
@@ -64,7 +63,7 @@ def meet_champion(
     everything = Span(dt.datetime(1970, 1, 1, tzinfo=dt.UTC), test_end)
     for student in (champion.registered, champion.evaluated):
         seen = max(student.trained_until, validation_end)
-        lookback = student.card["lookback_hours"]
+        lookback = student.complete_hours
         possible = window_origins(dataset.panel, everything, lookback=lookback, horizon=dataset.horizon)
         usable = (hour[test] >= int(seen.timestamp() // 3600)) & torch.isin(test, possible.to(test.device))
         issue_times = hour[test[usable]].unique()

@@ -123,6 +123,20 @@ def check_leaks(
     return LeakReport(checked, tuple(faults))
 
 
+def without_masked(series: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
+    """One series' raw readings, with null for every observed value that a quality rule masks.
+
+    Forecasts stay the same. A change to a neighbour could unmask such a reading, also far back in the days that a
+    same-hour forecast uses, and a changed forecast would not be a leak.
+    """
+    names = spec.names(Role.OBSERVED)
+    cleaned = clean(series.sort(KEY), spec).select(*KEY, *(pl.col(name).alias(f"{name}:clean") for name in names))
+    joined = series.join(cleaned, on=KEY, how="left", maintain_order="left")
+    return joined.with_columns(
+        pl.when(pl.col(f"{name}:clean").is_not_null()).then(pl.col(name)).alias(name) for name in names
+    ).select(series.columns)
+
+
 def clean_issue_times(
     series: pl.DataFrame,
     spec: DatasetSpec,

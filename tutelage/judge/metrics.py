@@ -4,17 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import scoringrules
 from jaxtyping import Float
 
-from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
+from tutelage.forecasts import QUANTILE_LEVELS, Forecasts, crps
 
 LEVELS = np.array(QUANTILE_LEVELS)
-
-
-def crps(forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"]) -> Float[np.ndarray, "windows horizon"]:
-    """Continuous ranked probability score: twice the pinball loss averaged over the 99 levels (scoringrules)."""
-    return np.asarray(scoringrules.crps_quantile(actual, forecasts.quantiles, LEVELS))
 
 
 def quantile_at(forecasts: Forecasts, level: float) -> Float[np.ndarray, "windows horizon"]:

@@ -8,8 +8,8 @@ from scipy.stats import ks_2samp
 
 from tutelage.data.dataset import DatasetSpec, Monitoring, Role
 from tutelage.data.readings import KEY
-from tutelage.forecasts import QUANTILE_NAMES, Forecasts
-from tutelage.judge.metrics import LEVELS, crps
+from tutelage.forecasts import QUANTILE_NAMES, Forecasts, crps
+from tutelage.judge.metrics import LEVELS
 
 DAY_HOURS = 24
 SPREAD_DAYS = 28

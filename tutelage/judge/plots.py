@@ -20,6 +20,7 @@ COLOURS = {
     Contender.STUDENT: "#0b6e99",
     Contender.UNPRIVILEGED: "#c14c8a",
     Contender.TWIN: "#d9730d",
+    Contender.UNTAUGHT: "#dfab01",
     Contender.TEACHER: "#6940a5",
     Contender.CHAMPION: "#0f7b6c",
     Contender.SEASONAL_NAIVE_24H: "#9b9a97",

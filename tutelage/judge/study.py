@@ -11,7 +11,7 @@ from tutelage.distil.plans import make_plan
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SoftLabels, label_forecasts, uniform_labels
 from tutelage.distil.students import forecast_students, train_students
-from tutelage.judge.metrics import crps
+from tutelage.forecasts import crps
 from tutelage.judge.trials import side_by_side
 from tutelage.judge.verdict import actual_values
 from tutelage.model.architectures import States

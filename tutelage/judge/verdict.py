@@ -2,23 +2,20 @@
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from statistics import fmean
+from types import MappingProxyType
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tutelage.distil.base import SHARES, Base, fit_linear_on, forecast_with_base, linear_inputs
+from tutelage.distil.base import forecast_with_base
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.soft_labels import SoftLabels, label_forecasts
-from tutelage.distil.students import forecast_students
-from tutelage.errors import GapsError
 from tutelage.forecasts import Contender
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.comparison import Floor, Gain, Gains, gain_over
-from tutelage.judge.metrics import ScoredForecasts, crps, score_members
+from tutelage.judge.metrics import ScoredForecasts, score_members
+from tutelage.model.base import Base
 from tutelage.model.networks import Forecaster
 
 REGISTRABLE = (Contender.STUDENT, Contender.TWIN)
@@ -31,16 +28,20 @@ def actual_values(dataset: WindowDataset, origins: Int64[Tensor, " windows"]) ->
 
 
 def score_contenders(
-    dataset: WindowDataset, students: Mapping[Contender, Forecaster], teacher: SoftLabels, *, base: Base | None = None
+    dataset: WindowDataset,
+    students: Mapping[Contender, Forecaster],
+    teacher: SoftLabels,
+    *,
+    bases: Mapping[Contender, Base] = MappingProxyType({}),
 ) -> dict[Contender, ScoredForecasts]:
     """Scores on the test part of students and their teacher.
 
-    students: one network per contender, with one member per replicate; base: what they are averaged with
+    students: one network per contender, with one member per replicate; bases: what each is averaged with
     teacher: its soft labels of the test part
     """
     actual = actual_values(dataset, dataset.test)
     scored = {
-        name: score_members(forecast_with_base(network, dataset, dataset.test, base), actual)
+        name: score_members(forecast_with_base(network, dataset, dataset.test, bases.get(name)), actual)
         for name, network in students.items()
     }
     scored[Contender.TEACHER] = score_members([label_forecasts(teacher, dataset.edges())], actual)
@@ -54,49 +55,8 @@ def score_baselines(dataset: WindowDataset, names: Iterable[Contender] = BASELIN
     return {name: score_members([each], actual) for name, each in forecasts.items()}
 
 
-def find_base(dataset: WindowDataset, twins: Forecaster) -> Base | None:
-    """The base of all students: the network's share that is best for the twins on the validation part.
-
-    For that the linear part is fitted on the training part; the one that is returned is fitted on both. None: there are
-    too few windows for it.
-    """
-    actual = actual_values(dataset, dataset.validation)
-    try:
-        held_out = fit_linear_on(dataset, dataset.train)
-        linear = fit_linear_on(dataset, torch.cat([dataset.train, dataset.validation]))
-    except GapsError:
-        return None
-    on_validation = held_out.forecast(*linear_inputs(dataset, dataset.validation))
-    members = list(forecast_students(twins, dataset, dataset.validation))
-
-    def loss(share: float) -> float:
-        base = Base(held_out, share)
-        return fmean(float(crps(base.blend(member, on_validation), actual).mean()) for member in members)
-
-    return Base(linear, min(SHARES, key=loss))
-
-
-def validation_crps(
-    dataset: WindowDataset, students: Mapping[Contender, Forecaster], *, base: Base | None = None
-) -> dict[Contender, float]:
-    """Mean CRPS on the validation part of the contenders that may be registered, in the target's unit.
-
-    base: what they are averaged with; its linear part is fitted again, on the training part
-    """
-    if base is not None:
-        base = replace(base, linear=fit_linear_on(dataset, dataset.train))
-    actual = actual_values(dataset, dataset.validation)
-    return {
-        name: fmean(
-            float(crps(forecasts, actual).mean())
-            for forecasts in forecast_with_base(students[name], dataset, dataset.validation, base)
-        )
-        for name in REGISTRABLE
-    }
-
-
 def choose(crps_by_name: Mapping[Contender, float]) -> Contender:
-    """Student or twin, by CRPS on the validation part; the twin wins a tie, because it needs no teacher."""
+    """Student or twin, by CRPS on the held-out blocks; the twin wins a tie, because it needs no teacher."""
     better = crps_by_name[Contender.STUDENT] < crps_by_name[Contender.TWIN]
     return Contender.STUDENT if better else Contender.TWIN
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from tutelage.data.calendar import public_holidays
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.files import folder_written_whole, write_json
-from tutelage.forecasts import QUANTILE_LEVELS
+from tutelage.forecasts import QUANTILE_LEVELS, Contender
+from tutelage.model.base import SAME_HOUR_DAYS, Base, quantile_weights, same_hour
 from tutelage.model.heads import Bins, forecast_of
 from tutelage.model.inference import CARD, GRAPH
-from tutelage.model.linear import CALENDAR_COLUMNS, HOURS_OF_A_DAY, LAST_WORKDAY, Base, LinearForecaster
+from tutelage.model.linear import CALENDAR_COLUMNS, HOURS_OF_A_DAY, LAST_WORKDAY, LinearForecaster
 from tutelage.model.networks import Forecaster
 
 HOLIDAY_YEARS_AHEAD = 10
@@ -63,32 +64,74 @@ class _Linear(nn.Module):
         return table.flatten()[self.lead * table.shape[1] + column]
 
 
+class _Simple(nn.Module):
+    """The weighted sum of a base's simple forecasts."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__()
+        self.weights = dict(base.weights)
+        self.linear = None if base.linear is None else _Linear(base.linear)
+        for name, days in SAME_HOUR_DAYS.items():
+            if name in self.weights:
+                self.register_buffer(name.value, quantile_weights(days).float())
+        self.register_buffer("change", torch.from_numpy(base.changes.mean).float())
+        self.register_buffer("changes", torch.from_numpy(base.changes.quantiles).float())
+
+    def forward(self, past: Tensor, near: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of mean (windows, horizon) and quantiles (windows, horizon, levels).
+
+        past: the target's past; near: its last hours, as many as the network sees
+        """
+        means, quantiles = [], []
+        for name, weight in self.weights.items():
+            if name in SAME_HOUR_DAYS:
+                mean, levels = same_hour(past, SAME_HOUR_DAYS[name], known.shape[1], self.get_buffer(name.value))
+            elif name is Contender.LAST_VALUE:
+                last = near[:, -1:]
+                mean, levels = last + self.get_buffer("change"), last.unsqueeze(-1) + self.get_buffer("changes")
+            else:
+                assert self.linear is not None
+                mean, levels = self.linear(near, known)
+            means.append(weight * mean)
+            quantiles.append(weight * levels)
+        return torch.stack(means).sum(dim=0), torch.stack(quantiles).sum(dim=0)
+
+
 class _Graph(nn.Module):
-    """The exported computation: a network of one member, its head's mean and quantiles, and its linear part's."""
+    """The exported computation: a network of one member, its head's mean and quantiles, and the base's.
+
+    The network sees the last hours of its lookback; same-hour forecasts see more, with NaN where nothing was read.
+    """
 
     def __init__(self, network: Forecaster, bins: Bins, base: Base | None) -> None:
         super().__init__()
         self.edges: Tensor
         self.scale: Tensor
         self.network = network
-        self.linear = None if base is None else _Linear(base.linear)
+        self.simple = _Simple(base) if base is not None and base.weights else None
         self.network_share = 1.0 if base is None else base.network_share
         self.register_buffer("edges", torch.tensor(bins.edges, dtype=torch.float32))
         self.register_buffer("scale", network.observed_scaler[:, 0].clone())
 
     def forward(self, observed: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (windows, horizon) and quantiles (windows, horizon, levels), in the target's unit."""
-        outputs = self.network(observed, known).squeeze(0)
+        near = observed[:, -self.network.config.lookback :]
+        outputs = self.network(near, known).squeeze(0)
         mean, quantiles = forecast_of(outputs, self.network.config.head, edges=self.edges, scale=self.scale)
-        if self.linear is None:
+        if self.simple is None:
             return mean, quantiles
-        linear_mean, linear_quantiles = self.linear(observed[..., 0], known)
+        simple_mean, simple_quantiles = self.simple(observed[..., 0], near[..., 0], known)
         share = self.network_share
-        return share * mean + (1 - share) * linear_mean, share * quantiles + (1 - share) * linear_quantiles
+        return share * mean + simple_mean, share * quantiles + simple_quantiles
 
 
-def student_card(network: Forecaster, spec: DatasetSpec, *, trained_until: dt.datetime) -> dict[str, Any]:
+def student_card(
+    network: Forecaster, spec: DatasetSpec, *, trained_until: dt.datetime, base: Base | None = None
+) -> dict[str, Any]:
     """The card of an exported student: columns, time zone, holidays, and the end of its training data.
+
+    lookback_hours are the past hours that a forecast takes, complete_hours how many of them, the last ones, must have
+    a value; the same-hour forecasts do with what is there of the others.
 
     The card lists the holidays, so that the model needs no calendar library where it runs; it refuses to forecast
     beyond the last listed year.
@@ -98,7 +141,8 @@ def student_card(network: Forecaster, spec: DatasetSpec, *, trained_until: dt.da
         "dataset": spec.name,
         "target": spec.target,
         "unit": spec.target_column.unit,
-        "lookback_hours": network.config.lookback,
+        "lookback_hours": network.config.lookback if base is None else base.lookback(network.config.lookback),
+        "complete_hours": network.config.lookback,
         "horizon_hours": network.config.horizon,
         "observed": spec.names(Role.OBSERVED),
         "known_future": spec.names(Role.KNOWN_FUTURE),
@@ -127,7 +171,7 @@ def export_student(
     config = network.config
     graph = _Graph(network.cpu().eval(), bins, base).eval()
     example = (
-        torch.zeros(2, config.lookback, config.observed),
+        torch.zeros(2, card["lookback_hours"], config.observed),
         torch.zeros(2, config.horizon, config.known),
     )
     any_number = {"observed": {0: torch.export.Dim.DYNAMIC}, "known": {0: torch.export.Dim.DYNAMIC}}

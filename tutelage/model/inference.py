@@ -35,6 +35,11 @@ class Student:
     card: dict[str, Any]
 
     @property
+    def complete_hours(self) -> int:
+        """How many of the past hours, the last ones, must have a value; all of them where the card is older."""
+        return int(self.card.get("complete_hours", self.card["lookback_hours"]))
+
+    @property
     def trained_until(self) -> dt.datetime:
         """The end of the data that it was trained or chosen on."""
         return dt.datetime.fromisoformat(self.card["trained_until_utc"])
@@ -79,10 +84,14 @@ def student_window(
     reach = dt.timedelta(hours=lookback) + (spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0))
     before = readings.filter((pl.col("time_utc") < issue) & (pl.col("time_utc") >= issue - reach))
     hours = hourly_table(clean(before, spec), spec) if before.height else before
-    past = hours.filter(pl.col("time_utc") >= issue - dt.timedelta(hours=lookback)).select(card["observed"])
-    if past.height != lookback or past.null_count().sum_horizontal().item():
-        full = past.drop_nulls().height
-        raise DataError(f"at {issue_time:%Y-%m-%d %H:%M} UTC only {full} of {lookback} past hours can be used")
+    start = issue_time - dt.timedelta(hours=lookback)
+    grid = pl.datetime_range(start, issue_time, "1h", closed="left", time_unit="us", time_zone="UTC", eager=True)
+    table = hours.select("time_utc", *card["observed"])
+    past = pl.DataFrame({"time_utc": grid}).join(table, on="time_utc", how="left", maintain_order="left")
+    past, complete = past.select(card["observed"]), card.get("complete_hours", lookback)
+    full = past.tail(complete).drop_nulls().height
+    if full != complete:
+        raise DataError(f"at {issue_time:%Y-%m-%d %H:%M} UTC only {full} of {complete} past hours can be used")
     ahead = pl.datetime_range(issue_time, issue_time + dt.timedelta(hours=horizon - 1), "1h", eager=True)
     known = [calendar_features(ahead, spec.calendar).to_numpy()]
     if card["known_future"]:
@@ -97,7 +106,7 @@ def student_window(
                 f"{planned.height} of {horizon} hours ahead"
             )
         known.append(planned.to_numpy())
-    return past.to_numpy(), np.concatenate(known, axis=1)
+    return past.cast(pl.Float64).fill_null(float("nan")).to_numpy(), np.concatenate(known, axis=1)
 
 
 def forecast_readings(

@@ -17,7 +17,9 @@ Head = Literal["categorical", "quantiles", "point"]
 
 
 PointLoss = Literal["squared", "smooth"]
-Base = Literal["none", "linear"]
+Pretrained = Literal["fracast"]
+"""Pretrained models that can teach."""
+Base = Literal["none", "simple"]
 """What a network's forecast is averaged with."""
 
 

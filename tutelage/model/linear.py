@@ -64,22 +64,6 @@ class LinearForecaster:
         return Forecasts(mean, mean[..., None] + np.exp(log_size)[..., None] * self.residuals[lead, hour])
 
 
-@dataclass(frozen=True)
-class Base:
-    """A linear forecaster, and the share of the network that it is averaged with."""
-
-    linear: LinearForecaster
-    network_share: float
-
-    def blend(self, network: Forecasts, linear: Forecasts) -> Forecasts:
-        """The average of both, quantile by quantile."""
-        share = self.network_share
-        return Forecasts(
-            mean=share * network.mean + (1 - share) * linear.mean,
-            quantiles=share * network.quantiles + (1 - share) * linear.quantiles,
-        )
-
-
 def _calendar(known: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hour of the day, day of the week, and the hour with whether the day is free: (windows, horizon) each."""
     hour, weekday = known[..., 0].astype(int), known[..., 1].astype(int)

@@ -24,8 +24,9 @@ from tutelage.model.memory import keep_freed_memory
 from tutelage.model.networks import Forecaster
 from tutelage.model.threads import adaptive_threads
 
-Take = Literal["best", "last"]
-"""The weights that a network ends with: those of its epoch with the best validation loss, or of its last epoch."""
+Take = Literal["best", "last"] | tuple[int, ...]
+"""The weights that a network ends with: those of its epoch with the best validation loss, of its last epoch, or of a
+given epoch of each member."""
 BatchLoss = Callable[[Forecaster, Int64[Tensor, " batch"]], Float[Tensor, " members"]]
 """(network, origins of a batch) → one loss per member."""
 
@@ -42,6 +43,21 @@ class Progress:
     best_epoch: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     done: bool = False
+
+
+def join_progress(first: Progress, second: Progress) -> Progress:
+    """Two finished trainings as one with the members of both; its history ends with the shorter one's."""
+    history = [
+        {"epoch": row["epoch"]} | {name: row[name] + other[name] for name in ("train", "validation")}
+        for row, other in zip(first.history, second.history, strict=False)
+    ]
+    return Progress(
+        epoch=max(first.epoch, second.epoch),
+        best_loss=first.best_loss + second.best_loss,
+        best_epoch=first.best_epoch + second.best_epoch,
+        history=history,
+        done=first.done and second.done,
+    )
 
 
 def choose_device(name: str) -> torch.device:
@@ -147,16 +163,26 @@ def _train_epoch(
 
 
 def _keep_best(
-    network: Forecaster, best: dict[str, Tensor], progress: Progress, validation: list[float], patience: int
+    network: Forecaster,
+    best: dict[str, Tensor],
+    progress: Progress,
+    validation: list[float],
+    patience: int,
+    take: Take,
 ) -> None:
     """Update, member by member, the best weights and losses where the validation loss has improved.
 
-    A member out of patience keeps its best weights, exactly as if trained alone, while others train on.
+    A member out of patience keeps its best weights, exactly as if trained alone, while others train on. Where epochs
+    are given, the weights of a member's epoch are its best ones.
     """
-    better = [
-        loss < best_loss and progress.epoch - epoch <= patience
-        for loss, best_loss, epoch in zip(validation, progress.best_loss, progress.best_epoch, strict=True)
-    ]
+    better = (
+        [progress.epoch == epoch for epoch in take]
+        if isinstance(take, tuple)
+        else [
+            loss < best_loss and progress.epoch - epoch <= patience
+            for loss, best_loss, epoch in zip(validation, progress.best_loss, progress.best_epoch, strict=True)
+        ]
+    )
     chosen = torch.tensor(better, device=next(network.parameters()).device)
     for name, value in network.named_parameters():
         best[name] = torch.where(chosen.view(-1, *[1] * (value.dim() - 1)), value.detach(), best[name])
@@ -164,6 +190,14 @@ def _keep_best(
         if improved:
             progress.best_loss[member] = validation[member]
             progress.best_epoch[member] = progress.epoch
+
+
+def _is_done(progress: Progress, budget: Budget, take: Take) -> bool:
+    """Whether the epochs have ended, or no member has improved for as long as the patience lasts."""
+    if isinstance(take, tuple):
+        return progress.epoch >= max(take)
+    waited = progress.epoch - max(progress.best_epoch)
+    return waited >= budget.patience or progress.epoch >= budget.epochs
 
 
 def train_network(
@@ -180,8 +214,8 @@ def train_network(
 ) -> Progress:
     """Train all members until none has improved for `patience` epochs, or the epochs end.
 
-    The network ends with each member's weights of its best epoch, exactly as if trained alone, or, with `take` "last",
-    those of the last epoch.
+    The network ends with each member's weights of its best epoch, exactly as if trained alone, or with those that
+    `take` names; training ends at the last epoch that it names.
 
     checkpoint: the file that the state is written to every `checkpoint_every` epochs and at the end; training resumes
         from a checkpoint found there
@@ -209,14 +243,13 @@ def train_network(
             train_losses, validation_losses = torch.stack([trained, validated.float()]).tolist()
             if not all(map(torch.isfinite, torch.tensor(train_losses + validation_losses))):
                 raise TutelageError(f"training diverged: a loss of epoch {progress.epoch} is not finite")
-            _keep_best(network, best, progress, validation_losses, budget.patience)
+            _keep_best(network, best, progress, validation_losses, budget.patience, take)
             progress.history.append({"epoch": progress.epoch, "train": train_losses, "validation": validation_losses})
-            waited = progress.epoch - max(progress.best_epoch)
-            progress.done = waited >= budget.patience or progress.epoch >= budget.epochs
+            progress.done = _is_done(progress, budget, take)
             if checkpoint is not None and (progress.done or progress.epoch % checkpoint_every == 0):
                 save_checkpoint(checkpoint, network, best, optimiser, progress)
             on_epoch(progress)
-    if take == "best":
+    if take != "last":
         network.load_state_dict(network.state_dict() | best)
     network.eval()
     return progress

@@ -9,7 +9,8 @@ from tutelage.errors import RegistryError
 def test_find_champion__is_the_version_with_the_alias(registered: RegisteredManifest, refitted: RefitManifest) -> None:
     champion = find_champion.fn(registered.name)
     assert (champion.name, champion.version) == ("stage-meter-2h", "1")
-    assert (champion.lookback_hours, champion.horizon_hours) == (6, 2)
+    assert (champion.complete_hours, champion.horizon_hours) == (6, 2)
+    assert champion.lookback_hours >= 6
     assert champion.trained_until_utc == refitted.end_utc
     assert champion.folder == download_version(registered.name, 1)
 
@@ -21,7 +22,7 @@ def test_find_champion__of_a_version_registered_before_0_2(old_version: tuple[st
     client().set_registered_model_alias(name, CHAMPION, version)
     champion = find_champion.fn(name)
     client().delete_registered_model_alias(name, CHAMPION)
-    assert (champion.version, champion.lookback_hours) == (version, 6)
+    assert (champion.version, champion.lookback_hours, champion.complete_hours) == (version, 6, 6)
 
 
 def test_find_champion__says_what_to_do_where_there_is_none() -> None:

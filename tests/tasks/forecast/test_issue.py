@@ -27,6 +27,7 @@ def champion(old_version: tuple[str, str], request: pytest.FixtureRequest) -> Ch
         name=request.node.name.partition("[")[0],
         version="5",
         lookback_hours=6,
+        complete_hours=6,
         horizon_hours=2,
         trained_until_utc=START,
     )

@@ -11,7 +11,13 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.files import file_digest
 
 CHAMPION = ChampionManifest(
-    folder=Path("nowhere"), name="meter-2h", version="1", lookback_hours=6, horizon_hours=2, trained_until_utc=START
+    folder=Path("nowhere"),
+    name="meter-2h",
+    version="1",
+    lookback_hours=6,
+    complete_hours=6,
+    horizon_hours=2,
+    trained_until_utc=START,
 )
 
 

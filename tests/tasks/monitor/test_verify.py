@@ -28,6 +28,7 @@ def champion(request: pytest.FixtureRequest) -> ChampionManifest:
         name=request.node.name.partition("[")[0],
         version="3",
         lookback_hours=6,
+        complete_hours=6,
         horizon_hours=24,
         trained_until_utc=START + 15 * DAY,
     )

@@ -23,7 +23,6 @@ from tests.runtime.builders import DAY, evaluation_of, gain_of, register_folder
 from tests.tasks.builders import artifacts_of, mlflow_run, steps_of
 from tests.tutelage.data.builders import START
 from tutelage.data.dataset import DatasetSpec
-from tutelage.distil.base import SHARES
 from tutelage.errors import LeakError
 from tutelage.files import file_digest, read_json
 from tutelage.forecasts import Contender
@@ -48,7 +47,8 @@ def test_evaluate__scores_every_contender(evaluated: EvaluationManifest) -> None
     best = min(BASELINES, key=lambda name: crps[name])
     assert evaluation.floor.baseline is best
     assert evaluation.floor.gain.estimate == pytest.approx(1 - crps["chosen"] / crps[best])
-    assert evaluation.network_share in SHARES
+    assert evaluation.network_share is not None
+    assert 0 <= evaluation.network_share <= 1
     assert evaluation.leak_check.passed
     assert evaluation.gate_by_hour is not None
 

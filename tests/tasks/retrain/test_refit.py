@@ -37,8 +37,11 @@ def test_refit__exports_a_student_that_is_another(
     again, before = load_student(refitted.folder / EXPORT), load_student(students.folder / "student" / EXPORT)
     assert again.trained_until == features.test.end_utc
     assert before.trained_until == features.validation.end_utc
-    observed, known = np.full((1, 6, 2), 7.0), np.zeros((1, 2, 3))
-    quantiles = [forecast_windows(student, observed, known).quantiles for student in (again, before)]
+    known = np.zeros((1, 2, 3))
+    quantiles = [
+        forecast_windows(student, np.full((1, student.card["lookback_hours"], 2), 7.0), known).quantiles
+        for student in (again, before)
+    ]
     assert not np.allclose(*quantiles)
     assert file_digest(refitted.folder / WEIGHTS) == refitted.digest
     assert read_json(refitted.folder / "network.json")["members"] == 1

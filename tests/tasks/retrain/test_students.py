@@ -36,9 +36,12 @@ def test_students__the_first_student_and_the_first_twin_are_exported(
     for name in ("student", "twin"):
         exported = load_student(students.folder / name / EXPORT)
         assert exported.trained_until == features.validation.end_utc
-        assert (exported.card["lookback_hours"], exported.card["horizon_hours"]) == (6, 2)
+        base = read_base(students.folder / name)
+        assert base is not None
+        assert (exported.card["complete_hours"], exported.card["horizon_hours"]) == (6, 2)
+        assert exported.card["lookback_hours"] == base.lookback(6)
         network = load_network(students.folder / name, CPU)
-        first, *_ = forecast_with_base(network, dataset, dataset.test, read_base(students.folder))
+        first, *_ = forecast_with_base(network, dataset, dataset.test, base)
         of_graph = forecast_exported(exported, dataset, dataset.test)
         np.testing.assert_allclose(of_graph.quantiles, first.quantiles, rtol=1e-3, atol=1e-3)
     assert not (students.folder / "unprivileged" / EXPORT).exists()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import tasks.retrain.teachers
-from runtime.artifacts import read_dataset, read_history, read_labels
+from runtime.artifacts import block_folder, read_block_labels, read_dataset, read_history, read_labels
 from runtime.caching import checkpoint_in, stage_folder
 from schemas.manifests import RunManifest
 from schemas.retrain import FeaturesManifest, RetrainParameters, TrainedManifest
@@ -13,8 +13,9 @@ from tasks.retrain.teachers import train_all_teachers
 from tests.tasks.builders import steps_of
 from tests.tutelage.builders import small_recipe
 from tutelage.data.dataset import DatasetSpec
+from tutelage.distil.blocks import BLOCKS, FittedTeachers
 from tutelage.distil.dataset import WindowDataset
-from tutelage.distil.pipeline import TrainedTeachers, label_parts
+from tutelage.distil.pipeline import label_parts
 from tutelage.distil.recipe import TrainingPlan, Views
 from tutelage.distil.teachers import FIRST_TEACHER, list_teachers
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
@@ -23,27 +24,30 @@ from tutelage.model.weights import load_network
 CPU = torch.device("cpu")
 
 
-def test_teachers__label_every_part(
+def test_teachers__label_every_block_and_part(
     teachers: TrainedManifest, features: FeaturesManifest, spec: DatasetSpec, parameters: RetrainParameters
 ) -> None:
-    labels, dataset = read_labels(teachers.folder, CPU), read_dataset(features, spec, parameters.plan)
-    for part, origins in (("taught", dataset.taught()), ("validation", dataset.validation), ("test", dataset.test)):
-        of_part = getattr(labels, part)
-        assert torch.equal(of_part.origins, origins)
-        assert of_part.log_probabilities.shape == (len(origins), 2, 8)
-        torch.testing.assert_close(of_part.log_probabilities.exp().sum(dim=-1), torch.ones(len(origins), 2))
+    labels, dataset = read_block_labels(teachers.folder, CPU), read_dataset(features, spec, parameters.plan)
+    assert torch.equal(labels.whole.taught.origins, dataset.whole().taught())
+    for part, of in zip([dataset.whole(), *dataset.blocks(BLOCKS)], [labels.whole, *labels.blocks], strict=True):
+        for name, origins in (("taught", part.taught()), ("validation", part.validation), ("test", dataset.test)):
+            of_part = getattr(of, name)
+            assert torch.equal(of_part.origins, origins)
+            assert of_part.log_probabilities.shape == (len(origins), 2, 8)
+            torch.testing.assert_close(of_part.log_probabilities.exp().sum(dim=-1), torch.ones(len(origins), 2))
 
 
 def test_teachers__networks_say_the_labels_again(
     teachers: TrainedManifest, features: FeaturesManifest, spec: DatasetSpec, parameters: RetrainParameters
 ) -> None:
-    network = load_network(teachers.folder, CPU)
-    assert network.members == parameters.recipe.teacher.ensemble_size
     dataset, recipe = read_dataset(features, spec, parameters.plan), parameters.recipe
-    [teacher] = list_teachers(recipe, dataset.horizon)
-    again = label_parts({teacher: network}, dataset, seed=parameters.seed)
-    written = read_labels(teachers.folder, CPU)
-    torch.testing.assert_close(again.test.log_probabilities, written.test.log_probabilities)
+    [teacher] = list_teachers(recipe.override({"teacher.ensemble_size": 1}), dataset.horizon)
+    for number, block in enumerate(dataset.blocks(BLOCKS)):
+        folder = block_folder(teachers.folder, number + 1)
+        network = load_network(folder, CPU)
+        assert network.members == 1
+        again = label_parts({teacher: network}, block, seed=parameters.seed + number)
+        torch.testing.assert_close(again.test.log_probabilities, read_labels(folder, CPU).test.log_probabilities)
 
 
 def test_teachers__the_folder_is_that_of_the_inputs(
@@ -104,7 +108,8 @@ def test_teachers__each_view_is_a_folder_within(
     plan = one_view(3, more_views=(Views(future_sigma=None),), ensemble_size=1)
     trained = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     assert set(trained.best_epoch) == {"teacher", "teacher-2"}
-    widths = [load_network(trained.folder / name, CPU).config.privileged for name in ("", "teacher-2")]
+    first = block_folder(trained.folder, 1)
+    widths = [load_network(first / name, CPU).config.privileged for name in ("", "teacher-2")]
     assert widths[0] - widths[1] == 2, "the second does not see the two hours of the future"
 
 
@@ -120,15 +125,15 @@ def test_teachers__killed_after_their_training_resume_from_the_checkpoint(
         raise PowerCut
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks.retrain.teachers, "label_parts", cut)
+        patch.setattr(tasks.retrain.teachers, "write_block_labels", cut)
         with pytest.raises(PowerCut):
             train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     folder = stage_folder("unprivileged", "tasks.retrain.teachers", features=features, spec=spec, plan=plan)
-    assert checkpoint_in(folder, FIRST_TEACHER).is_file()
+    assert checkpoint_in(folder, f"{FIRST_TEACHER}-block-5").is_file()
     assert not folder.exists()
-    real = tasks.retrain.teachers.train_teachers
+    real = tasks.retrain.teachers.fit_teachers
 
-    def counted(*given: object, **named: object) -> TrainedTeachers:
+    def counted(*given: object, **named: object) -> FittedTeachers:
         reports = named.pop("reports")
 
         def reported(name: str) -> Callable[[object], None]:
@@ -137,10 +142,11 @@ def test_teachers__killed_after_their_training_resume_from_the_checkpoint(
 
         return real(*given, **named, reports=reported)
 
-    monkeypatch.setattr(tasks.retrain.teachers, "train_teachers", counted)
+    monkeypatch.setattr(tasks.retrain.teachers, "fit_teachers", counted)
     resumed = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
-    assert trained_epochs == [resumed.epochs], "no epoch was trained again"
-    assert not checkpoint_in(folder, FIRST_TEACHER).exists()
+    assert len(trained_epochs) == BLOCKS, "no epoch was trained again"
+    assert max(trained_epochs) == resumed.epochs
+    assert not checkpoint_in(folder, f"{FIRST_TEACHER}-block-5").exists()
     again = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
     assert again == resumed
 

@@ -66,27 +66,28 @@ def test_rolling_folds__all_the_history_is_whole_days() -> None:
     assert fold.train.start == START
 
 
-def test_rolling_folds__issue_times_of_two_parts_stand_lookback_and_horizon_apart() -> None:
+def test_rolling_folds__targets_of_two_parts_share_no_hour() -> None:
     panel = synthetic_panel([24 * DAYS])
     for fold in folds_of():
         parts = [
-            window_origins(panel, span, lookback=LOOKBACK, horizon=HORIZON)
+            window_origins(panel, span, lookback=LOOKBACK, horizon=HORIZON, start=fold.train.start)
             for span in (fold.train, fold.validation, fold.test)
         ]
         for before, after in itertools.pairwise(parts):
-            assert int(panel.hour[after[0]] - panel.hour[before[-1]]) == LOOKBACK + HORIZON
-        hours = [
-            set(panel.hour[origins[:, None] + torch.arange(-LOOKBACK, HORIZON)].flatten().tolist()) for origins in parts
-        ]
+            assert int(panel.hour[after[0]] - panel.hour[before[-1]]) == HORIZON
+        hours = [set(panel.hour[origins[:, None] + torch.arange(HORIZON)].flatten().tolist()) for origins in parts]
         assert not hours[0] & hours[1]
         assert not hours[1] & hours[2]
 
 
 def test_rolling_folds__no_window_is_scored_twice() -> None:
     panel = synthetic_panel([24 * DAYS])
-    scored = [window_origins(panel, fold.test, lookback=LOOKBACK, horizon=HORIZON).tolist() for fold in folds_of()]
+    scored = [
+        window_origins(panel, fold.test, lookback=LOOKBACK, horizon=HORIZON, start=fold.train.start).tolist()
+        for fold in folds_of()
+    ]
     once = set(itertools.chain(*scored))
-    assert len(once) == sum(map(len, scored)) == 3 * (6 * 24 - LOOKBACK - HORIZON + 1)
+    assert len(once) == sum(map(len, scored)) == 3 * (6 * 24 - HORIZON + 1)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def without(table: pl.DataFrame, *hours_before: int) -> pl.DataFrame:
 
 
 def hours(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
-    return recent_hours(table, spec, ISSUED, lookback_hours=LOOKBACK, horizon_hours=3)
+    return recent_hours(table, spec, ISSUED, lookback_hours=LOOKBACK, complete_hours=LOOKBACK, horizon_hours=3)
 
 
 def test_recent_hours__whole_ones_are_their_means() -> None:
@@ -39,7 +39,9 @@ def test_recent_hours__whole_ones_are_their_means() -> None:
 @pytest.mark.parametrize(("rule", "source"), [("season", 24), ("last", 1)])
 def test_recent_hours__a_late_hour_is_filled_by_the_rule(rule: str, source: int) -> None:
     spec = meter(serving={"missing_hours": rule})
-    whole = recent_hours(readings(spec), spec, ISSUED, lookback_hours=48, horizon_hours=3)["power_kw"]
+    whole = recent_hours(readings(spec), spec, ISSUED, lookback_hours=48, complete_hours=48, horizon_hours=3)[
+        "power_kw"
+    ]
     recent = hours(without(readings(spec), 1), spec)
     assert recent["missing"].to_list() == recent["filled"].to_list() == [False] * (LOOKBACK - 1) + [True]
     assert recent["power_kw"][-1] == whole[-1 - source]
@@ -47,7 +49,9 @@ def test_recent_hours__a_late_hour_is_filled_by_the_rule(rule: str, source: int)
 
 def test_recent_hours__two_seasons_back_where_one_is_missing_too() -> None:
     spec = meter()
-    whole = recent_hours(readings(spec), spec, ISSUED, lookback_hours=72, horizon_hours=3)["power_kw"]
+    whole = recent_hours(readings(spec), spec, ISSUED, lookback_hours=72, complete_hours=72, horizon_hours=3)[
+        "power_kw"
+    ]
     assert hours(without(readings(spec), 5, 29), spec)["power_kw"][-5] == whole[-53]
 
 
@@ -60,7 +64,7 @@ def test_recent_hours__refuse_leaves_it_null() -> None:
 def test_recent_hours__a_series_without_recent_readings_is_all_missing() -> None:
     spec = meter(serving={"missing_hours": "refuse"})
     old = readings(spec).filter(pl.col("time_utc") < START + HOUR)
-    recent = recent_hours(old, spec, ISSUED, lookback_hours=LOOKBACK, horizon_hours=3)
+    recent = recent_hours(old, spec, ISSUED, lookback_hours=LOOKBACK, complete_hours=LOOKBACK, horizon_hours=3)
     assert recent["missing"].to_list() == [True] * LOOKBACK
 
 

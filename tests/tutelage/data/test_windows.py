@@ -17,11 +17,12 @@ from tests.tutelage.builders import (
     synthetic_panel,
 )
 from tutelage.data.resample import hourly_table, minutes_of_hours
-from tutelage.data.windows import Panel, Parts, Span, epoch_hour, make_panel, split, window_origins
+from tutelage.data.windows import Panel, Parts, Span, epoch_hour, gather_long_past, make_panel, split, window_origins
 from tutelage.errors import DataError
 
 LENGTHS = st.integers(1, 5)
 DAY = dt.timedelta(days=1)
+HOUR = dt.timedelta(hours=1)
 
 
 @st.composite
@@ -33,13 +34,17 @@ def panels(draw: st.DrawFn) -> Panel:
     return synthetic_panel(lengths, seed=draw(st.integers(0, 999)), missing=missing, starts=starts)
 
 
-def brute_force(panel: Panel, span: Span, lookback: int, horizon: int, *, labelled: bool) -> list[int]:
-    """The rule, window by window."""
+def brute_force(
+    panel: Panel, span: Span, lookback: int, horizon: int, *, labelled: bool, earliest: int | None = None
+) -> list[int]:
+    """The rule, window by window; the past may reach back to the hour `earliest`."""
     origins = []
     for origin in range(lookback, len(panel.hour) - horizon + 1):
         rows, future = slice(origin - lookback, origin + horizon), slice(origin, origin + horizon)
         one_series = len(panel.series[rows].unique()) == 1
-        inside = all(hour in span.hours for hour in panel.hour[rows].tolist())
+        past = range(span.hours.start if earliest is None else earliest, span.hours.stop)
+        inside = all(hour in span.hours for hour in panel.hour[future].tolist())
+        inside = inside and all(hour in past for hour in panel.hour[rows].tolist())
         seen = panel.observed[rows][:lookback].isfinite().all()
         known = panel.known[future].isfinite().all()
         target = bool(panel.observed[future, 0].isfinite().all())
@@ -48,19 +53,22 @@ def brute_force(panel: Panel, span: Span, lookback: int, horizon: int, *, labell
     return origins
 
 
-def shared_hours(panel: Panel, span: Span, lookback: int, horizon: int) -> set[int]:
-    """All hours that the windows of a span touch."""
-    origins = window_origins(panel, span, lookback=lookback, horizon=horizon)
-    rows = origins[:, None] + torch.arange(-lookback, horizon)
+def target_hours(panel: Panel, span: Span, start: dt.datetime, lookback: int, horizon: int) -> set[int]:
+    """All hours of the targets of a part's windows, whose past may reach back to `start`."""
+    origins = window_origins(panel, span, lookback=lookback, horizon=horizon, start=start)
+    rows = origins[:, None] + torch.arange(horizon)
     return set(panel.hour[rows].flatten().tolist())
 
 
 @PROPERTY
-@given(panels(), st.integers(0, 40), st.integers(0, 40), LENGTHS, LENGTHS)
+@given(panels(), st.integers(0, 40), st.integers(0, 40), st.integers(0, 20), LENGTHS, LENGTHS)
 def test_window_origins__are_those_of_brute_force(
-    panel: Panel, first: int, hours: int, lookback: int, horizon: int
+    panel: Panel, first: int, hours: int, before: int, lookback: int, horizon: int
 ) -> None:
     span = hours_span(first, first + hours)
+    start = span.start - before * HOUR
+    reaching = window_origins(panel, span, lookback=lookback, horizon=horizon, start=start)
+    assert reaching.tolist() == brute_force(panel, span, lookback, horizon, labelled=True, earliest=epoch_hour(start))
     origins = window_origins(panel, span, lookback=lookback, horizon=horizon)
     assert origins.tolist() == brute_force(panel, span, lookback, horizon, labelled=True)
     without = window_origins(panel, span, lookback=lookback, horizon=horizon, labelled=False)
@@ -85,7 +93,7 @@ def test_window_origins__an_unknown_future_hour_makes_no_window() -> None:
     LENGTHS,
     LENGTHS,
 )
-def test_split__parts_touch_and_their_windows_share_no_hour(
+def test_split__parts_touch_and_their_windows_share_no_target_hour(
     days: int, history_days: int | None, share: float, test_days: int, lookback: int, horizon: int
 ) -> None:
     end = START + days * DAY
@@ -94,8 +102,10 @@ def test_split__parts_touch_and_their_windows_share_no_hour(
     assert parts.train.start < parts.train.end == parts.validation.start < parts.validation.end == parts.test.start
     assert parts.test.end - parts.test.start == test_days * DAY
     panel = synthetic_panel([days * 24])
-    hours = [shared_hours(panel, span, lookback, horizon) for span in (parts.train, parts.validation, parts.test)]
-    assert len(set.union(*hours)) == sum(map(len, hours)) == (parts.test.end - parts.train.start) / DAY * 24
+    start, spans = parts.train.start, (parts.train, parts.validation, parts.test)
+    hours = [target_hours(panel, span, start, lookback, horizon) for span in spans]
+    whole = (parts.test.end - parts.train.start) / DAY * 24
+    assert len(set.union(*hours)) == sum(map(len, hours)) == whole - lookback
 
 
 def test_split__golden() -> None:
@@ -124,3 +134,16 @@ def test_make_panel__holds_the_table_row_by_row() -> None:
     assert panel.observed[1, 0].item() == pytest.approx(readings[1, :, 0].mean())
     assert panel.auxiliary[:30].numpy() == pytest.approx(hours["heat_wh", "voltage_v"][:30].to_numpy(), rel=1e-6)
     assert panel.known[[0, 23, 24, 30]].tolist() == [[0, 0, 0], [23, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_gather_long_past__what_is_not_there_is_nan() -> None:
+    panel = synthetic_panel([10, 10])
+    panel.observed[4, 0] = torch.nan
+    past = gather_long_past(panel, torch.tensor([6, 13]), 5, first_hour=int(panel.hour[2]))
+    assert past.shape == (2, 5, 2)
+    # Hours 1 … 5: 1 is before the history, 4 has no value. Then 8 … 12: two are of another series, two too early.
+    assert past[..., 0].isnan().tolist() == [[True, False, False, True, False], [True, True, True, True, False]]
+    assert torch.equal(past[0, 4], panel.observed[5])
+    assert torch.equal(past[1, 4], panel.observed[12])
+    early = gather_long_past(panel, torch.tensor([1]), 3, first_hour=0)
+    assert early[0, :, 0].isnan().tolist() == [True, True, False]

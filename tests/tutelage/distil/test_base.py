@@ -1,37 +1,95 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tutelage.builders import START, dataset_of, small_network, small_spec, synthetic_panel
-from tutelage.distil.base import fit_linear_on, forecast_with_base, linear_inputs
+from tutelage.distil.base import (
+    combine_held_out,
+    fit_base,
+    forecast_held_out,
+    forecast_simple,
+    forecast_with_base,
+    join_held_out,
+    linear_inputs,
+    weigh,
+)
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.students import forecast_students
 from tutelage.distil.teachers import forecast_exported
+from tutelage.errors import GapsError
+from tutelage.forecasts import Contender, crps
+from tutelage.judge.baselines import same_hour
+from tutelage.model.base import SIMPLE, Base
 from tutelage.model.export import export_student, student_card
 from tutelage.model.inference import load_student
-from tutelage.model.linear import Base
 from tutelage.model.networks import select_members
+
+RIDGE, LAST = Contender.RIDGE, Contender.LAST_VALUE
+WEIGHTS = {RIDGE: 0.2, Contender.SAME_HOUR_7D: 0.1, Contender.SAME_HOUR_14D: 0.3, LAST: 0.1}
 
 
 @pytest.fixture(scope="module")
 def dataset() -> WindowDataset:
-    return dataset_of(synthetic_panel([600]), train_hours=400, validation_hours=100, lookback=30, horizon=3)
+    return dataset_of(synthetic_panel([900]), train_hours=600, validation_hours=150, lookback=30, horizon=3)
 
 
 @pytest.fixture(scope="module")
 def base(dataset: WindowDataset) -> Base:
-    return Base(fit_linear_on(dataset, dataset.train), network_share=0.5)
+    return fit_base(dataset, WEIGHTS)
 
 
-def test_forecast_with_base__is_the_mean_of_both_quantile_by_quantile(dataset: WindowDataset, base: Base) -> None:
+def test_fit_base__without_weights_has_all_simple_forecasts(dataset: WindowDataset) -> None:
+    base = fit_base(dataset)
+    assert tuple(base.weights) == SIMPLE
+    assert base.network_share == 1
+    assert base.lookback(30) == 30
+    assert base.linear is not None
+
+
+def test_fit_base__too_few_windows_for_ridge() -> None:
+    few = dataset_of(synthetic_panel([60]), train_hours=40, validation_hours=10, lookback=30, horizon=6)
+    assert RIDGE not in fit_base(few).weights
+    assert fit_base(few, {LAST: 0.5}).linear is None
+    with pytest.raises(GapsError):
+        fit_base(few, {RIDGE: 0.5})
+
+
+def test_forecast_simple__are_those_of_ridge_last_value_and_the_same_hour(dataset: WindowDataset, base: Base) -> None:
+    simple = forecast_simple(base, dataset, dataset.test)
+    assert set(simple) == set(WEIGHTS)
+    assert base.linear is not None
+    expected = base.linear.forecast(*linear_inputs(dataset, dataset.test))
+    np.testing.assert_array_equal(simple[RIDGE].quantiles, expected.quantiles)
+    last = dataset.panel.observed[dataset.test - 1, 0].double().numpy()
+    np.testing.assert_allclose(simple[LAST].mean, last[:, None] + base.changes.mean)
+    # The floor computes the same hour in another way, from the panel.
+    for days in (7, 14):
+        floor = same_hour(dataset.panel, dataset.train, dataset.test, horizon=3, days=days)
+        name = Contender(f"same_hour_{days}d")
+        np.testing.assert_allclose(simple[name].quantiles, floor.quantiles, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(simple[name].mean, floor.mean, rtol=1e-5, atol=1e-6)
+
+
+def test_forecast_simple__no_window_sees_what_is_before_the_history(dataset: WindowDataset, base: Base) -> None:
+    early = dataset.train[:5]
+    before = forecast_simple(base, dataset, early)[Contender.SAME_HOUR_14D]
+    assert np.isfinite(before.quantiles).all()
+    # The lookback is complete from hour 30 on: only the last day is there, and its value stands in for all others.
+    same = dataset.panel.observed[early - 24, 0].double().numpy()
+    np.testing.assert_allclose(before.mean[:, 0], same)
+    np.testing.assert_allclose(before.quantiles[:, 0, [0, 98]], np.stack([same, same], axis=1))
+
+
+def test_forecast_with_base__is_the_weighted_mean_quantile_by_quantile(dataset: WindowDataset, base: Base) -> None:
     students = small_network(dataset, members=2)
-    linear = base.linear.forecast(*linear_inputs(dataset, dataset.test))
+    simple = forecast_simple(base, dataset, dataset.test)
     members = list(forecast_students(students, dataset, dataset.test))
+    assert base.network_share == pytest.approx(0.3)
     for based, member in zip(forecast_with_base(students, dataset, dataset.test, base), members, strict=True):
-        np.testing.assert_allclose(based.quantiles, (member.quantiles + linear.quantiles) / 2)
-        np.testing.assert_allclose(based.mean, (member.mean + linear.mean) / 2)
+        expected = 0.3 * member.quantiles + sum(weight * simple[name].quantiles for name, weight in WEIGHTS.items())
+        np.testing.assert_allclose(based.quantiles, expected)
         assert (np.diff(based.quantiles, axis=-1) >= -1e-12).all()
 
 
@@ -42,16 +100,39 @@ def test_forecast_with_base__without_one_is_the_networks(dataset: WindowDataset)
     assert np.array_equal(forecast.quantiles, expected.quantiles)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.0])
+@pytest.mark.parametrize("weights", [WEIGHTS, {LAST: 1.0}, {Contender.SAME_HOUR_28D: 0.4, RIDGE: 0.6}, {}])
 def test_export_student__the_graph_is_the_average(
-    dataset: WindowDataset, base: Base, share: float, tmp_path: Path
+    dataset: WindowDataset, weights: dict[Contender, float], tmp_path: Path
 ) -> None:
-    base = replace(base, network_share=share)
+    base = fit_base(dataset, weights)
     student = select_members(small_network(dataset, members=1), dataset.scalers, [0])
-    [expected] = forecast_with_base(student, dataset, dataset.test, base)
-    card = student_card(student, small_spec(), trained_until=START)
+    card = student_card(student, small_spec(), trained_until=START, base=base)
+    days = 28 if Contender.SAME_HOUR_28D in weights else 14 if weights == WEIGHTS else 0
+    assert (card["lookback_hours"], card["complete_hours"]) == (max(30, 24 * days), 30)
     export_student(student, dataset.bins, card, tmp_path / "export", base=base)
-    forecast = forecast_exported(load_student(tmp_path / "export"), dataset, dataset.test)
+    windows = torch.cat([dataset.train[:3], dataset.test])  # the first ones have hours before the history
+    [expected] = forecast_with_base(student, dataset, windows, base)
+    forecast = forecast_exported(load_student(tmp_path / "export"), dataset, windows)
     np.testing.assert_allclose(forecast.quantiles, expected.quantiles, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(forecast.mean, expected.mean, rtol=1e-4, atol=1e-4)
     assert (tmp_path / "export" / "student.onnx").stat().st_size < 2**20
+
+
+def test_weigh__networks_and_simple_forecasts_of_blocks_that_they_have_not_learned_from(dataset: WindowDataset) -> None:
+    networks = {Contender.TWIN: small_network(dataset, members=1)}
+    blocks = dataset.blocks(3)
+    held_out = join_held_out([forecast_held_out(block, networks, with_base=True) for block in blocks])
+    assert len(held_out.truth) == len(dataset.train) + len(dataset.validation)
+    weights = weigh(held_out, Contender.TWIN)
+    assert all(0 < weight <= 1 for weight in weights.values())
+    base = fit_base(dataset.whole(), weights)
+    combined = crps(combine_held_out(held_out, Contender.TWIN, base), held_out.truth).mean()
+    for single in (held_out.networks[Contender.TWIN], *held_out.simple.values()):
+        assert combined <= crps(single, held_out.truth).mean() * 1.001
+
+
+def test_combine_held_out__without_a_base_is_the_networks(dataset: WindowDataset) -> None:
+    networks = {Contender.TWIN: small_network(dataset, members=1)}
+    held_out = forecast_held_out(dataset, networks, with_base=False)
+    assert held_out.simple == {}
+    assert combine_held_out(held_out, Contender.TWIN, None) is held_out.networks[Contender.TWIN]

@@ -18,7 +18,7 @@ from tutelage.data.windows import Parts, window_origins
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import UNPRIVILEGED, Views
 from tutelage.distil.views import privileged_values
-from tutelage.errors import DataError, SpecError
+from tutelage.errors import DataError, GapsError, SpecError
 from tutelage.model.heads import Bins
 from tutelage.model.networks import Forecaster
 
@@ -91,7 +91,8 @@ def test_make_dataset__has_the_windows_of_each_part(unlabelled: bool) -> None:
     dataset = make_dataset(panel, parts, fitted, lookback=LOOKBACK, horizon=HORIZON, unlabelled=unlabelled)
     lengths = {"lookback": LOOKBACK, "horizon": HORIZON}
     for name in ("train", "validation", "test"):
-        assert torch.equal(getattr(dataset, name), window_origins(panel, getattr(parts, name), **lengths))
+        expected = window_origins(panel, getattr(parts, name), **lengths, start=parts.train.start)
+        assert torch.equal(getattr(dataset, name), expected)
     without = window_origins(panel, parts.train, **lengths, labelled=False)
     assert len(without) > 0
     assert dataset.unlabelled.tolist() == (without.tolist() if unlabelled else [])
@@ -163,3 +164,33 @@ def test_teacher_inputs__a_placebo_sees_its_past_and_the_privilege_of_another_wi
         generator=torch.Generator(),
     )
     assert torch.equal(logits, teacher(*dataset.student_inputs(dataset.train), of_others))
+
+
+def test_blocks__each_issue_time_is_held_out_once_and_no_target_hour_is_learned_from() -> None:
+    panel = synthetic_panel([200, 150], starts=[0, 30])
+    dataset = dataset_of(panel, train_hours=120, validation_hours=30, lookback=LOOKBACK, horizon=HORIZON)
+    every = torch.cat([dataset.train, dataset.validation])
+    blocks = dataset.blocks(4)
+    assert sorted(torch.cat([block.validation for block in blocks]).tolist()) == sorted(every.tolist())
+    hours = [set(panel.hour[block.validation].tolist()) for block in blocks]
+    assert sum(map(len, hours)) == len(set.union(*hours))
+    ahead = torch.arange(HORIZON)
+    for block in blocks:
+        held_out, learned = (
+            set(panel.hour[part[:, None] + ahead].flatten().tolist()) for part in (block.validation, block.train)
+        )
+        assert not held_out & learned
+        assert block.test is dataset.test
+        lost = set(every.tolist()) - set(block.train.tolist()) - set(block.validation.tolist())
+        assert len(lost) <= 2 * 2 * (HORIZON - 1)  # at both ends, of two series
+
+
+def test_blocks__too_few_windows() -> None:
+    dataset = dataset_of(synthetic_panel([20]), train_hours=10, validation_hours=8)
+    with pytest.raises(GapsError, match="windows are too few for 30 blocks"):
+        dataset.blocks(30)
+
+
+def test_whole__learns_from_the_validation_part_too() -> None:
+    dataset = dataset_of(synthetic_panel([100]), train_hours=60, validation_hours=20)
+    assert torch.equal(dataset.whole().taught(), torch.cat([dataset.train, dataset.validation]))

@@ -95,8 +95,8 @@ def test_read_dataset__cuts_the_parts_from_the_end_of_the_data(tmp_path: Path) -
     first = int(METER_START.timestamp() // 3600)
     for part, hours in (
         (dataset.train, (24, 24 + 8 * 24)),
-        (dataset.validation, (24 + 8 * 24, 24 + 10 * 24)),
-        (dataset.test, (24 + 10 * 24, 24 + 13 * 24)),
+        (dataset.validation, (8 * 24, 24 + 10 * 24)),  # the past reaches back into the part before
+        (dataset.test, (10 * 24, 24 + 13 * 24)),
     ):
         touched = dataset.panel.hour[part[:, None] + torch.arange(-24, 3)]
         assert (int(touched.min()) - first, int(touched.max()) + 1 - first) == hours
@@ -193,7 +193,7 @@ def test_train_teachers__a_registered_forecast_function_teaches(dataset: WindowD
 
 
 def test_train_teachers__refuses_a_registered_model_that_is_not_given(dataset: WindowDataset) -> None:
-    with pytest.raises(ValueError, match="the registered model home-24h/3 is not given"):
+    with pytest.raises(ValueError, match="the model home-24h/3 is not given"):
         train_teachers(dataset, small_recipe(**REGISTERED), seed=0)
 
 
@@ -333,6 +333,12 @@ def test_distil_students__alpha_is_less_where_there_are_few_windows(dataset: Win
     )
     assert torch.equal(limited, low)
     assert not torch.allclose(limited, plain)
+
+
+def test_distil_students__for_exact_numbers_of_epochs(dataset: WindowDataset) -> None:
+    labels = {Contender.STUDENT: random_parts(dataset)}
+    students = distil_students(dataset, labels, ungated(), seed=0, epochs={Contender.STUDENT: 3, Contender.TWIN: 2})
+    assert (students.progress.epoch, students.progress.best_epoch) == (3, [3, 2])
 
 
 def test_distil_students__a_recursive_pair_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

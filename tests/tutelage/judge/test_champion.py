@@ -9,10 +9,9 @@ from tests.tutelage.builders import START, dataset_of, synthetic_panel
 from tests.tutelage.data.builders import export_untrained, meter
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import forecast_exported
-from tutelage.forecasts import Forecasts
+from tutelage.forecasts import Forecasts, crps
 from tutelage.judge.champion import LEAST_ISSUE_TIMES, Champion, Meeting, meet_champion
 from tutelage.judge.comparison import gain_over
-from tutelage.judge.metrics import crps
 from tutelage.judge.verdict import actual_values
 from tutelage.model.inference import Student, load_student
 
@@ -20,7 +19,7 @@ LOOKBACK, HORIZON = 6, 3
 TRAIN, VALIDATION, HOURS = 200, 100, 800
 HOUR = dt.timedelta(hours=1)
 VALIDATION_END, TEST_END = START + (TRAIN + VALIDATION) * HOUR, START + HOURS * HOUR
-FIRST_ISSUE, LAST_ISSUE = TRAIN + VALIDATION + LOOKBACK, HOURS - HORIZON
+FIRST_ISSUE, LAST_ISSUE = TRAIN + VALIDATION, HOURS - HORIZON
 
 
 @pytest.fixture(scope="module")

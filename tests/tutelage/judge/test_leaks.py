@@ -8,7 +8,7 @@ import pytest
 
 from tests.tutelage.data.builders import HOUR, MINUTE, START, export_untrained, meter, random_readings
 from tutelage.errors import LeakError
-from tutelage.judge.leaks import Forecast, LeakReport, check_leaks
+from tutelage.judge.leaks import Forecast, LeakReport, check_leaks, without_masked
 from tutelage.model.inference import forecast_readings, load_student
 
 SPEC = meter()
@@ -108,3 +108,21 @@ def test_report__require_raises_with_all_faults() -> None:
     assert not report.passed
     with pytest.raises(LeakError, match=r"^the student sees .*: one: the forecast breaks; two: the forecast breaks$"):
         report.require()
+
+
+def test_without_masked__leaves_the_rest_and_the_forecasts_as_they_are(tmp_path: Path) -> None:
+    readings = READINGS.with_columns(
+        pl.when(pl.int_range(pl.len()) == 700).then(99.0).otherwise("power_kw").alias("power_kw")
+    )
+    masked = without_masked(readings, SPEC)
+    assert masked.columns == readings.columns
+    assert masked["power_kw"].null_count() == 1
+    assert masked["power_kw"][700] is None
+    assert masked["voltage_v"].equals(readings["voltage_v"])
+    export_untrained(SPEC, tmp_path / "export", lookback=24, horizon=3)
+    student = load_student(tmp_path / "export")
+    for table in (readings, masked):
+        assert np.array_equal(
+            forecast_readings(student, table, SPEC, TIMES).quantiles,
+            forecast_readings(student, readings, SPEC, TIMES).quantiles,
+        )

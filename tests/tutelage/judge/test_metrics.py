@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scoringrules
 
-from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
-from tutelage.judge.metrics import crps, quantile_at, reliability, score, score_by_lead, score_members
+from tutelage.forecasts import QUANTILE_LEVELS, Forecasts, crps
+from tutelage.judge.metrics import quantile_at, reliability, score, score_by_lead, score_members
 
 STANDARD = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 

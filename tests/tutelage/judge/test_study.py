@@ -10,8 +10,7 @@ from tutelage.distil.plans import make_plan
 from tutelage.distil.recipe import Views
 from tutelage.distil.soft_labels import SoftLabels
 from tutelage.distil.students import train_students
-from tutelage.forecasts import Forecasts
-from tutelage.judge.metrics import crps
+from tutelage.forecasts import Forecasts, crps
 from tutelage.judge.study import labels_crps, score_group
 from tutelage.judge.trials import Space, group_trials, list_trials
 from tutelage.model.heads import forecast_of

@@ -25,7 +25,6 @@ from tutelage.judge.verdict import (
     percent,
     score_baselines,
     score_contenders,
-    validation_crps,
 )
 from tutelage.model.networks import Forecaster
 
@@ -112,17 +111,6 @@ def test_actual_values__are_the_truth_in_float64(dataset: WindowDataset) -> None
     actual = actual_values(dataset, dataset.test)
     assert actual.dtype == np.float64
     assert actual[3, 1] == dataset.panel.observed[dataset.test[3] + 1, 0].item()
-
-
-def test_validation_crps__is_the_mean_over_replicates_of_what_may_be_registered(
-    dataset: WindowDataset, students: dict[Contender, Forecaster]
-) -> None:
-    by_name = validation_crps(dataset, students)
-    assert list(by_name) == [STUDENT, TWIN]
-    actual = actual_values(dataset, dataset.validation)
-    for name, value in by_name.items():
-        members = forecast_students(students[name], dataset, dataset.validation)
-        assert value == pytest.approx(score_members(members, actual).losses.mean())
 
 
 def test_choose__takes_the_better_and_of_equal_ones_the_twin() -> None:

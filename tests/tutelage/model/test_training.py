@@ -95,6 +95,23 @@ def test_train_network__each_member_gets_its_own_best_weights_back(dataset: Wind
         assert not torch.equal(weight[0], at_epoch[5][name][0])
 
 
+def test_train_network__each_member_ends_after_its_number_of_epochs(dataset: WindowDataset) -> None:
+    network, at_epoch = small_network(dataset), []
+    progress = train_network(
+        network,
+        lambda network, batch: losses(dataset, batch)(network),
+        dataset.train,
+        losses(dataset, dataset.validation),
+        Budget(epochs=2, patience=1, batch_size=32, dropout=0.0),
+        on_epoch=lambda progress: at_epoch.append({k: v.clone() for k, v in network.state_dict().items()}),
+        take=(5, 3),
+    )
+    assert (progress.epoch, progress.best_epoch) == (5, [5, 3])
+    for name, weight in network.named_parameters():
+        assert torch.equal(weight[0], at_epoch[4][name][0])
+        assert torch.equal(weight[1], at_epoch[2][name][1])
+
+
 def test_train_network__the_best_loss_is_that_of_the_weights_it_leaves(dataset: WindowDataset) -> None:
     network, progress = train(dataset, Budget(epochs=30, patience=30, batch_size=8, learning_rate=0.03, dropout=0.0))
     assert not network.training

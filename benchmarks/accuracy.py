@@ -1,0 +1,319 @@
+"""Is the forecaster better than what its user could take instead? `make bench-accuracy`.
+
+Three sources: the household (minutes, sub-meters), an electrical transformer's oil temperature (ETT, where
+TUTELAGE_ETT names its folder), and seventeen homes with hourly meters. Cells: hours ahead and days of history, each at
+several origins: test parts back to back from the end of the data, of which every fifth issue hour is scored (5 and 24
+share no divisor).
+
+Ours: the network that would be registered, student or twin by the held-out blocks, averaged with its base, and the
+twin. Default recipe, one replicate. Peers, on the same windows and history: the simple forecasts of
+`tutelage.judge.baselines`; gradient-boosted quantile regression (scikit-learn), fitted on training and validation part;
+a pretrained model as it comes, which may have seen the household and ETT, and has not seen the homes.
+
+Nothing is chosen on a test part; the floor and the best peer of a cell are the best there, with hindsight. Finished
+pieces stay under TUTELAGE_HOME. QUICK=1 takes one origin, few cells and three homes. Not among the peers yet: NHITS,
+TFT or TiDE, and AutoETS, which need an environment of their own.
+"""
+
+import datetime as dt
+import json
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from benchmarks import ett_cells
+from benchmarks.common import LOOKBACK_HOURS, Cell, Losses, load_or_measure
+from flows.homes import read_homes
+from runtime.paths import home
+from runtime.provenance import code_digest
+from tutelage.data.calendar import calendar_features
+from tutelage.data.dataset import Calendar, load_dataset_spec
+from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel, split
+from tutelage.distil.base import forecast_with_base, linear_inputs
+from tutelage.distil.blocks import fit_students, fit_teachers
+from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
+from tutelage.distil.pretrained import all_levels, load_pretrained
+from tutelage.distil.recipe import Recipe, TeacherRecipe
+from tutelage.errors import DataError, TutelageError
+from tutelage.files import value_digest, write_json
+from tutelage.forecasts import Contender, Forecasts, crps
+from tutelage.judge.baselines import BASELINES, forecast_baselines
+from tutelage.judge.metrics import quantile_at
+from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
+
+QUICK = os.environ.get("QUICK") == "1"
+RESULTS = Path(__file__).parent / "results" / "accuracy.json"
+SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "household.yaml"
+RECIPE = Recipe(teacher=TeacherRecipe(more_views=())) if QUICK else Recipe()
+ORIGINS = 1 if QUICK else 3
+SCORED_HOURS = 5
+HISTORIES = {
+    "household": (100,) if QUICK else (50, 100, 400),
+    "ett": (50,) if QUICK else (50, 100),
+    "homes": (28,) if QUICK else (28, 56, 100),
+}
+TEST_DAYS = {"household": 60, "ett": 60, "homes": 30}
+SEEN = {"pretrained": ("household", "ett")}
+"""Peers that may have seen a source in their training."""
+BOOSTED_LEVELS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
+OURS = ("champion", "twin")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One series at one origin of a cell; of the homes, `series` is the number of the home."""
+
+    source: str
+    cell: Cell
+    series: int = 0
+
+    @property
+    def name(self) -> str:
+        """The piece's name in files: homes-24h-28d-home3-origin0."""
+        series = f"-home{self.series + 1}" if self.source == "homes" else ""
+        return f"{self.source}-{self.cell.name}{series}-origin{self.cell.origin}"
+
+
+@cache
+def _homes() -> list[Panel]:
+    """Each home as a panel of its target."""
+    table = read_homes().with_columns(pl.col("time").dt.replace_time_zone("Etc/GMT+8").dt.convert_time_zone("UTC"))
+    panels = []
+    for _, rows in table.group_by("home", maintain_order=True):
+        calendar = calendar_features(rows["time"], Calendar(timezone="Etc/GMT+8", country="US"))
+        nothing = torch.zeros(rows.height, 0)
+        hour = (rows["time"].dt.epoch("s") // 3600).to_numpy().copy()
+        observed = rows["load_kwh"].cast(pl.Float32).to_numpy().copy()
+        panels.append(
+            Panel(
+                observed=torch.from_numpy(observed)[:, None],
+                known=torch.from_numpy(calendar.to_numpy().copy()),
+                auxiliary=nothing,
+                minutes=nothing,
+                series=torch.zeros(rows.height, dtype=torch.int64),
+                hour=torch.from_numpy(hour),
+            )
+        )
+    return panels
+
+
+@cache
+def _source(name: str, series: int) -> tuple[Panel, dt.datetime, dt.datetime]:
+    """A source's panel, the start of its first hour and the end of its last."""
+    if name == "household":
+        return read_panel(load_dataset_spec(SPEC))
+    if name == "ett":
+        return ett_cells.load_transformer()
+    panel = _homes()[series]
+    first, last = (dt.datetime.fromtimestamp(3600 * int(panel.hour[place]), dt.UTC) for place in (0, -1))
+    return panel, first, last + dt.timedelta(hours=1)
+
+
+def every_piece() -> Iterator[Piece]:
+    """All pieces, the first origin of every cell first, so that a part of them is already representative."""
+    sources = [name for name in HISTORIES if name != "ett" or "TUTELAGE_ETT" in os.environ]
+    for origin in range(ORIGINS):
+        for source in sources:
+            for days in HISTORIES[source]:
+                for horizon in LOOKBACK_HOURS:
+                    homes = range(0, 17, 6) if QUICK else range(17)
+                    for series in homes if source == "homes" else (0,):
+                        yield Piece(source, Cell(horizon, days, origin), series)
+
+
+def dataset_of(piece: Piece) -> WindowDataset:
+    """The piece's windows; of the test part every fifth issue hour.
+
+    Raises DataError where a part has too few.
+    """
+    panel, first, end = _source(piece.source, piece.series)
+    days, horizon = TEST_DAYS[piece.source], piece.cell.horizon
+    parts = split(
+        end - dt.timedelta(days=days * piece.cell.origin),
+        start=first,
+        history_days=piece.cell.history,
+        validation_share=0.2,
+        test_days=days,
+    )
+    fitted = fit_on(panel, parts.train, bins=RECIPE.distillation.bins)
+    dataset = make_dataset(panel, parts, fitted, lookback=LOOKBACK_HOURS[horizon], horizon=horizon)
+    dataset = replace(dataset, test=dataset.test[panel.hour[dataset.test] % SCORED_HOURS == 0])
+    if min(len(dataset.train), len(dataset.validation), len(dataset.test)) < LEAST_WINDOWS:
+        raise DataError(f"{piece.name}: a part has fewer than {LEAST_WINDOWS} windows")
+    return dataset
+
+
+def boosted_quantiles(dataset: WindowDataset) -> Forecasts:
+    """Gradient-boosted quantile regression: one model for each level, the lead time as a feature.
+
+    The target is the change from the last value, so that it can follow a level that training did not hold.
+    """
+    whole = dataset.whole().train
+    rows, last = _boosted_rows(dataset, whole)
+    target = (dataset.truth(whole).double().numpy() - last).ravel()
+    ahead, last_ahead = _boosted_rows(dataset, dataset.test)
+    every = []
+    for level in BOOSTED_LEVELS:
+        model = HistGradientBoostingRegressor(
+            loss="quantile", quantile=level, max_iter=150, learning_rate=0.06, max_leaf_nodes=15, min_samples_leaf=60,
+            max_features=0.5, random_state=0,
+        )  # fmt: skip
+        every.append(model.fit(rows, target).predict(ahead).reshape(len(dataset.test), -1))
+    native = np.stack(every, axis=-1) + last_ahead[..., None]
+    quantiles = all_levels(native, list(BOOSTED_LEVELS))
+    return Forecasts(quantiles.mean(axis=-1), quantiles)
+
+
+def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """One row per window and lead time, relative to the last value, and that value.
+
+    The last day, its mean, the same hour of the last seven days, clock and lead time.
+    """
+    past, known = linear_inputs(dataset, origins)
+    last = past[:, -1:]
+    long_past = dataset.long_past(origins, 7 * 24)[..., 0].double().numpy() - last
+    lead = np.arange(dataset.horizon)
+    same_hour = long_past.reshape(len(last), 7, 24)[:, :, lead % 24].transpose(0, 2, 1)
+    of_window = np.concatenate([past[:, -24:] - last, long_past.mean(axis=1, keepdims=True), last], axis=1)
+    of_lead = np.broadcast_to(lead[None, :, None], (*known.shape[:2], 1))
+    repeated = np.repeat(of_window[:, None], dataset.horizon, axis=1)
+    rows = np.concatenate([repeated, same_hour, known, of_lead], axis=-1)
+    return rows.reshape(-1, rows.shape[-1]), last
+
+
+def measure(piece: Piece) -> Losses:
+    """CRPS by test window and the 80 % interval's coverage of everyone, and the weight of the chosen network."""
+    dataset = dataset_of(piece)
+    actual = actual_values(dataset, dataset.test)
+    teachers = fit_teachers(dataset, RECIPE, seed=piece.cell.origin)
+    fitted = fit_students(dataset, {Contender.STUDENT: teachers.labels}, RECIPE, seed=piece.cell.origin)
+    chosen = choose({name: fitted.held_out_crps[name] for name in REGISTRABLE})
+    forecasts: dict[str, Forecasts] = {}
+    for name, contender in (("champion", chosen), ("twin", Contender.TWIN)):
+        network, base = fitted.trained.networks[contender], fitted.bases[contender]
+        [forecasts[name]] = forecast_with_base(network, dataset, dataset.test, base)
+    forecasts |= {name.value: each for name, each in forecast_baselines(dataset, dataset.test, BASELINES).items()}
+    forecasts["boosted"] = boosted_quantiles(dataset)
+    forecasts["pretrained"] = load_pretrained("fracast")(dataset, dataset.test)
+    losses = {name: crps(each, actual).mean(axis=1) for name, each in forecasts.items()}
+    inside = {
+        f"coverage:{name}": (actual >= quantile_at(each, 0.1)) & (actual <= quantile_at(each, 0.9))
+        for name, each in forecasts.items()
+    }
+    share = np.array(fitted.bases[chosen].network_share)
+    return losses | {name: np.array(each.mean()) for name, each in inside.items()} | {"network_share": share}
+
+
+def summarise(done: dict[Piece, Losses]) -> Row:
+    """All cells of which a piece was measured, and the summary over them.
+
+    Of several homes a cell's CRPS is the mean over homes and origins.
+    """
+    by_cell: dict[tuple[str, int, int], list[Losses]] = {}
+    pieces: dict[tuple[str, int, int], list[Piece]] = {}
+    for piece, losses in done.items():
+        key = (piece.source, piece.cell.horizon, piece.cell.history or 0)
+        by_cell.setdefault(key, []).append(losses)
+        pieces.setdefault(key, []).append(piece)
+    cells = [_cell(key, by_cell[key], pieces[key]) for key in sorted(by_cell)]
+    ratios = [cell["crps"]["champion"] / cell["crps"][cell["best_peer"]] for cell in cells]
+    return {
+        "cells": cells,
+        "summary": {
+            "relative_to_best_peer": math.exp(fmean(map(math.log, ratios))),
+            "worst_cell_vs_floor": max(cell["crps"]["champion"] / cell["crps"][cell["floor"]] for cell in cells),
+            "cells_won": sum(ratio < 1 for ratio in ratios),
+            "cells": len(cells),
+            "coverage_in_77_83": fmean(0.77 <= cell["coverage_80"]["champion"] <= 0.83 for cell in cells),
+        },
+    }
+
+
+def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) -> Row:
+    source, horizon, days = key
+    names = [name for name in losses[0] if f"coverage:{name}" in losses[0]]
+    mean = {name: fmean(float(each[name].mean()) for each in losses) for name in names}
+    may_have_seen = [name for name, sources in SEEN.items() if source in sources]
+    peers = [name for name in names if name not in (*OURS, *may_have_seen)]
+    floor = [name.value for name in BASELINES if name.value in names]
+    return {
+        "dataset": source,
+        "horizon": horizon,
+        "history_days": days,
+        "pieces": len(pieces),
+        "origins": len({piece.cell.origin for piece in pieces}),
+        "crps": mean,
+        "coverage_80": {name: fmean(float(each[f"coverage:{name}"]) for each in losses) for name in names},
+        "network_share": fmean(float(each["network_share"]) for each in losses),
+        "floor": min(floor, key=mean.__getitem__),
+        "best_peer": min(peers, key=mean.__getitem__),
+        "may_have_seen": may_have_seen,
+    }
+
+
+def table(figures: Row) -> str:
+    """The cells as text: CRPS of champion, twin and peers; in brackets, who may have seen the data."""
+    lines = [
+        f"{'cell':<22}{'pieces':>7}{'champion':>10}{'twin':>8}{'ridge':>8}{'boosted':>9}{'pretrained':>12}"
+        f"{'floor':>8}  {'which':<20}{'vs best peer':>13}{'80 %':>7}"
+    ]
+    for cell in figures["cells"]:
+        c = cell["crps"]
+        pretrained = f"({c['pretrained']:.4f})" if "pretrained" in cell["may_have_seen"] else f"{c['pretrained']:.4f}"
+        lines.append(
+            f"{cell['dataset']:<10}{cell['horizon']:>3} h{cell['history_days']:>5} d{cell['pieces']:>8}"
+            f"{c['champion']:>10.4f}{c['twin']:>8.4f}{c['ridge']:>8.4f}{c['boosted']:>9.4f}{pretrained:>12}"
+            f"{c[cell['floor']]:>8.4f}  {cell['floor']:<20}{c['champion'] / c[cell['best_peer']] - 1:>+13.1%}"
+            f"{cell['coverage_80']['champion']:>7.0%}"
+        )
+    return "\n".join(lines)
+
+
+def folder_of_pieces() -> Path:
+    """Where the pieces' files are: under what they are computed by, so that old ones are never taken."""
+    by = {"code": code_digest("benchmarks.accuracy"), "recipe": RECIPE.model_dump(mode="json"), "quick": QUICK}
+    return home() / "benchmarks" / f"accuracy-{value_digest(by)[:12]}"
+
+
+def _piece_losses(piece: Piece, path: Path) -> tuple[Piece, Losses | None]:
+    try:
+        return piece, load_or_measure(path, partial(measure, piece))
+    except TutelageError as error:
+        print(f"left out: {error}", flush=True)
+        return piece, None
+
+
+def main() -> None:
+    """Measure what is missing; print the table and write the JSON after each piece."""
+    folder = folder_of_pieces()
+    results = folder / "accuracy.json" if QUICK else RESULTS
+    pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
+    settings = {"origins": ORIGINS, "test_days": TEST_DAYS, "scored_hours": SCORED_HOURS, "quick": QUICK}
+    settings |= {"pieces": len(pieces), "torch": torch.__version__}
+    done: dict[Piece, Losses] = {}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for finished in as_completed(pool.submit(_piece_losses, piece, path) for piece, path in pieces.items()):
+            piece, losses = finished.result()
+            if losses is not None:
+                done[piece] = losses
+                write_json(results, summarise(done) | {"settings": settings | {"measured": len(done)}})
+    figures = summarise(done)
+    print(table(figures))
+    print(json.dumps(figures["summary"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+
+from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
+from tutelage.model.base import LEAST_WEIGHT, find_weights, fit_changes, quantile_weights, same_hour
+
+WINDOWS, HORIZON = 400, 3
+
+
+def normal_forecast(centre: np.ndarray, spread: float) -> Forecasts:
+    from statistics import NormalDist
+
+    z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+    return Forecasts(centre, centre[..., None] + spread * z)
+
+
+def test_fit_changes__are_from_the_last_value() -> None:
+    past = np.arange(10.0).reshape(5, 2)
+    changes = fit_changes(past, past[:, -1:] + np.array([[1.0, 2.0, 3.0]]))
+    np.testing.assert_allclose(changes.mean, [1, 2, 3])
+    np.testing.assert_allclose(changes.quantiles, np.tile([[1.0], [2.0], [3.0]], len(QUANTILE_LEVELS)))
+
+
+@pytest.mark.parametrize("days", [2, 7, 28])
+def test_same_hour__are_the_quantiles_of_numpy(days: int) -> None:
+    past = np.random.default_rng(0).normal(size=(4, 24 * days + 5))
+    mean, quantiles = same_hour(torch.from_numpy(past), days, 30, quantile_weights(days))
+    for lead in (0, 7, 23, 29):
+        values = past[:, -24 * days :][:, lead % 24 :: 24]
+        np.testing.assert_allclose(mean[:, lead], values.mean(axis=1))
+        np.testing.assert_allclose(quantiles[:, lead], np.quantile(values, QUANTILE_LEVELS, axis=1).T)
+
+
+def test_same_hour__a_missing_value_takes_that_of_a_day_nearby() -> None:
+    past = torch.arange(4 * 24, dtype=torch.float64)[None]
+    past[0, 2 * 24 + 5] = torch.nan  # day 3 of 4: the later day's value
+    past[0, 3 * 24 + 6] = torch.nan  # the last day: the earlier day's
+    past[0, 7::24] = torch.nan  # no day has it: the last value
+    mean, quantiles = same_hour(past, 4, 8, quantile_weights(4))
+    assert mean[0, 5] == pytest.approx((5 + 29 + 2 * 77) / 4)
+    assert mean[0, 6] == pytest.approx((6 + 30 + 2 * 54) / 4)
+    assert mean[0, 7] == 95
+    assert quantiles.isfinite().all()
+
+
+def test_find_weights__the_truth_decides() -> None:
+    random = np.random.default_rng(1)
+    truth = random.normal(size=(WINDOWS, HORIZON))
+    good, bad = normal_forecast(truth + 0.1 * random.normal(size=truth.shape), 0.1), normal_forecast(truth + 5, 0.1)
+    network = normal_forecast(np.zeros_like(truth), 1.0)
+    weights = find_weights(network, {Contender.RIDGE: good, Contender.LAST_VALUE: bad}, truth)
+    assert weights[Contender.RIDGE] > 0.9
+    assert Contender.LAST_VALUE not in weights
+    alone = find_weights(good, {Contender.RIDGE: network}, truth)
+    assert sum(alone.values()) < 0.1
+
+
+def test_find_weights__two_that_err_on_their_own_are_averaged_and_better_than_each() -> None:
+    random = np.random.default_rng(2)
+    truth = random.normal(size=(WINDOWS, HORIZON))
+    first, second = (normal_forecast(truth + random.normal(size=truth.shape), 1.0) for _ in range(2))
+    weights = find_weights(first, {Contender.RIDGE: second}, truth)
+    assert weights[Contender.RIDGE] == pytest.approx(0.5, abs=0.1)
+    mean = Forecasts(
+        0.5 * first.mean + 0.5 * second.mean,
+        0.5 * first.quantiles + 0.5 * second.quantiles,
+    )
+    assert crps(mean, truth).mean() < min(crps(each, truth).mean() for each in (first, second))
+
+
+def test_find_weights__small_ones_are_left_out() -> None:
+    random = np.random.default_rng(3)
+    truth = random.normal(size=(WINDOWS, HORIZON))
+    names = (Contender.RIDGE, Contender.LAST_VALUE, Contender.SAME_HOUR_7D, Contender.SAME_HOUR_14D)
+    simple = {name: normal_forecast(truth + random.normal(size=truth.shape), 1.0) for name in names}
+    weights = find_weights(normal_forecast(truth * 0, 3.0), simple, truth)
+    assert all(weight >= LEAST_WEIGHT for weight in weights.values())
+    assert sum(weights.values()) <= 1 + 1e-9
+
+
+def test_find_weights__without_simple_forecasts_the_network_has_all() -> None:
+    truth = np.zeros((5, HORIZON))
+    assert find_weights(normal_forecast(truth, 1.0), {}, truth) == {}

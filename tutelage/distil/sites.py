@@ -1,0 +1,98 @@
+"""Other sites: windows of their series, on the scale of this site, that teachers and students can learn from.
+
+A new site has a few weeks of data, a fleet has years. Every other series is shifted and stretched to the mean and the
+standard deviation of this site's training part, so that scalers, bins and losses apply to it unchanged.
+"""
+
+import datetime as dt
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from tutelage.data.windows import Panel, Span, window_origins
+from tutelage.distil.dataset import WindowDataset
+from tutelage.errors import DataError, SpecError
+
+LEAST_HOURS = 14 * 24
+"""A series with fewer hours before the end of the history is left out."""
+MOST_WINDOWS = 2000
+"""Of more windows, those of every k-th hour are taken, so that all hours of the day stay equally frequent."""
+STEPS_HOURS = (1, 5, 7, 11, 13, 17, 19, 23, 25, 29, 31, 35, 37, 41, 43, 47, 49, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
+"""Numbers that share no divisor with the 24 hours of a day."""
+
+
+def add_sites(dataset: WindowDataset, others: Panel, *, until_hour: int, most: int = MOST_WINDOWS) -> WindowDataset:
+    """The dataset with windows of other sites as its transfer set.
+
+    others: their panel, with as many observed and known columns as the dataset's, the target first
+    until_hour: no value from this hour on is used, in hours since 1970-01-01 UTC: the end of the history
+    most: the greatest number of windows
+
+    Raises SpecError where the columns differ in number, and DataError where no series has enough hours.
+    """
+    panel = dataset.panel
+    for kind in ("observed", "known"):
+        here, there = (getattr(each, kind).shape[1] for each in (panel, others))
+        if here != there:
+            raise SpecError(f"other sites: they have {there} {kind} columns, and this site has {here}")
+    rescaled = _rescaled(others, dataset, until_hour)
+    hours = len(rescaled.hour)
+    joined = Panel(
+        observed=torch.cat([panel.observed, rescaled.observed]),
+        known=torch.cat([panel.known, rescaled.known]),
+        auxiliary=torch.cat([panel.auxiliary, panel.auxiliary.new_full((hours, panel.auxiliary.shape[1]), torch.nan)]),
+        minutes=torch.cat([panel.minutes, panel.minutes.new_full((hours, panel.minutes.shape[1]), torch.nan)]),
+        series=torch.cat([panel.series, rescaled.series + int(panel.series.max()) + 1]),
+        hour=torch.cat([panel.hour, rescaled.hour]),
+    )
+    origins = _thinned(rescaled, dataset, most) + len(panel.hour)
+    return replace(dataset, panel=joined, transfer=origins.to(panel.hour.device))
+
+
+def _rescaled(others: Panel, dataset: WindowDataset, until_hour: int) -> Panel:
+    """The other series before an hour, on this site's scale, on this site's device."""
+    device, scaler = dataset.panel.hour.device, dataset.scalers.observed
+    mean, std = (torch.tensor(values, dtype=torch.float32) for values in (scaler.mean, scaler.std))
+    chosen, observed = [], []
+    for number in others.series.unique():
+        rows = torch.nonzero((others.series == number) & (others.hour < until_hour)).squeeze(-1)
+        values = others.observed[rows]
+        if int(values.isfinite().all(dim=1).sum()) < LEAST_HOURS:
+            continue
+        numbers = values.double().numpy()
+        level, spread = np.nanmean(numbers, axis=0), np.nanstd(numbers, axis=0)
+        if not (spread > 0).all():
+            continue
+        standardised = (values - torch.from_numpy(level).float()) / torch.from_numpy(spread).float()
+        chosen.append(rows)
+        observed.append(standardised * std + mean)
+    if not chosen:
+        raise DataError(
+            f"other sites: no series has {LEAST_HOURS} hours of changing values before the end of the history"
+        )
+    rows = torch.cat(chosen)
+    return replace(
+        others,
+        observed=torch.cat(observed),
+        known=others.known[rows],
+        auxiliary=others.auxiliary[rows],
+        minutes=others.minutes[rows],
+        series=others.series[rows],
+        hour=others.hour[rows],
+    ).to(device)
+
+
+def _thinned(others: Panel, dataset: WindowDataset, most: int) -> Int64[Tensor, " windows"]:
+    """Origins of the other series' windows, at most `most`, with another phase for each series."""
+    first, last = (
+        dt.datetime.fromtimestamp(3600 * int(hour), dt.UTC) for hour in (others.hour.min(), others.hour.max())
+    )
+    span = Span(first, last + dt.timedelta(hours=1))
+    origins = window_origins(others, span, lookback=dataset.lookback, horizon=dataset.horizon)
+    steps = [step for step in STEPS_HOURS if len(origins) <= step * most]
+    step = steps[0] if steps else STEPS_HOURS[-1]
+    hour, series = others.hour[origins].cpu(), others.series[origins].cpu()
+    return origins[(hour + series) % step == 0][:most]

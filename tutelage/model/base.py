@@ -1,0 +1,148 @@
+"""The base of student and twin: a network averaged, quantile by quantile, with simple forecasts of the same window.
+
+The weights are not negative and sum to 1. They are those with the least CRPS on forecasts of held-out blocks of the
+history (`tutelage.distil.base`): where a network is worth nothing, the simple forecasts are left.
+
+Averaging quantiles: Vincent 1912; Lichtendahl et al. 2013. Choosing the weights by the pinball loss: Nowotarski and
+Weron 2015, quantile regression averaging.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import LinearConstraint, minimize
+from torch import Tensor
+
+from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
+from tutelage.model.linear import LinearForecaster
+
+DAY_HOURS = 24
+SAME_HOUR_DAYS = {Contender.SAME_HOUR_7D: 7, Contender.SAME_HOUR_14D: 14, Contender.SAME_HOUR_28D: 28}
+SIMPLE = (Contender.RIDGE, *SAME_HOUR_DAYS, Contender.LAST_VALUE)
+"""The simple forecasts that a network is averaged with."""
+LEAST_WEIGHT = 0.02
+"""A smaller weight is set to 0: it costs hours of input and changes nothing."""
+WEIGHED_WINDOWS = 600
+WEIGHED_LEVELS = slice(4, None, 10)
+"""The weights are chosen on at most this many windows, evenly spread, and on the levels 0.05, 0.15, … 0.95."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The change from the last value before the issue time: mean and quantiles by lead time, in the target's unit."""
+
+    mean: Float[np.ndarray, " horizon"]
+    quantiles: Float[np.ndarray, "horizon levels"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """Simple forecasts with the weight of each; the network has the rest.
+
+    linear, changes: the fitted parts of ridge and last value
+    """
+
+    weights: Mapping[Contender, float]
+    linear: LinearForecaster | None
+    changes: Changes
+
+    @property
+    def network_share(self) -> float:
+        """The network's weight."""
+        return max(0.0, 1.0 - sum(self.weights.values()))
+
+    def lookback(self, least: int) -> int:
+        """How many past hours the forecast needs: `least`, or all days of the longest same-hour forecast."""
+        days = [days for name, days in SAME_HOUR_DAYS.items() if self.weights.get(name)]
+        return max([least, *(DAY_HOURS * each for each in days)])
+
+    def combine(self, network: Forecasts, simple: Mapping[Contender, Forecasts]) -> Forecasts:
+        """The weighted mean of the network's forecasts and the simple ones, quantile by quantile."""
+        mean, quantiles = (self.network_share * part for part in (network.mean, network.quantiles))
+        for name, weight in self.weights.items():
+            mean = mean + weight * simple[name].mean
+            quantiles = quantiles + weight * simple[name].quantiles
+        return Forecasts(mean, quantiles)
+
+
+def fit_changes(past: Float[np.ndarray, "windows lookback"], truth: Float[np.ndarray, "windows horizon"]) -> Changes:
+    """The changes from the last value to each hour of the horizon."""
+    change = truth - past[:, -1:]
+    return Changes(change.mean(axis=0), np.quantile(change, QUANTILE_LEVELS, axis=0).T)
+
+
+def quantile_weights(days: int) -> Float[Tensor, "days levels"]:
+    """What the quantiles of so few sorted values are made of: linear interpolation, as in `numpy.quantile`."""
+    place = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64) * (days - 1)
+    below = place.floor().long().clamp(max=days - 2)
+    share, level = place - below, torch.arange(len(place))
+    weights = torch.zeros(days, len(place), dtype=torch.float64)
+    weights[below, level] = 1 - share
+    weights[below + 1, level] = share
+    return weights
+
+
+def same_hour(
+    past: Float[Tensor, "windows lookback"], days: int, horizon: int, weights: Float[Tensor, "days levels"]
+) -> tuple[Float[Tensor, "windows horizon"], Float[Tensor, "windows horizon levels"]]:
+    """Mean and quantiles of the same hour on the last `days` days that are known at issue time.
+
+    past: 24 hours for each day, or more; a missing value is NaN and takes that of the next later day, else of the next
+        earlier one, else the last value before the issue time
+    weights: `quantile_weights` of this number of days
+    """
+    last_first = past[:, -DAY_HOURS * days :].unflatten(1, (days, DAY_HOURS)).flip(1).unbind(1)
+    filled = list(last_first)
+    for day in range(1, days):
+        filled[day] = torch.where(filled[day].isnan(), filled[day - 1], filled[day])
+    for day in range(days - 2, -1, -1):
+        filled[day] = torch.where(filled[day].isnan(), filled[day + 1], filled[day])
+    values = torch.stack(filled, dim=-1)
+    values = torch.where(values.isnan(), past[:, -1, None, None], values)
+    mean, quantiles = values.sum(dim=-1) / days, values.sort(dim=-1).values @ weights
+    hour = torch.arange(horizon, device=past.device) % DAY_HOURS
+    return mean[:, hour], quantiles[:, hour]
+
+
+def find_weights(
+    network: Forecasts,
+    simple: Mapping[Contender, Forecasts],
+    truth: Float[np.ndarray, "windows horizon"],
+) -> dict[Contender, float]:
+    """The weights of the simple forecasts with the least mean pinball loss of the combination; small ones left out.
+
+    All forecasts are of held-out windows. The loss is convex in the weights, so there is one least value.
+    """
+    step = max(1, len(truth) // WEIGHED_WINDOWS)
+    members = [network, *simple.values()]
+    values = np.stack([each.quantiles[::step, :, WEIGHED_LEVELS] for each in members]).reshape(len(members), -1)
+    levels = np.broadcast_to(
+        np.array(QUANTILE_LEVELS)[WEIGHED_LEVELS], members[0].quantiles[::step, :, WEIGHED_LEVELS].shape
+    )
+    levels, actual = levels.ravel(), np.repeat(truth[::step].ravel(), values.shape[1] // truth[::step].size)
+    scale = max(float(np.abs(actual - actual.mean()).mean()), np.finfo(float).tiny)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        error = actual - weights @ values
+        slope = np.where(error > 0, -levels, 1 - levels)
+        return float(-(slope * error).mean()) / scale, (values @ slope) / len(error) / scale
+
+    found_weights = minimize(
+        loss,
+        np.full(len(members), 1 / len(members)),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * len(members),
+        constraints=LinearConstraint(np.ones(len(members)), 1.0, 1.0),
+    ).x
+    return _without_small(list(simple), found_weights)
+
+
+def _without_small(names: Sequence[Contender], weights: Float[np.ndarray, " members"]) -> dict[Contender, float]:
+    """The weights of the simple forecasts by name, small ones left out; the first of all is the network's."""
+    clear = np.where(weights < LEAST_WEIGHT, 0.0, weights)
+    clear = clear / clear.sum()
+    return {name: float(weight) for name, weight in zip(names, clear[1:], strict=True) if weight}
