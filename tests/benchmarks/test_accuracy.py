@@ -1,0 +1,75 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import accuracy
+from benchmarks.accuracy import Piece, boosted_quantiles, dataset_of, every_piece, summarise, table
+from benchmarks.common import Cell, Losses
+from tests.tutelage.builders import dataset_of as small_dataset
+from tests.tutelage.builders import synthetic_panel, target_alone
+from tutelage.forecasts import crps
+from tutelage.judge.baselines import BASELINES
+from tutelage.judge.verdict import actual_values
+
+
+def losses_of(champion: float, peer: float, pretrained: float) -> Losses:
+    crps_of = {name.value: 2.0 for name in BASELINES} | {"twin": 1.5, "champion": champion}
+    crps_of |= {"boosted": peer, "pretrained": pretrained}
+    losses = {name: np.full(4, value) for name, value in crps_of.items()}
+    return losses | {f"coverage:{name}": np.array(0.8) for name in crps_of} | {"network_share": np.array(0.3)}
+
+
+def test_summarise__a_peer_that_may_have_seen_the_data_is_no_best_peer() -> None:
+    done = {
+        Piece("household", Cell(24, 100, 0)): losses_of(1.0, 1.25, 0.5),
+        Piece("homes", Cell(24, 28, 0), 3): losses_of(1.0, 1.25, 0.5),
+        Piece("homes", Cell(24, 28, 1), 4): losses_of(2.0, 1.25, 0.5),
+    }
+    figures = summarise(done)
+    homes, household = figures["cells"]
+    assert (household["dataset"], household["best_peer"], household["may_have_seen"]) == (
+        "household",
+        "boosted",
+        ["pretrained"],
+    )
+    assert (homes["best_peer"], homes["pieces"], homes["origins"]) == ("pretrained", 2, 2)
+    assert homes["crps"]["champion"] == 1.5
+    summary = figures["summary"]
+    assert summary["relative_to_best_peer"] == pytest.approx(math.sqrt(3.0 * 0.8))
+    assert summary["worst_cell_vs_floor"] == 0.75
+    assert (summary["cells_won"], summary["cells"], summary["coverage_in_77_83"]) == (1, 2, 1.0)
+    lines = table(figures).splitlines()
+    assert len(lines) == 3
+    assert "(0.5000)" in lines[2]
+    assert "(0.5000)" not in lines[1]
+
+
+def test_every_piece__the_first_origins_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TUTELAGE_ETT", raising=False)
+    pieces = list(every_piece())
+    assert len({piece.name for piece in pieces}) == len(pieces)
+    origins = [piece.cell.origin for piece in pieces]
+    assert origins == sorted(origins)
+    assert {piece.source for piece in pieces} == {"household", "homes"}
+    assert len({piece.series for piece in pieces if piece.source == "homes"}) == 17
+
+
+def test_dataset_of__scores_every_fifth_hour_after_the_history() -> None:
+    dataset = dataset_of(Piece("homes", Cell(24, 28, 1), 2))
+    hour = dataset.panel.hour
+    assert (hour[dataset.test] % accuracy.SCORED_HOURS == 0).all()
+    assert len((hour[dataset.test] % 24).unique()) == 24
+    assert int(hour[dataset.train[0]]) == dataset.first_hour + 168
+    assert int(hour[dataset.test[0]]) - dataset.first_hour in range(28 * 24, 28 * 24 + accuracy.SCORED_HOURS)
+
+
+def test_boosted_quantiles__follow_what_repeats() -> None:
+    panel = target_alone(synthetic_panel([900]))
+    panel.observed[:] = 10 + 3 * torch.sin(panel.known[:, :1] * (2 * torch.pi / 24)) + 0.1 * panel.observed
+    dataset = small_dataset(panel, train_hours=600, validation_hours=100, lookback=168, horizon=3)
+    forecast = boosted_quantiles(dataset)
+    actual = actual_values(dataset, dataset.test)
+    assert (np.diff(forecast.quantiles, axis=-1) >= 0).all()
+    assert crps(forecast, actual).mean() < 0.3
