@@ -7,6 +7,7 @@ Averaging quantiles: Vincent 1912; Lichtendahl et al. 2013. Choosing the weights
 Weron 2015, quantile regression averaging.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -117,6 +118,8 @@ def find_weights(
     All forecasts are of held-out windows. The loss is convex in the weights, so there is one least value.
     """
     step = max(1, len(truth) // WEIGHED_WINDOWS)
+    while math.gcd(step, DAY_HOURS) > 1:  # windows follow hour by hour, and all hours of the day shall be among them
+        step += 1
     members = [network, *simple.values()]
     values = np.stack([each.quantiles[::step, :, WEIGHED_LEVELS] for each in members]).reshape(len(members), -1)
     levels = np.broadcast_to(

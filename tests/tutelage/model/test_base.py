@@ -79,6 +79,15 @@ def test_find_weights__small_ones_are_left_out() -> None:
     assert sum(weights.values()) <= 1 + 1e-9
 
 
+def test_find_weights__of_many_windows_all_hours_of_the_day_count() -> None:
+    """One forecaster is right in one hour of the day, the other in all others."""
+    hour = np.arange(24 * 600) % 24
+    truth = np.random.default_rng(4).normal(size=(len(hour), 1))
+    at_night = normal_forecast(truth + np.where(hour == 0, 0.0, 3.0)[:, None], 0.2)
+    by_day = normal_forecast(truth + np.where(hour == 0, 3.0, 0.0)[:, None], 0.2)
+    assert find_weights(at_night, {Contender.RIDGE: by_day}, truth)[Contender.RIDGE] > 0.9
+
+
 def test_find_weights__without_simple_forecasts_the_network_has_all() -> None:
     truth = np.zeros((5, HORIZON))
     assert find_weights(normal_forecast(truth, 1.0), {}, truth) == {}
