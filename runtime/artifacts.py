@@ -29,6 +29,7 @@ from tutelage.model.base import Base, Changes
 from tutelage.model.heads import Bins
 from tutelage.model.linear import LinearForecaster
 from tutelage.model.training import choose_device
+from tutelage.model.trees import Trees
 from tutelage.model.weights import read_scalers, write_scalers
 
 HOURS = "hourly.parquet"
@@ -171,7 +172,8 @@ def read_gate(folder: Path) -> list[float] | None:
 
 def write_base(folder: Path, base: Base) -> None:
     """Write what a contender is averaged with."""
-    fitted = {"linear": vars(base.linear) if base.linear is not None else {}, "changes": vars(base.changes)}
+    parts = {"linear": base.linear, "trees": base.trees, "changes": base.changes}
+    fitted = {name: {} if part is None else vars(part) for name, part in parts.items()}
     tensors = {
         f"{part}.{name}": torch.from_numpy(values).contiguous()
         for part, arrays in fitted.items()
@@ -185,14 +187,16 @@ def read_base(folder: Path) -> Base | None:
     path = folder / BASE
     if not path.exists():
         return None
-    arrays: dict[str, dict[str, np.ndarray]] = {"linear": {}, "changes": {}}
+    arrays: dict[str, dict[str, np.ndarray]] = {"linear": {}, "trees": {}, "changes": {}}
     with safe_open(path, "np") as file:
         weights = json.loads(file.metadata()["weights"])
         for key in file.keys():  # noqa: SIM118 - a safe_open is no dict
             part, name = key.split(".")
             arrays[part][name] = file.get_tensor(key)
     linear = LinearForecaster(**arrays["linear"]) if arrays["linear"] else None
-    return Base({Contender(name): weight for name, weight in weights.items()}, linear, Changes(**arrays["changes"]))
+    trees = Trees(**arrays["trees"]) if arrays["trees"] else None
+    weights = {Contender(name): weight for name, weight in weights.items()}
+    return Base(weights, linear, trees, Changes(**arrays["changes"]))
 
 
 def write_held_out(folder: Path, crps_by_name: dict[Contender, float]) -> None:

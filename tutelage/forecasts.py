@@ -1,7 +1,9 @@
 """Forecasts as plain arrays, and the contenders that make them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import NormalDist
 
 import numpy as np
 import scoringrules
@@ -27,6 +29,21 @@ class Forecasts:
 def crps(forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"]) -> Float[np.ndarray, "windows horizon"]:
     """Continuous ranked probability score: twice the pinball loss averaged over the 99 levels (scoringrules)."""
     return np.asarray(scoringrules.crps_quantile(actual, forecasts.quantiles, np.array(QUANTILE_LEVELS)))
+
+
+def normal_interpolation(levels: Sequence[float]) -> Float[np.ndarray, "native levels"]:
+    """The matrix from ascending quantiles at these levels to those at QUANTILE_LEVELS.
+
+    Linear in the normal score, beyond the outer levels, too.
+    """
+    score = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+    native = np.array([NormalDist().inv_cdf(level) for level in levels])
+    below = np.clip(np.searchsorted(native, score) - 1, 0, len(native) - 2)
+    share, place = (score - native[below]) / (native[below + 1] - native[below]), np.arange(len(score))
+    matrix = np.zeros((len(native), len(score)))
+    matrix[below, place] = 1 - share
+    matrix[below + 1, place] = share
+    return matrix
 
 
 class Contender(StrEnum):
@@ -55,6 +72,7 @@ class Contender(StrEnum):
     SAME_HOUR_14D = "same_hour_14d"
     SAME_HOUR_28D = "same_hour_28d"
     RIDGE = "ridge"
+    BOOSTED = "boosted"
     CHAMPION = "champion"
     CHOSEN = "chosen"
 

@@ -1,8 +1,10 @@
-"""The champion's forecast, stored by issue time."""
+"""The champion's forecast, as wide as what came true lately asks for, stored by issue time."""
 
+import datetime as dt
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import polars as pl
 from prefect import get_run_logger
 
@@ -13,6 +15,12 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.data.inputs import HOUR
 from tutelage.errors import DataError
 from tutelage.files import written_whole
+from tutelage.forecasts import QUANTILE_NAMES, Forecasts
+from tutelage.model.conformal import Widths, follow, widened
+
+ISSUE_FORMAT = "%Y-%m-%dT%H%MZ"
+WIDTH_BELOW, WIDTH_ABOVE = "width_below", "width_above"
+"""Columns of a stored forecast: the factors on the distance of its quantiles from the median (`Widths`)."""
 
 
 def forecast_path(task_name: str, issued: str) -> Path:
@@ -26,7 +34,7 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
 
     Raises DataError where no series has enough hours.
     """
-    path = forecast_path(champion.name, f"{hours.issue_time_utc:%Y-%m-%dT%H%MZ}")
+    path = forecast_path(champion.name, f"{hours.issue_time_utc:{ISSUE_FORMAT}}")
     table = pl.read_parquet(hours.path)
     needed = pl.col("time_utc") >= hours.issue_time_utc - champion.complete_hours * HOUR
     state = (
@@ -52,7 +60,8 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
                 f"past hours are missing, more than rule {spec.serving.missing_hours} of the spec can fill "
                 f"(at most {spec.serving.at_most_hours}); nothing is issued"
             )
-        _write(path, table.join(good, on="series_id", how="semi", maintain_order="left"), good, spec, champion)
+        widths = _widths(path.parent.parent, table, hours.issue_time_utc, spec, champion)
+        _write(path, table.join(good, on="series_id", how="semi", maintain_order="left"), good, widths, spec, champion)
     stored = pl.read_parquet(path)
     return ForecastManifest(
         path=path,
@@ -66,15 +75,81 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
     )
 
 
-def _write(path: Path, hours: pl.DataFrame, good: pl.DataFrame, spec: DatasetSpec, champion: ChampionManifest) -> None:
-    """Call the model like any user, and write its forecast with the quality of its input."""
+def _widths(
+    folder: Path, hours: pl.DataFrame, issued: dt.datetime, spec: DatasetSpec, champion: ChampionManifest
+) -> dict[str, Widths]:
+    """The widths of each series: those of this version's last forecast, moved by what has come true since."""
+    earlier = {
+        time: path
+        for path in folder.glob("issue=*/forecast.parquet")
+        if (time := dt.datetime.strptime(path.parent.name, f"issue={ISSUE_FORMAT}").replace(tzinfo=dt.UTC)) < issued
+    }
+    last = max(earlier, default=None)
+    if last is None:
+        return {}
+    covering = [pl.read_parquet(path) for time, path in earlier.items() if time > last - champion.horizon_hours * HOUR]
+    stored = [table for table in covering if WIDTH_BELOW in table.columns]
+    before = pl.concat(stored).filter(pl.col("model_version") == champion.version) if stored else pl.DataFrame()
+    if before.is_empty():
+        return {}
+    known = hours.filter(~pl.col("missing")).select("series_id", "time_utc", actual=pl.col(spec.target)).drop_nulls()
+    true = before.filter(pl.col("time_utc") >= last).join(known, on=["series_id", "time_utc"], how="inner")
+    widths = {}
+    for (name,), rows in before.sort("issue_time_utc").group_by("series_id", maintain_order=True):
+        of_last = Widths(*rows.select(WIDTH_BELOW, WIDTH_ABOVE).row(-1))
+        came_true = true.filter(pl.col("series_id") == name)
+        widths[str(name)] = follow(
+            of_last,
+            (came_true["time_utc"].dt.epoch("s") // 3600).to_numpy(),
+            _as_forecast_by_the_model(came_true),
+            came_true["actual"].to_numpy().astype(np.float64),
+            since=int(last.timestamp()) // 3600 - 1,
+        )
+    return widths
+
+
+def _as_forecast_by_the_model(rows: pl.DataFrame) -> np.ndarray:
+    """The quantiles of stored rows, (rows, levels), before they were widened."""
+    quantiles = rows.select(QUANTILE_NAMES).to_numpy().astype(np.float64)
+    median = quantiles[:, [QUANTILE_NAMES.index("q50")]]
+    below, above = (rows.select(name).to_numpy() for name in (WIDTH_BELOW, WIDTH_ABOVE))
+    return median + (quantiles - median) / np.where(quantiles < median, below, above)
+
+
+def _widened(table: pl.DataFrame, widths: dict[str, Widths]) -> pl.DataFrame:
+    """A model's forecast with the widths of each series, and these as columns."""
+    parts = []
+    for (name,), rows in table.group_by("series_id", maintain_order=True):
+        width = widths.get(str(name), Widths())
+        quantiles = rows.select(QUANTILE_NAMES).to_numpy().astype(np.float64)
+        moved = widened(Forecasts(rows["mean"].to_numpy().astype(np.float64)[None], quantiles[None]), width)
+        parts.append(
+            rows.with_columns(
+                pl.Series("mean", moved.mean[0]),
+                *(pl.Series(level, moved.quantiles[0, :, place]) for place, level in enumerate(QUANTILE_NAMES)),
+                pl.lit(width.below).alias(WIDTH_BELOW),
+                pl.lit(width.above).alias(WIDTH_ABOVE),
+            )
+        )
+    return pl.concat(parts)
+
+
+def _write(
+    path: Path,
+    hours: pl.DataFrame,
+    good: pl.DataFrame,
+    widths: dict[str, Widths],
+    spec: DatasetSpec,
+    champion: ChampionManifest,
+) -> None:
+    """Call the model like any user, and write its forecast with these widths and the quality of its input."""
     model = mlflow.pyfunc.load_model(str(champion.folder))
     predicted = model.predict(hours.select(model_columns(spec)).to_pandas())
     times = ["issue_time_utc", "time_utc"]
     # polars converts times with a zone through a pandas call that warns
     forecast = pl.from_pandas(predicted.assign(**{name: predicted[name].dt.tz_localize(None) for name in times}))
     quality = pl.when(pl.col("filled_hours") > 0).then(pl.lit("filled")).otherwise(pl.lit("complete"))
-    with_quality = forecast.join(
+    with_quality = _widened(forecast, widths).join(
         good.select("series_id", filled_hours=pl.col("filled").cast(pl.Int64)), on="series_id", maintain_order="left"
     )
     with written_whole(path) as part:

@@ -83,5 +83,6 @@ def _stored(task_name: str, start: dt.datetime, end: dt.datetime) -> pl.DataFram
     files = sorted((home() / "forecasts" / task_name).glob("issue=*/forecast.parquet"))
     if not files:
         raise DataError(f"{task_name}: no forecast is stored yet")
-    stored = pl.scan_parquet(files, hive_partitioning=False)
+    # Older forecasts have no widths.
+    stored = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
     return stored.filter(pl.col("time_utc").is_between(start, end - HOUR)).collect()

@@ -1,6 +1,8 @@
+from statistics import NormalDist
+
 import numpy as np
 
-from tutelage.forecasts import QUANTILE_LEVELS, QUANTILE_NAMES, Contender, Forecasts
+from tutelage.forecasts import QUANTILE_LEVELS, QUANTILE_NAMES, Contender, Forecasts, normal_interpolation
 
 
 def test_quantile_names__are_those_of_the_levels() -> None:
@@ -20,3 +22,10 @@ def test_forecasts__at_chooses_windows_by_index_or_mask() -> None:
 def test_contender__has_a_label_without_underscores() -> None:
     assert Contender.SEASONAL_NAIVE_24H.label == "seasonal naive 24h"
     assert f"{Contender.UNPRIVILEGED}" == "unprivileged"
+
+
+def test_normal_interpolation__of_a_normal_distribution_is_exact() -> None:
+    levels, normal = (0.1, 0.5, 0.9), NormalDist(2, 3)
+    native = np.array([normal.inv_cdf(level) for level in levels])
+    expected = [normal.inv_cdf(level) for level in QUANTILE_LEVELS]
+    np.testing.assert_allclose(native @ normal_interpolation(levels), expected)

@@ -12,8 +12,8 @@ from tutelage.distil.students import forecast_students
 from tutelage.errors import GapsError
 from tutelage.forecasts import Contender, Forecasts
 from tutelage.model.base import (
-    DAY_HOURS,
     SAME_HOUR_DAYS,
+    SEEN_DAYS,
     SIMPLE,
     Base,
     find_weights,
@@ -21,8 +21,10 @@ from tutelage.model.base import (
     quantile_weights,
     same_hour,
 )
+from tutelage.model.days import DAY_HOURS
 from tutelage.model.linear import LinearForecaster, fit_linear
 from tutelage.model.networks import Forecaster
+from tutelage.model.trees import Trees, fit_trees
 
 Origins = Int64[Tensor, " windows"]
 
@@ -44,6 +46,23 @@ def fit_linear_on(dataset: WindowDataset, origins: Origins) -> LinearForecaster:
     return fit_linear(*linear_inputs(dataset, origins), truth, dataset.panel.hour[origins].cpu().numpy())
 
 
+def fit_trees_on(dataset: WindowDataset, origins: Origins) -> Trees:
+    """Boosted trees fitted on these windows."""
+    truth = dataset.truth(origins).cpu().double().numpy()
+    return fit_trees(_seen_past(dataset, origins, Contender.BOOSTED), dataset.student_inputs(origins)[1].cpu(), truth)
+
+
+def forecast_trees(trees: Trees, dataset: WindowDataset, origins: Origins) -> Forecasts:
+    """The trees' forecasts of these windows, in the target's unit."""
+    known = dataset.student_inputs(origins)[1].cpu()
+    return trees.forecast(_seen_past(dataset, origins, Contender.BOOSTED), known)
+
+
+def _seen_past(dataset: WindowDataset, origins: Origins, name: Contender) -> Float[Tensor, "windows hours"]:
+    """The target on the past days that a simple forecast sees, NaN where it is missing."""
+    return dataset.long_past(origins, DAY_HOURS * SEEN_DAYS[name])[..., 0].cpu()
+
+
 def fit_base(dataset: WindowDataset, weights: Mapping[Contender, float] | None = None) -> Base:
     """The simple forecasts fitted on the training part, with these weights; None: all of them, without a weight.
 
@@ -58,26 +77,27 @@ def fit_base(dataset: WindowDataset, weights: Mapping[Contender, float] | None =
         except GapsError:
             if weights is not None:
                 raise
+    trees = fit_trees_on(dataset, origins) if weights is None or Contender.BOOSTED in weights else None
     past = dataset.student_inputs(origins)[0][..., 0].cpu().double().numpy()
     changes = fit_changes(past, dataset.truth(origins).cpu().double().numpy())
     if weights is None:
         weights = {name: 0.0 for name in SIMPLE if linear is not None or name is not Contender.RIDGE}
-    return Base(weights, linear, changes)
+    return Base(weights, linear, trees, changes)
 
 
 def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dict[Contender, Forecasts]:
     """The base's simple forecasts of these windows, in the target's unit."""
-    past = dataset.student_inputs(origins)[0][..., 0].cpu().double()
     forecasts = {}
     for name in base.weights:
         if name in SAME_HOUR_DAYS:
-            days = SAME_HOUR_DAYS[name]
-            long_past = dataset.long_past(origins, DAY_HOURS * days)[..., 0].cpu().double()
-            values = same_hour(long_past, days, dataset.horizon, quantile_weights(days))
+            days, past = SAME_HOUR_DAYS[name], _seen_past(dataset, origins, name).double()
+            values = same_hour(past, days, dataset.horizon, quantile_weights(days))
             forecasts[name] = Forecasts(*(each.numpy() for each in values))
         elif name is Contender.LAST_VALUE:
-            last = past[:, -1:].numpy()
+            last = linear_inputs(dataset, origins)[0][:, -1:]
             forecasts[name] = Forecasts(last + base.changes.mean, last[..., None] + base.changes.quantiles)
+        elif name is Contender.BOOSTED and base.trees is not None:
+            forecasts[name] = forecast_trees(base.trees, dataset, origins)
         elif base.linear is not None:
             forecasts[name] = base.linear.forecast(*linear_inputs(dataset, origins))
     return forecasts

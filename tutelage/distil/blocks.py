@@ -209,7 +209,10 @@ def fit_students(
         checkpoints=checkpoints,
         reports=reports,
     )
-    bases = {name: fit_base(whole, weigh(everything, name)) for name in epochs} if with_base else {}
+    bases = {}
+    if with_base:
+        base = fit_base(whole)
+        bases = {name: base.weighed(weigh(everything, name)) for name in epochs}
     scored = {
         name: float(crps(combine_held_out(everything, name, bases.get(name)), everything.truth).mean())
         for name in epochs

@@ -5,7 +5,6 @@ A model may have seen a public dataset in its training; results on it say so.
 
 import importlib
 from functools import cache
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from tutelage.data.windows import gather_long_past
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
-from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
+from tutelage.forecasts import Forecasts, normal_interpolation
 from tutelage.model.kinds import Pretrained
 
 INSTALL = {"fracast": "pip install --no-deps fracast==0.1.0 safetensors"}
@@ -43,7 +42,7 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
             native = model.forecast_batch(_contexts(dataset, part))
             known.update(zip(part.tolist(), native.astype(np.float32), strict=True))
         native = np.stack([known[origin] for origin in origins.tolist()])[:, : dataset.horizon]
-        quantiles = all_levels(native.astype(np.float64), model.quantiles)
+        quantiles = np.sort(native.astype(np.float64), axis=-1) @ normal_interpolation(model.quantiles)
         return Forecasts(quantiles.mean(axis=-1), quantiles)
 
     return forecast
@@ -65,15 +64,3 @@ def _contexts(dataset: WindowDataset, origins: Tensor) -> Float[np.ndarray, "win
     of_site = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=dataset.first_hour)[..., 0]
     of_others = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=0)[..., 0]
     return torch.where(here[:, None], of_site, of_others).cpu().numpy()
-
-
-def all_levels(
-    quantiles: Float[np.ndarray, "windows horizon native"], levels: list[float]
-) -> Float[np.ndarray, "windows horizon levels"]:
-    """A model's quantiles at QUANTILE_LEVELS: sorted, then linear in the normal score, beyond the outer ones, too."""
-    score = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
-    native = np.array([NormalDist().inv_cdf(level) for level in levels])
-    below = np.clip(np.searchsorted(native, score) - 1, 0, len(native) - 2)
-    share = (score - native[below]) / (native[below + 1] - native[below])
-    ordered = np.sort(quantiles, axis=-1)
-    return ordered[..., below] * (1 - share) + ordered[..., below + 1] * share

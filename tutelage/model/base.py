@@ -7,7 +7,6 @@ Averaging quantiles: Vincent 1912; Lichtendahl et al. 2013. Choosing the weights
 Weron 2015, quantile regression averaging.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,11 +17,14 @@ from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
+from tutelage.model.days import DAY_HOURS, recent_days, spread_step
 from tutelage.model.linear import LinearForecaster
+from tutelage.model.trees import PAST_DAYS, Trees
 
-DAY_HOURS = 24
 SAME_HOUR_DAYS = {Contender.SAME_HOUR_7D: 7, Contender.SAME_HOUR_14D: 14, Contender.SAME_HOUR_28D: 28}
-SIMPLE = (Contender.RIDGE, *SAME_HOUR_DAYS, Contender.LAST_VALUE)
+SEEN_DAYS = {**SAME_HOUR_DAYS, Contender.BOOSTED: PAST_DAYS}
+"""How many past days a simple forecast sees, however many the network sees; a missing hour takes a day nearby."""
+SIMPLE = (Contender.RIDGE, Contender.BOOSTED, *SAME_HOUR_DAYS, Contender.LAST_VALUE)
 """The simple forecasts that a network is averaged with."""
 LEAST_WEIGHT = 0.02
 """A smaller weight is set to 0: it costs hours of input and changes nothing."""
@@ -43,12 +45,22 @@ class Changes:
 class Base:
     """Simple forecasts with the weight of each; the network has the rest.
 
-    linear, changes: the fitted parts of ridge and last value
+    linear, trees, changes: the fitted parts of ridge, boosted trees and last value; None: it has no weight
     """
 
     weights: Mapping[Contender, float]
     linear: LinearForecaster | None
+    trees: Trees | None
     changes: Changes
+
+    def weighed(self, weights: Mapping[Contender, float]) -> "Base":
+        """The same fitted parts with other weights; those without a weight are left out."""
+        return Base(
+            weights,
+            self.linear if Contender.RIDGE in weights else None,
+            self.trees if Contender.BOOSTED in weights else None,
+            self.changes,
+        )
 
     @property
     def network_share(self) -> float:
@@ -56,8 +68,8 @@ class Base:
         return max(0.0, 1.0 - sum(self.weights.values()))
 
     def lookback(self, least: int) -> int:
-        """How many past hours the forecast needs: `least`, or all days of the longest same-hour forecast."""
-        days = [days for name, days in SAME_HOUR_DAYS.items() if self.weights.get(name)]
+        """How many past hours the forecast needs: `least`, or all days of the simple forecast that sees most."""
+        days = [days for name, days in SEEN_DAYS.items() if self.weights.get(name)]
         return max([least, *(DAY_HOURS * each for each in days)])
 
     def combine(self, network: Forecasts, simple: Mapping[Contender, Forecasts]) -> Forecasts:
@@ -91,18 +103,9 @@ def same_hour(
 ) -> tuple[Float[Tensor, "windows horizon"], Float[Tensor, "windows horizon levels"]]:
     """Mean and quantiles of the same hour on the last `days` days that are known at issue time.
 
-    past: 24 hours for each day, or more; a missing value is NaN and takes that of the next later day, else of the next
-        earlier one, else the last value before the issue time
-    weights: `quantile_weights` of this number of days
+    past: as in `recent_days`; weights: `quantile_weights` of this number of days
     """
-    last_first = past[:, -DAY_HOURS * days :].unflatten(1, (days, DAY_HOURS)).flip(1).unbind(1)
-    filled = list(last_first)
-    for day in range(1, days):
-        filled[day] = torch.where(filled[day].isnan(), filled[day - 1], filled[day])
-    for day in range(days - 2, -1, -1):
-        filled[day] = torch.where(filled[day].isnan(), filled[day + 1], filled[day])
-    values = torch.stack(filled, dim=-1)
-    values = torch.where(values.isnan(), past[:, -1, None, None], values)
+    values = recent_days(past, days).movedim(1, -1)
     mean, quantiles = values.sum(dim=-1) / days, values.sort(dim=-1).values @ weights
     hour = torch.arange(horizon, device=past.device) % DAY_HOURS
     return mean[:, hour], quantiles[:, hour]
@@ -117,9 +120,7 @@ def find_weights(
 
     All forecasts are of held-out windows. The loss is convex in the weights, so there is one least value.
     """
-    step = max(1, len(truth) // WEIGHED_WINDOWS)
-    while math.gcd(step, DAY_HOURS) > 1:  # windows follow hour by hour, and all hours of the day shall be among them
-        step += 1
+    step = spread_step(len(truth), WEIGHED_WINDOWS)
     members = [network, *simple.values()]
     values = np.stack([each.quantiles[::step, :, WEIGHED_LEVELS] for each in members]).reshape(len(members), -1)
     levels = np.broadcast_to(

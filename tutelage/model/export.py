@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from tutelage.data.calendar import public_holidays
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.files import folder_written_whole, write_json
-from tutelage.forecasts import QUANTILE_LEVELS, Contender
+from tutelage.forecasts import QUANTILE_LEVELS, Contender, normal_interpolation
 from tutelage.model.base import SAME_HOUR_DAYS, Base, quantile_weights, same_hour
 from tutelage.model.heads import Bins, forecast_of
 from tutelage.model.inference import CARD, GRAPH
 from tutelage.model.linear import CALENDAR_COLUMNS, HOURS_OF_A_DAY, LAST_WORKDAY, LinearForecaster
 from tutelage.model.networks import Forecaster
+from tutelage.model.trees import LEVELS, tree_quantiles
 
 HOLIDAY_YEARS_AHEAD = 10
 
@@ -71,6 +72,10 @@ class _Simple(nn.Module):
         super().__init__()
         self.weights = dict(base.weights)
         self.linear = None if base.linear is None else _Linear(base.linear)
+        if base.trees is not None:
+            for part, values in vars(base.trees).items():
+                self.register_buffer(part, torch.from_numpy(values))
+            self.register_buffer("all_levels", torch.from_numpy(normal_interpolation(LEVELS)).float())
         for name, days in SAME_HOUR_DAYS.items():
             if name in self.weights:
                 self.register_buffer(name.value, quantile_weights(days).float())
@@ -89,6 +94,10 @@ class _Simple(nn.Module):
             elif name is Contender.LAST_VALUE:
                 last = near[:, -1:]
                 mean, levels = last + self.get_buffer("change"), last.unsqueeze(-1) + self.get_buffer("changes")
+            elif name is Contender.BOOSTED:
+                trees = (self.get_buffer(part) for part in ("column", "threshold", "value"))
+                levels = tree_quantiles(past, known, *trees) @ self.get_buffer("all_levels")
+                mean = levels.sum(dim=-1) / levels.shape[-1]
             else:
                 assert self.linear is not None
                 mean, levels = self.linear(near, known)

@@ -9,7 +9,7 @@ import tasks.forecast.issue
 from runtime.paths import home
 from runtime.registry import download_version
 from schemas.forecast import ChampionManifest, HoursManifest, model_columns
-from tasks.forecast.issue import forecast_path, issue_forecast
+from tasks.forecast.issue import WIDTH_ABOVE, WIDTH_BELOW, forecast_path, issue_forecast
 from tests.runtime.builders import Log
 from tests.tutelage.data.builders import HOUR, START, meter, table_of
 from tutelage.errors import DataError
@@ -95,3 +95,56 @@ def test_issue_forecast__without_any_series_issues_nothing(champion: ChampionMan
     with pytest.raises(DataError, match=r"at 2024-07-01 09:00 UTC 4 of 6 past hours are missing"):
         issue_forecast.fn(hours_of(tmp_path, a=(1, 0), b=(4, 2)), SPEC, champion)
     assert not forecast_path(champion.name, "2024-07-01T0900Z").parent.exists()
+
+
+def quantiles_at(path: Path, name: str = "a") -> pl.DataFrame:
+    return (
+        pl.read_parquet(path).filter(pl.col("series_id") == name).select("q10", "q50", "q90", WIDTH_BELOW, WIDTH_ABOVE)
+    )
+
+
+def test_issue_forecast__follows_what_comes_true_series_by_series(champion: ChampionManifest, tmp_path: Path) -> None:
+    first = issue_forecast.fn(hours_of(tmp_path, a=(0, 0), b=(0, 0)), SPEC, champion)
+    assert quantiles_at(first.path)[WIDTH_BELOW].to_list() == [1.0, 1.0]
+    _, q50, q90 = (float(value) for value in quantiles_at(first.path).row(0)[:3])
+    # An hour later the first forecast hour has come true: above the interval of a, inside that of b.
+    later = hours_of(tmp_path, ISSUE + HOUR, a=(0, 0), b=(0, 0))
+    table = pl.read_parquet(later.path)
+    here, name = pl.col("time_utc") == ISSUE, SPEC.target
+    true = pl.when(here & (pl.col("series_id") == "a")).then(q90 + 1).when(here).then(q50).otherwise(pl.col(name))
+    path, digest = write_table(table.with_columns(true.alias(name)), tmp_path)
+    second = issue_forecast.fn(later.model_copy(update={"path": path, "digest": digest}), SPEC, champion)
+    above, inside = (quantiles_at(second.path, series).row(0, named=True) for series in ("a", "b"))
+    assert above[WIDTH_ABOVE] > 1 > above[WIDTH_BELOW]
+    assert inside[WIDTH_ABOVE] == inside[WIDTH_BELOW] < 1
+    model = mlflow.pyfunc.load_model(str(champion.folder))
+    by_model = model.predict(pl.read_parquet(path).select(model_columns(SPEC)).to_pandas()).iloc[0]
+    assert above["q50"] == pytest.approx(by_model["q50"])
+    assert above["q90"] - above["q50"] == pytest.approx(above[WIDTH_ABOVE] * (by_model["q90"] - by_model["q50"]))
+    assert above["q50"] - above["q10"] == pytest.approx(above[WIDTH_BELOW] * (by_model["q50"] - by_model["q10"]))
+
+
+@pytest.mark.parametrize("how", ["another version", "no widths"])
+def test_issue_forecast__starts_anew(champion: ChampionManifest, tmp_path: Path, how: str) -> None:
+    first = issue_forecast.fn(hours_of(tmp_path, a=(0, 0)), SPEC, champion)
+    stored = pl.read_parquet(first.path)
+    changed = (
+        stored.drop(WIDTH_BELOW, WIDTH_ABOVE)
+        if how == "no widths"
+        else stored.with_columns(pl.lit(2.0).alias(WIDTH_ABOVE))
+    )
+    changed.write_parquet(first.path)
+    newer = champion.model_copy(update={"version": "6"}) if how == "another version" else champion
+    second = issue_forecast.fn(hours_of(tmp_path, ISSUE + HOUR, a=(0, 0)), SPEC, newer)
+    assert quantiles_at(second.path)[WIDTH_ABOVE].to_list() == [1.0, 1.0]
+
+
+def test_issue_forecast__a_missing_hour_comes_not_true(champion: ChampionManifest, tmp_path: Path) -> None:
+    issue_forecast.fn(hours_of(tmp_path, a=(0, 0)), SPEC, champion)
+    later = hours_of(tmp_path, ISSUE + HOUR, a=(0, 0))
+    gone = pl.read_parquet(later.path).with_columns(
+        missing=pl.col("time_utc") == ISSUE, filled=pl.col("time_utc") == ISSUE
+    )
+    path, digest = write_table(gone, tmp_path)
+    second = issue_forecast.fn(later.model_copy(update={"path": path, "digest": digest}), SPEC, champion)
+    assert quantiles_at(second.path)[WIDTH_ABOVE].to_list() == [1.0, 1.0]

@@ -21,7 +21,7 @@ from tutelage.distil.teachers import forecast_exported
 from tutelage.errors import GapsError
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.baselines import same_hour
-from tutelage.model.base import SIMPLE, Base
+from tutelage.model.base import SEEN_DAYS, SIMPLE, Base
 from tutelage.model.export import export_student, student_card
 from tutelage.model.inference import load_student
 from tutelage.model.networks import select_members
@@ -46,6 +46,17 @@ def test_fit_base__without_weights_has_all_simple_forecasts(dataset: WindowDatas
     assert base.network_share == 1
     assert base.lookback(30) == 30
     assert base.linear is not None
+    assert base.trees is not None
+
+
+def test_weighed__keeps_what_has_a_weight(dataset: WindowDataset) -> None:
+    every = fit_base(dataset)
+    without = every.weighed({LAST: 0.5})
+    assert (without.linear, without.trees) == (None, None)
+    assert without.network_share == 0.5
+    both = every.weighed({RIDGE: 0.5, Contender.BOOSTED: 0.2})
+    assert (both.linear, both.trees) == (every.linear, every.trees)
+    assert both.lookback(30) == 28 * 24
 
 
 def test_fit_base__too_few_windows_for_ridge() -> None:
@@ -100,14 +111,16 @@ def test_forecast_with_base__without_one_is_the_networks(dataset: WindowDataset)
     assert np.array_equal(forecast.quantiles, expected.quantiles)
 
 
-@pytest.mark.parametrize("weights", [WEIGHTS, {LAST: 1.0}, {Contender.SAME_HOUR_28D: 0.4, RIDGE: 0.6}, {}])
+@pytest.mark.parametrize(
+    "weights", [WEIGHTS, {LAST: 1.0}, {Contender.BOOSTED: 0.7}, {Contender.SAME_HOUR_28D: 0.4, RIDGE: 0.6}, {}]
+)
 def test_export_student__the_graph_is_the_average(
     dataset: WindowDataset, weights: dict[Contender, float], tmp_path: Path
 ) -> None:
     base = fit_base(dataset, weights)
     student = select_members(small_network(dataset, members=1), dataset.scalers, [0])
     card = student_card(student, small_spec(), trained_until=START, base=base)
-    days = 28 if Contender.SAME_HOUR_28D in weights else 14 if weights == WEIGHTS else 0
+    days = max([SEEN_DAYS.get(name, 0) for name in weights], default=0)
     assert (card["lookback_hours"], card["complete_hours"]) == (max(30, 24 * days), 30)
     export_student(student, dataset.bins, card, tmp_path / "export", base=base)
     windows = torch.cat([dataset.train[:3], dataset.test])  # the first ones have hours before the history

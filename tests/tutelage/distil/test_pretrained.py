@@ -8,10 +8,10 @@ from tests.tutelage.builders import dataset_of, small_recipe, synthetic_panel, t
 from tutelage.distil import pretrained
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pipeline import label_parts, train_teachers
-from tutelage.distil.pretrained import all_levels, load_pretrained
+from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.teachers import PRETRAINED_TEACHER, list_teachers
 from tutelage.errors import TutelageError
-from tutelage.forecasts import QUANTILE_LEVELS, Contender, crps
+from tutelage.forecasts import Contender, crps
 from tutelage.judge.baselines import forecast_baselines
 
 needs_fracast = pytest.mark.skipif(
@@ -26,17 +26,6 @@ def dataset() -> WindowDataset:
     wave = 5 + 3 * torch.sin(panel.known[:, :1] * (2 * torch.pi / 24))
     panel.observed[:] = wave + 0.1 * panel.observed
     return dataset_of(panel, train_hours=450, validation_hours=100, lookback=30, horizon=3)
-
-
-def test_all_levels__are_those_of_a_normal_distribution_and_ascend() -> None:
-    from statistics import NormalDist
-
-    levels = [0.1, 0.5, 0.9]
-    native = np.array([[[NormalDist(2, 3).inv_cdf(level) for level in levels]]])
-    expected = [NormalDist(2, 3).inv_cdf(level) for level in QUANTILE_LEVELS]
-    np.testing.assert_allclose(all_levels(native, levels)[0, 0], expected)
-    crossed = all_levels(native[..., [2, 0, 1]], levels)
-    assert (np.diff(crossed, axis=-1) >= 0).all()
 
 
 @needs_fracast

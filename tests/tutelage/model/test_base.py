@@ -32,18 +32,6 @@ def test_same_hour__are_the_quantiles_of_numpy(days: int) -> None:
         np.testing.assert_allclose(quantiles[:, lead], np.quantile(values, QUANTILE_LEVELS, axis=1).T)
 
 
-def test_same_hour__a_missing_value_takes_that_of_a_day_nearby() -> None:
-    past = torch.arange(4 * 24, dtype=torch.float64)[None]
-    past[0, 2 * 24 + 5] = torch.nan  # day 3 of 4: the later day's value
-    past[0, 3 * 24 + 6] = torch.nan  # the last day: the earlier day's
-    past[0, 7::24] = torch.nan  # no day has it: the last value
-    mean, quantiles = same_hour(past, 4, 8, quantile_weights(4))
-    assert mean[0, 5] == pytest.approx((5 + 29 + 2 * 77) / 4)
-    assert mean[0, 6] == pytest.approx((6 + 30 + 2 * 54) / 4)
-    assert mean[0, 7] == 95
-    assert quantiles.isfinite().all()
-
-
 def test_find_weights__the_truth_decides() -> None:
     random = np.random.default_rng(1)
     truth = random.normal(size=(WINDOWS, HORIZON))

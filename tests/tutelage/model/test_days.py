@@ -1,0 +1,32 @@
+import math
+
+import pytest
+import torch
+
+from tutelage.model.days import recent_days, spread_step
+
+
+def test_recent_days__the_latest_first() -> None:
+    past = torch.arange(2 * 24 + 5.0)[None]
+    days = recent_days(past, 2)
+    assert days.shape == (1, 2, 24)
+    assert days[0, 0].tolist() == past[0, -24:].tolist()
+    assert days[0, 1].tolist() == past[0, 5:29].tolist()
+
+
+def test_recent_days__a_missing_value_takes_that_of_a_day_nearby() -> None:
+    past = torch.arange(4 * 24.0)[None]
+    past[0, 2 * 24 + 5] = torch.nan  # day 3 of 4: the later day's value
+    past[0, 3 * 24 + 6] = torch.nan  # the last day: the earlier day's
+    past[0, 7::24] = torch.nan  # no day has it: the last value
+    days = recent_days(past, 4)[0]
+    assert days[:, 5].tolist() == [77, 77, 29, 5]
+    assert days[:, 6].tolist() == [54, 54, 30, 6]
+    assert days[:, 7].tolist() == [95] * 4
+
+
+@pytest.mark.parametrize(("windows", "most"), [(10, 600), (601, 600), (2_400, 600), (14_400, 600), (1, 1), (10**6, 7)])
+def test_spread_step__takes_all_hours_of_the_day_and_no_more_than_most(windows: int, most: int) -> None:
+    step = spread_step(windows, most)
+    assert math.gcd(step, 24) == 1
+    assert -(-windows // step) <= most

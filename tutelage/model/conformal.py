@@ -1,0 +1,95 @@
+"""Adaptive conformal correction: forecasts become wider where too much falls outside of them, and narrower where too
+little does.
+
+Below and above the median the distance of all quantiles from it is multiplied by a factor. Both follow what comes true,
+hour by hour, so that a tenth of the actual values falls below the 80 % interval and a tenth above, also when the season
+shifts. A model by itself can't do that: its intervals are right for the days that they were fitted on.
+
+Source: Gibbs and Candès 2021, Adaptive Conformal Inference Under Distribution Shift; Angelopoulos et al. 2023,
+Conformal PID Control for Time Series Prediction, whose quantile tracker this is, on distances in units of the
+forecast's own.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
+
+RATE_PER_HOUR = 0.04
+"""Of the factors' logarithms: with it coverage is right after two weeks or so, and CRPS is not worse (docs/log.md)."""
+OUTSIDE = 0.1
+"""The share of actual values that is to fall below the interval, and above."""
+LOW, MIDDLE, HIGH = (QUANTILE_LEVELS.index(level) for level in (OUTSIDE, 0.5, 1 - OUTSIDE))
+LONGEST_HOURS = 24
+"""After a longer time without actual values the factors move as if it had been this long."""
+LARGEST = 4.0
+"""The factors stay between this and its inverse."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Factors on the distance of quantiles from the median, of those below it and of those above; 1: as forecast."""
+
+    below: float = 1.0
+    above: float = 1.0
+
+
+def widened(forecasts: Forecasts, widths: Widths) -> Forecasts:
+    """The forecasts with these widths; the mean moves as far as the mean of the quantiles does."""
+    median = forecasts.quantiles[..., MIDDLE : MIDDLE + 1]
+    factor = np.where(np.array(QUANTILE_LEVELS) < QUANTILE_LEVELS[MIDDLE], widths.below, widths.above)
+    quantiles = median + factor * (forecasts.quantiles - median)
+    return Forecasts(forecasts.mean + (quantiles - forecasts.quantiles).mean(axis=-1), quantiles)
+
+
+def follow(
+    widths: Widths,
+    hour: Int[np.ndarray, " values"],
+    forecast: Float[np.ndarray, "values levels"],
+    actual: Float[np.ndarray, " values"],
+    *,
+    since: int | None = None,
+) -> Widths:
+    """The widths after some hours have come true.
+
+    hour: the target hour of each value, in any order; an hour may be forecast several times, with different lead times
+    forecast: the quantiles before they were widened
+    since: the last hour that came true before; None: the hour before the first
+    """
+    below, above = np.log([widths.below, widths.above])
+    limit = np.log(LARGEST)
+    before = int(hour.min()) - 1 if since is None and len(hour) else since
+    for each in np.unique(hour):
+        assert before is not None
+        here = hour == each
+        low, middle, high = (forecast[here, place] for place in (LOW, MIDDLE, HIGH))
+        under = (actual[here] < middle - np.exp(below) * (middle - low)).mean() - OUTSIDE
+        over = (actual[here] > middle + np.exp(above) * (high - middle)).mean() - OUTSIDE
+        rate = RATE_PER_HOUR * min(max(int(each) - before, 1), LONGEST_HOURS)
+        below, above = np.clip([below + rate * under, above + rate * over], -limit, limit)
+        before = int(each)
+    return Widths(float(np.exp(below)), float(np.exp(above)))
+
+
+def as_issued(
+    forecasts: Forecasts, issue_hour: Int[np.ndarray, " windows"], actual: Float[np.ndarray, "windows horizon"]
+) -> Forecasts:
+    """One series' forecasts as they would have been issued, each with the widths that what was known by then gives."""
+    horizon = actual.shape[1]
+    target = (issue_hour[:, None] + np.arange(horizon)).ravel()
+    order = np.argsort(target, kind="stable")
+    target, true = target[order], actual.ravel()[order]
+    quantiles = forecasts.quantiles.reshape(len(target), -1)[order]
+    widths, done, since = Widths(), 0, None
+    mean, issued = np.empty_like(forecasts.mean), np.empty_like(forecasts.quantiles)
+    for window in np.argsort(issue_hour, kind="stable"):
+        known = int(np.searchsorted(target, issue_hour[window]))
+        if known > done:
+            part = slice(done, known)
+            widths = follow(widths, target[part], quantiles[part], true[part], since=since)
+            done, since = known, int(target[known - 1])
+        moved = widened(forecasts.at(np.array([window])), widths)
+        mean[window], issued[window] = moved.mean[0], moved.quantiles[0]
+    return Forecasts(mean, issued)

@@ -1,0 +1,174 @@
+"""Gradient-boosted quantile regression: for some quantile levels an ensemble of small trees, trained by LightGBM.
+
+One row for each window and hour ahead: the last day hour by hour, the same hour on the days of the last week, its mean,
+spread and order statistics over four weeks, the level day by day, the clock and the known columns. The target is the
+change from the last value, so that a forecast follows a level that training did not hold. The trees are kept as arrays
+of complete binary trees, so that forecast and ONNX graph are the same computation.
+
+Source: Ke et al. 2017, LightGBM; Landry et al. 2016, Probabilistic gradient boosting machines for GEFCom2014 wind
+forecasting, for one model per quantile level.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+from tutelage.forecasts import Forecasts, normal_interpolation
+from tutelage.model.days import DAY_HOURS, recent_days, spread_step
+
+LEVELS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
+TREES, DEPTH = 60, 4
+"""Trees for each level, and their depth: 16 leaves."""
+INNER_NODES = 2**DEPTH - 1
+PAST_DAYS, WEEK_DAYS = 28, 7
+ORDER_STATISTICS = (2, 7, 13, 20, 25)
+"""Of the sorted values of the same hour on the past days: about the levels 0.1, 0.3, 0.5, 0.75 and 0.9."""
+MOST_ROWS = 15_000
+"""Of more rows, windows are taken evenly spread: more brought nothing day ahead, and take longer."""
+PARAMETERS = {
+    "objective": "quantile",
+    "learning_rate": 0.12,
+    "max_depth": DEPTH,
+    "num_leaves": 2**DEPTH,
+    "min_data_in_leaf": 60,
+    "feature_fraction_bynode": 0.5,
+    "feature_pre_filter": False,
+    "seed": 0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbose": -1,
+}
+CHUNK_ROWS = 4096
+"""Rows that are forecast at once: each has an entry for every tree."""
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Complete binary trees of one depth, level by level. A value above a node's threshold goes to the right.
+
+    Node n has the children 2n + 1 and 2n + 2; the leaves follow the inner nodes. The values of a level's trees add up
+    to its quantile's change from the last value, in the target's unit.
+    """
+
+    column: UInt8[np.ndarray, "levels trees inner_nodes"]
+    threshold: Float32[np.ndarray, "levels trees inner_nodes"]
+    value: Float32[np.ndarray, "levels trees leaves"]
+
+    def forecast(
+        self, past: Float[Tensor, "windows hours"], known: Float[Tensor, "windows horizon known"]
+    ) -> Forecasts:
+        """Forecast windows from the target's past, `PAST_DAYS` days or more, and what is known ahead."""
+        tensors = [torch.from_numpy(each) for each in (self.column, self.threshold, self.value)]
+        at_once = max(1, CHUNK_ROWS // known.shape[1])
+        parts = [
+            tree_quantiles(*part, *tensors) for part in zip(past.split(at_once), known.split(at_once), strict=True)
+        ]
+        native = torch.cat(parts).numpy().astype(np.float64)
+        quantiles = native @ normal_interpolation(LEVELS)
+        return Forecasts(quantiles.mean(axis=-1), quantiles)
+
+
+def tree_columns(
+    past: Float[Tensor, "windows hours"], known: Float[Tensor, "windows horizon known"]
+) -> Float32[Tensor, "windows horizon columns"]:
+    """What the trees see of each hour ahead: all values of the target but one relative to the last.
+
+    past: the target, NaN where it is missing, but not in the last hour
+    """
+    horizon, last = known.shape[1], past[:, -1:].double()
+    # In double precision, so that the graph's sums are on the same side of every threshold.
+    days = recent_days(past.double(), PAST_DAYS) - last.unsqueeze(-1)
+    lead = torch.arange(horizon, device=past.device)
+    hour, week = lead % DAY_HOURS, days[:, :WEEK_DAYS]
+    week_by_day = week.sum(dim=2) / DAY_HOURS
+    of_window = torch.cat([days[:, 0], week_by_day, week_by_day.sum(dim=1, keepdim=True) / WEEK_DAYS, last], dim=1)
+    same_hour = days[:, :, hour]
+    mean = same_hour.sum(dim=1) / PAST_DAYS
+    spread = (((same_hour - mean.unsqueeze(1)) ** 2).sum(dim=1) / PAST_DAYS).sqrt()
+    ordered = same_hour.sort(dim=1).values
+    of_hour = [
+        *(same_hour[:, day] for day in range(WEEK_DAYS)),
+        same_hour[:, :WEEK_DAYS].sum(dim=1) / WEEK_DAYS,
+        mean,
+        spread,
+        *(ordered[:, place] for place in ORDER_STATISTICS),
+        *(days[:, 0, (hour + step) % DAY_HOURS] for step in (-1, 1)),
+        lead.double().expand(known.shape[0], -1),
+    ]
+    every = [of_window.unsqueeze(1).expand(-1, horizon, -1), torch.stack(of_hour, dim=-1), known.double()]
+    return torch.cat(every, dim=-1).float()
+
+
+def tree_quantiles(
+    past: Float[Tensor, "windows hours"],
+    known: Float[Tensor, "windows horizon known"],
+    column: Tensor,
+    threshold: Tensor,
+    value: Tensor,
+) -> Float[Tensor, "windows horizon levels"]:
+    """The quantiles at LEVELS, ascending, in the target's unit; the last three are the arrays of `Trees`."""
+    rows = tree_columns(past, known).flatten(0, 1)
+    columns, thresholds, values = column.long().flatten(), threshold.flatten(), value.flatten()
+    number = torch.arange(columns.shape[0] // INNER_NODES, device=rows.device)
+    node = torch.zeros(1, dtype=torch.int64, device=rows.device)
+    for _ in range(DEPTH):
+        place = number * INNER_NODES + node
+        right = rows.gather(1, columns[place].expand(rows.shape[0], -1)) > thresholds[place]
+        node = 2 * node + 1 + right.long()
+    of_trees = values[number * (INNER_NODES + 1) + node - INNER_NODES]
+    changes = of_trees.unflatten(1, (len(LEVELS), -1)).sum(dim=-1).unflatten(0, (-1, known.shape[1]))
+    return (past[:, -1, None, None] + changes).sort(dim=-1).values
+
+
+def fit_trees(
+    past: Float[Tensor, "windows hours"],
+    known: Float[Tensor, "windows horizon known"],
+    truth: Float[np.ndarray, "windows horizon"],
+) -> Trees:
+    """Fit on windows that follow hour by hour, or nearly; `past` and `known` are as in `Trees.forecast`."""
+    step = spread_step(truth.size, MOST_ROWS)
+    past, known, truth = past[::step], known[::step], truth[::step]
+    change = (truth - past[:, -1:].double().numpy()).ravel()
+    rows = tree_columns(past, known).flatten(0, 1).numpy()
+    dataset = lightgbm.Dataset(rows, change, params=PARAMETERS)
+    every = [
+        _complete_trees(lightgbm.train(PARAMETERS | {"alpha": level}, dataset, num_boost_round=TREES))
+        for level in LEVELS
+    ]
+    return Trees(*(np.stack(arrays) for arrays in zip(*every, strict=True)))
+
+
+def _complete_trees(booster: lightgbm.Booster) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns, thresholds and values of a booster's trees; there may be fewer trees than asked for, the rest are 0."""
+    column = np.zeros((TREES, INNER_NODES), dtype=np.uint8)
+    threshold = np.full((TREES, INNER_NODES), np.inf, dtype=np.float32)
+    value = np.zeros((TREES, INNER_NODES + 1), dtype=np.float32)
+
+    def place(tree: int, node: int, given: dict[str, Any]) -> None:
+        if node >= INNER_NODES:
+            value[tree, node - INNER_NODES] = given["leaf_value"]
+            return
+        if "leaf_value" in given:  # a leaf above the last level: the same value on both sides
+            children = (given, given)
+        else:
+            column[tree, node] = given["split_feature"]
+            threshold[tree, node] = _rounded_down(given["threshold"])
+            children = (given["left_child"], given["right_child"])
+        for side, child in enumerate(children):
+            place(tree, 2 * node + 1 + side, child)
+
+    for tree, info in enumerate(booster.dump_model()["tree_info"]):
+        place(tree, 0, info["tree_structure"])
+    return column, threshold, value
+
+
+def _rounded_down(value: float) -> np.float32:
+    """The largest finite float32 that is not above: the columns are float32, so the same of them are above it."""
+    rounded = np.float32(min(value, float(np.finfo(np.float32).max)))
+    return rounded if float(rounded) <= value else np.nextafter(rounded, np.float32(-np.inf))
