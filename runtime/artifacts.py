@@ -25,7 +25,7 @@ from tutelage.files import read_json, write_json
 from tutelage.forecasts import Contender
 from tutelage.judge.metrics import ScoredForecasts
 from tutelage.model.architectures import States
-from tutelage.model.base import Base, Changes
+from tutelage.model.base import Atom, Base, Changes
 from tutelage.model.heads import Bins
 from tutelage.model.linear import LinearForecaster
 from tutelage.model.training import choose_device
@@ -179,7 +179,8 @@ def write_base(folder: Path, base: Base) -> None:
         for part, arrays in fitted.items()
         for name, values in arrays.items()
     }
-    save_file(tensors, folder / BASE, metadata={"weights": json.dumps(dict(base.weights))})
+    plain = {"weights": dict(base.weights), "atom": None if base.atom is None else vars(base.atom)}
+    save_file(tensors, folder / BASE, metadata={name: json.dumps(value) for name, value in plain.items()})
 
 
 def read_base(folder: Path) -> Base | None:
@@ -189,14 +190,14 @@ def read_base(folder: Path) -> Base | None:
         return None
     arrays: dict[str, dict[str, np.ndarray]] = {"linear": {}, "trees": {}, "changes": {}}
     with safe_open(path, "np") as file:
-        weights = json.loads(file.metadata()["weights"])
+        weights, atom = (json.loads(file.metadata()[name]) for name in ("weights", "atom"))
         for key in file.keys():  # noqa: SIM118 - a safe_open is no dict
             part, name = key.split(".")
             arrays[part][name] = file.get_tensor(key)
     linear = LinearForecaster(**arrays["linear"]) if arrays["linear"] else None
     trees = Trees(**arrays["trees"]) if arrays["trees"] else None
     weights = {Contender(name): weight for name, weight in weights.items()}
-    return Base(weights, linear, trees, Changes(**arrays["changes"]))
+    return Base(weights, linear, trees, Changes(**arrays["changes"]), None if atom is None else Atom(**atom))
 
 
 def write_held_out(folder: Path, crps_by_name: dict[Contender, float]) -> None:

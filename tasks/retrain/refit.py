@@ -1,6 +1,7 @@
 """The refit: the chosen network, trained again on the whole history, to be registered."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -71,7 +72,7 @@ def refit(
     )
     base = read_base(students.folder / chosen)
     if base is not None:
-        base = fit_base(dataset, base.weights)
+        base = replace(fit_base(dataset, base.weights), atom=base.atom)
     with folder_written_whole(folder) as part:
         save_network(network, dataset.scalers, part, notes={"features": features.digest, "seed": plan.seed})
         card = student_card(network, spec, trained_until=features.test.end_utc, base=base)

@@ -1,7 +1,7 @@
 """What a student is averaged with, fitted on windows: simple forecasts, and their weights from held-out blocks."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -16,6 +16,7 @@ from tutelage.model.base import (
     SEEN_DAYS,
     SIMPLE,
     Base,
+    find_atom,
     find_weights,
     fit_changes,
     quantile_weights,
@@ -155,9 +156,10 @@ def _joined(forecasts: list[Forecasts]) -> Forecasts:
     )
 
 
-def weigh(held_out: HeldOut, name: Contender) -> dict[Contender, float]:
-    """The weights of the simple forecasts in their average with this contender's networks."""
-    return find_weights(held_out.networks[name], held_out.simple, held_out.truth)
+def weigh(held_out: HeldOut, name: Contender, base: Base) -> Base:
+    """The base with this contender's weights, and with the atom of a target that has one."""
+    weighed = base.weighed(find_weights(held_out.networks[name], held_out.simple, held_out.truth))
+    return replace(weighed, atom=find_atom(combine_held_out(held_out, name, weighed), held_out.truth))
 
 
 def combine_held_out(held_out: HeldOut, name: Contender, base: Base | None) -> Forecasts:

@@ -212,7 +212,7 @@ def fit_students(
     bases = {}
     if with_base:
         base = fit_base(whole)
-        bases = {name: base.weighed(weigh(everything, name)) for name in epochs}
+        bases = {name: weigh(everything, name, base) for name in epochs}
     scored = {
         name: float(crps(combine_held_out(everything, name, bases.get(name)), everything.truth).mean())
         for name in epochs

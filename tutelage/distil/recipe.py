@@ -99,9 +99,9 @@ class StudentRecipe(Contract):
     )
     base: Base = Field(
         "simple",
-        description="simple: the network's quantiles are averaged with those of simple forecasts: ridge regression by "
-        "lead time, the same hour of the last 7, 14 and 28 days, the last value. Held-out blocks of the history give "
-        "the weights. none: the network forecasts by itself, as it does with a point head.",
+        description="simple: the network's quantiles are averaged with those of simpler forecasts: ridge regression "
+        "by lead time, boosted trees, the same hour of the last 7, 14 and 28 days, the last value. Held-out blocks of "
+        "the history give the weights. none: the network forecasts by itself, as it does with a point head.",
     )
     head: Head = Field(
         "categorical",

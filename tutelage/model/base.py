@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
-from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
+from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
 from tutelage.model.days import DAY_HOURS, recent_days, spread_step
 from tutelage.model.linear import LinearForecaster
 from tutelage.model.trees import PAST_DAYS, Trees
@@ -26,6 +26,10 @@ SEEN_DAYS = {**SAME_HOUR_DAYS, Contender.BOOSTED: PAST_DAYS}
 """How many past days a simple forecast sees, however many the network sees; a missing hour takes a day nearby."""
 SIMPLE = (Contender.RIDGE, Contender.BOOSTED, *SAME_HOUR_DAYS, Contender.LAST_VALUE)
 """The simple forecasts that a network is averaged with."""
+ATOM_SHARE = 0.05
+"""A least value that fewer hours take is no atom."""
+REACHES = (0.0, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2)
+"""In standard deviations of the target."""
 LEAST_WEIGHT = 0.02
 """A smaller weight is set to 0: it costs hours of input and changes nothing."""
 WEIGHED_WINDOWS = 600
@@ -42,16 +46,35 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class Atom:
+    """The least value of a target that often takes it, such as 0 at night, and how far above it a quantile becomes it.
+
+    Both in the target's unit.
+    """
+
+    value: float
+    reach: float
+
+    def settle(self, forecasts: Forecasts) -> Forecasts:
+        """The forecasts with the quantiles near the atom, or below it, at its value; their mean moves the mean."""
+        near = forecasts.quantiles <= self.value + self.reach
+        quantiles = np.where(near, self.value, forecasts.quantiles)
+        return Forecasts(forecasts.mean + (quantiles - forecasts.quantiles).mean(axis=-1), quantiles)
+
+
+@dataclass(frozen=True)
 class Base:
     """Simple forecasts with the weight of each; the network has the rest.
 
     linear, trees, changes: the fitted parts of ridge, boosted trees and last value; None: it has no weight
+    atom: of a target that has one
     """
 
     weights: Mapping[Contender, float]
     linear: LinearForecaster | None
     trees: Trees | None
     changes: Changes
+    atom: Atom | None = None
 
     def weighed(self, weights: Mapping[Contender, float]) -> "Base":
         """The same fitted parts with other weights; those without a weight are left out."""
@@ -60,6 +83,7 @@ class Base:
             self.linear if Contender.RIDGE in weights else None,
             self.trees if Contender.BOOSTED in weights else None,
             self.changes,
+            self.atom,
         )
 
     @property
@@ -78,7 +102,8 @@ class Base:
         for name, weight in self.weights.items():
             mean = mean + weight * simple[name].mean
             quantiles = quantiles + weight * simple[name].quantiles
-        return Forecasts(mean, quantiles)
+        combined = Forecasts(mean, quantiles)
+        return combined if self.atom is None else self.atom.settle(combined)
 
 
 def fit_changes(past: Float[np.ndarray, "windows lookback"], truth: Float[np.ndarray, "windows horizon"]) -> Changes:
@@ -143,6 +168,18 @@ def find_weights(
         constraints=LinearConstraint(np.ones(len(members)), 1.0, 1.0),
     ).x
     return _without_small(list(simple), found_weights)
+
+
+def find_atom(forecasts: Forecasts, truth: Float[np.ndarray, "windows horizon"]) -> Atom | None:
+    """The atom with the reach that has the least CRPS; None where the least value is rare.
+
+    The forecasts are of held-out windows, averaged but not settled.
+    """
+    least = float(truth.min())
+    if not ATOM_SHARE <= float((truth == least).mean()) < 1:
+        return None
+    atoms = [Atom(least, reach * float(truth.std())) for reach in REACHES]
+    return min(atoms, key=lambda atom: float(crps(atom.settle(forecasts), truth).mean()))
 
 
 def _without_small(names: Sequence[Contender], weights: Float[np.ndarray, " members"]) -> dict[Contender, float]:

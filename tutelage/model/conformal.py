@@ -13,7 +13,7 @@ forecast's own.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
 
@@ -65,12 +65,17 @@ def follow(
         assert before is not None
         here = hour == each
         low, middle, high = (forecast[here, place] for place in (LOW, MIDDLE, HIGH))
-        under = (actual[here] < middle - np.exp(below) * (middle - low)).mean() - OUTSIDE
-        over = (actual[here] > middle + np.exp(above) * (high - middle)).mean() - OUTSIDE
+        under = _excess(actual[here] < middle - np.exp(below) * (middle - low), middle > low)
+        over = _excess(actual[here] > middle + np.exp(above) * (high - middle), high > middle)
         rate = RATE_PER_HOUR * min(max(int(each) - before, 1), LONGEST_HOURS)
         below, above = np.clip([below + rate * under, above + rate * over], -limit, limit)
         before = int(each)
     return Widths(float(np.exp(below)), float(np.exp(above)))
+
+
+def _excess(outside: Bool[np.ndarray, " values"], has_width: Bool[np.ndarray, " values"]) -> float:
+    """By how much too many values are outside; those at an atom, where the forecast has no width, don't count."""
+    return float(outside[has_width].mean()) - OUTSIDE if has_width.any() else 0.0
 
 
 def as_issued(

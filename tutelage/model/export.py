@@ -119,6 +119,7 @@ class _Graph(nn.Module):
         self.network = network
         self.simple = _Simple(base) if base is not None and base.weights else None
         self.network_share = 1.0 if base is None else base.network_share
+        self.atom = None if base is None else base.atom
         self.register_buffer("edges", torch.tensor(bins.edges, dtype=torch.float32))
         self.register_buffer("scale", network.observed_scaler[:, 0].clone())
 
@@ -127,11 +128,14 @@ class _Graph(nn.Module):
         near = observed[:, -self.network.config.lookback :]
         outputs = self.network(near, known).squeeze(0)
         mean, quantiles = forecast_of(outputs, self.network.config.head, edges=self.edges, scale=self.scale)
-        if self.simple is None:
+        if self.simple is not None:
+            simple_mean, simple_quantiles = self.simple(observed[..., 0], near[..., 0], known)
+            mean = self.network_share * mean + simple_mean
+            quantiles = self.network_share * quantiles + simple_quantiles
+        if self.atom is None:
             return mean, quantiles
-        simple_mean, simple_quantiles = self.simple(observed[..., 0], near[..., 0], known)
-        share = self.network_share
-        return share * mean + simple_mean, share * quantiles + simple_quantiles
+        settled = torch.where(quantiles <= self.atom.value + self.atom.reach, self.atom.value, quantiles)
+        return mean + (settled - quantiles).sum(dim=-1) / quantiles.shape[-1], settled
 
 
 def student_card(

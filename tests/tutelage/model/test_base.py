@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
-from tutelage.model.base import LEAST_WEIGHT, find_weights, fit_changes, quantile_weights, same_hour
+from tutelage.model.base import LEAST_WEIGHT, Atom, find_atom, find_weights, fit_changes, quantile_weights, same_hour
 
 WINDOWS, HORIZON = 400, 3
 
@@ -79,3 +79,37 @@ def test_find_weights__of_many_windows_all_hours_of_the_day_count() -> None:
 def test_find_weights__without_simple_forecasts_the_network_has_all() -> None:
     truth = np.zeros((5, HORIZON))
     assert find_weights(normal_forecast(truth, 1.0), {}, truth) == {}
+
+
+def at_night(random: np.random.Generator) -> np.ndarray:
+    """A target that is 0 in half of the windows."""
+    return np.where(np.arange(WINDOWS)[:, None] % 2, 0.0, 3 + random.normal(size=(WINDOWS, HORIZON)).clip(-2))
+
+
+def test_find_atom__quantiles_near_a_value_that_is_often_taken_become_it() -> None:
+    truth = at_night(np.random.default_rng(5))
+    forecasts = normal_forecast(np.where(truth == 0, 0.02, 3.0), 1.0)
+    blurred = Forecasts(
+        forecasts.mean, np.where(truth[..., None] == 0, 0.02 + 0.02 * forecasts.quantiles, forecasts.quantiles)
+    )
+    atom = find_atom(blurred, truth)
+    assert atom is not None
+    assert atom.value == 0
+    settled = atom.settle(blurred)
+    assert (settled.quantiles[truth == 0] == 0).all()
+    assert crps(settled, truth).mean() < crps(blurred, truth).mean()
+    np.testing.assert_allclose(settled.mean[truth == 0], 0, atol=0.03)
+    assert (np.diff(settled.quantiles, axis=-1) >= 0).all()
+
+
+def test_find_atom__where_no_value_is_often_taken_there_is_none() -> None:
+    truth = np.random.default_rng(6).normal(size=(WINDOWS, HORIZON))
+    assert find_atom(normal_forecast(truth, 1.0), truth) is None
+    assert find_atom(normal_forecast(truth * 0, 1.0), truth * 0) is None
+
+
+def test_atom__below_its_value_nothing_is_forecast() -> None:
+    truth = at_night(np.random.default_rng(7))
+    settled = Atom(0.0, 0.0).settle(normal_forecast(np.full_like(truth, 0.5), 1.0))
+    assert settled.quantiles.min() == 0
+    assert (settled.quantiles == 0).mean() == pytest.approx(0.3, abs=0.02)

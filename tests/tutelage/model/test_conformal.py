@@ -88,10 +88,22 @@ def test_follow__step_by_step_is_the_same_as_at_once() -> None:
     assert (step.below, step.above) == pytest.approx((at_once.below, at_once.above))
 
 
+def test_follow__hours_at_an_atom_tell_nothing() -> None:
+    at_night = np.zeros((12, len(Z)))
+    widths = follow(Widths(1.5, 0.7), np.arange(12), at_night, np.zeros(12))
+    assert (widths.below, widths.above) == pytest.approx((1.5, 0.7))
+    # The median is at the atom: only what is above it counts.
+    dusk = np.maximum(np.broadcast_to(Z, (12, len(Z))), 0)
+    widths = follow(Widths(1.5, 0.7), np.arange(12), dusk, np.zeros(12))
+    assert widths.below == pytest.approx(1.5)
+    assert widths.above < 0.7
+
+
 def test_follow__without_values_nothing_changes_and_there_are_limits() -> None:
     nothing = np.zeros(0)
     before = Widths(1.5, 0.7)
-    assert follow(before, nothing.astype(int), np.zeros((0, len(Z))), nothing) == pytest.approx(before)
+    after = follow(before, nothing.astype(int), np.zeros((0, len(Z))), nothing)
+    assert (after.below, after.above) == pytest.approx((1.5, 0.7))
     hour = np.arange(3000)
     far = follow(Widths(), hour, np.broadcast_to(5 + Z, (3000, len(Z))), np.full(3000, 1e6))
     assert far.above == pytest.approx(LARGEST)
