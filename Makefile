@@ -35,7 +35,15 @@ test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with th
 bench-training: .venv/installed ## windows a second in training, many networks side by side against one by one
 	@$(BIN)/python -m benchmarks.training
 
-bench-accuracy: .venv/installed ## the forecaster against what could be taken instead (hours; QUICK=1: minutes); it resumes
+# The peers want other versions of what the project wants.
+.venv-peers/installed: constraints.txt
+	@echo "Setting up .venv-peers (once; some minutes)"
+	@$(PYTHON) -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install -qq "$$(grep '^torch==' constraints.txt)" neuralforecast==3.3.0 statsforecast==2.1.1
+	@touch $@
+
+bench-accuracy: .venv/installed .venv-peers/installed ## the forecaster against what could be taken instead (hours; QUICK=1: minutes); it resumes
+	@folder=$$($(BIN)/python -m benchmarks.accuracy inputs) && .venv-peers/bin/python benchmarks/peers.py "$$folder"
 	@$(BIN)/python -m benchmarks.accuracy
 
 bench-efficacy: .venv/installed ## distilled students against their twins, cell by cell (hours; QUICK=1: minutes); it resumes
@@ -68,4 +76,4 @@ prefect-page: .venv/installed ## open the flow runs and their artifacts: http://
 	@$(BIN)/python -m flows.pages prefect
 
 clean: ## remove the environment; var/, with its data and models, stays
-	rm -rf .venv
+	rm -rf .venv .venv-peers

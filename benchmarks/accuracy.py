@@ -8,19 +8,19 @@ share no divisor).
 Ours: the network that would be registered, student or twin by the held-out blocks, averaged with its base, and the
 twin, both forecast hour by hour and as wide as the flow would have issued them (`tutelage.model.conformal`);
 `uncorrected` is the champion without that. Default recipe, one replicate. Peers, on the same windows and history: the
-simple forecasts of `tutelage.judge.baselines`; LightGBM quantile regression, fitted on training and validation part; a
-pretrained model as it comes, which may have seen the household and ETT, and has not seen the homes.
+simple forecasts of `tutelage.judge.baselines`; LightGBM quantile regression, fitted on training and validation part;
+NHITS and MSTL (`benchmarks/peers.py`); a pretrained model as it comes, which may have seen the household and ETT, and
+has not seen the homes.
 
 Nothing is chosen on a test part; the floor and the best peer of a cell are the best there, with hindsight. Finished
-pieces stay under TUTELAGE_HOME. QUICK=1 takes one origin, few cells and three homes. Not among the peers yet: NHITS,
-TFT or TiDE, and AutoETS, which need an environment of their own.
+pieces stay under TUTELAGE_HOME. QUICK=1 takes one origin, few cells and three homes.
 """
 
 import datetime as dt
 import json
 import math
 import os
-from collections.abc import Iterator
+import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -48,7 +48,7 @@ from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, TeacherRecipe
 from tutelage.errors import DataError, TutelageError
-from tutelage.files import value_digest, write_json
+from tutelage.files import value_digest, write_json, written_whole
 from tutelage.forecasts import Contender, Forecasts, crps, normal_interpolation
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.metrics import quantile_at
@@ -63,8 +63,10 @@ SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "household.ya
 RECIPE = Recipe(teacher=TeacherRecipe(more_views=())) if QUICK else Recipe()
 ORIGINS = 1 if QUICK else 3
 SCORED_HOURS = 5
+LONG_DAYS = 400
+FIRST_HOMES = (0, 6, 12)
 HISTORIES = {
-    "household": (100,) if QUICK else (50, 100, 400),
+    "household": (100,) if QUICK else (50, 100, LONG_DAYS),
     "ett": (50,) if QUICK else (50, 100),
     "homes": (28,) if QUICK else (28, 56, 100),
 }
@@ -72,6 +74,8 @@ TEST_DAYS = {"household": 60, "ett": 60, "homes": 30}
 SEEN = {"pretrained": ("household", "ett")}
 """Peers that may have seen a source in their training."""
 BOOSTED_LEVELS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
+PEERS = ("nhits", "mstl")
+"""The peers of `benchmarks/peers.py`, which has an environment of its own."""
 OURS = ("champion", "twin", "uncorrected")
 Row = dict[str, Any]
 
@@ -126,17 +130,26 @@ def _source(name: str, series: int) -> tuple[Panel, dt.datetime, dt.datetime]:
     return panel, first, last + dt.timedelta(hours=1)
 
 
-def every_piece() -> Iterator[Piece]:
-    """All pieces, the first origin of every cell first, so that a part of them is already representative."""
+def every_piece() -> list[Piece]:
+    """All pieces, ordered so that the first of them are already representative.
+
+    Three homes come before the others, the long histories' later origins after all else, and the first origins first.
+    """
     sources = [name for name in HISTORIES if name != "ett" or "TUTELAGE_ETT" in os.environ]
-    for origin in range(ORIGINS):
-        for source in sources:
-            for days in HISTORIES[source]:
-                for horizon in LOOKBACK_HOURS:
-                    # The first six homes are spread over all of them.
-                    homes = range(0, 17, 6) if QUICK else sorted(range(17), key=lambda home: home % 3)
-                    for series in homes if source == "homes" else (0,):
-                        yield Piece(source, Cell(horizon, days, origin), series)
+    pieces = [
+        Piece(source, Cell(horizon, days, origin), series)
+        for source in sources
+        for days in HISTORIES[source]
+        for horizon in LOOKBACK_HOURS
+        for origin in range(ORIGINS)
+        for series in ((*FIRST_HOMES, *({*range(17)} - {*FIRST_HOMES})) if source == "homes" else (0,))
+    ]
+    late = {
+        piece: (piece.source == "homes" and piece.series not in FIRST_HOMES)
+        or (piece.cell.history == LONG_DAYS and piece.cell.origin > 0)
+        for piece in pieces
+    }
+    return sorted((piece for piece in pieces if not (QUICK and late[piece])), key=lambda p: (late[p], p.cell.origin))
 
 
 def dataset_of(piece: Piece) -> WindowDataset:
@@ -158,6 +171,52 @@ def dataset_of(piece: Piece) -> WindowDataset:
     if min(len(dataset.train), len(dataset.validation), len(dataset.test)) < LEAST_WINDOWS:
         raise DataError(f"{piece.name}: a part has fewer than {LEAST_WINDOWS} windows")
     return dataset
+
+
+def scored_of(dataset: WindowDataset) -> WindowDataset:
+    """The same windows, of the test part only those that are scored."""
+    return replace(dataset, test=dataset.test[dataset.panel.hour[dataset.test] % SCORED_HOURS == 0])
+
+
+def write_input(piece: Piece, path: Path) -> None:
+    """Write what `benchmarks/peers.py` needs of a piece: the target from the history on, with missing hours filled."""
+    dataset = scored_of(dataset_of(piece))
+    hour, horizon = dataset.panel.hour.numpy(), dataset.horizon
+    first, last = int(np.searchsorted(hour, dataset.first_hour)), int(dataset.test[-1]) + horizon
+    target = pl.Series(dataset.panel.observed[first:last, 0].double().numpy()).fill_nan(None)
+    for season in (DAY_HOURS, 7 * DAY_HOURS):
+        target = target.fill_null(target.shift(season))
+    # The clock is complete, also where a reading is not.
+    known = np.nan_to_num(dataset.panel.known[first:last].double().numpy())
+    with written_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            target=target.fill_null(strategy="forward").fill_null(strategy="backward").to_numpy(),
+            known=known,
+            origins=dataset.test.numpy() - first,
+            first_test=np.array(int(dataset.test[0]) - first),
+            horizon=np.array(horizon),
+            actual=actual_values(dataset, dataset.test),
+        )
+
+
+def with_peers(losses: Losses, path: Path) -> Losses:
+    """A piece's losses with those of the peers that `benchmarks/peers.py` has forecast it by."""
+    losses = dict(losses)
+    for peer in PEERS:
+        result = path.with_name(f"{path.stem}.{peer}.npz")
+        if result.exists():
+            with np.load(result) as file, np.load(path.with_name(f"{path.stem}.input.npz")) as given:
+                quantiles = file["quantiles"].astype(np.float64) @ normal_interpolation(BOOSTED_LEVELS)
+                forecast, actual = Forecasts(quantiles.mean(axis=-1), quantiles), given["actual"]
+            losses[peer] = crps(forecast, actual).mean(axis=1)
+            losses[f"coverage:{peer}"] = np.array(_inside(forecast, actual).mean())
+    return losses
+
+
+def _inside(forecasts: Forecasts, actual: np.ndarray) -> np.ndarray:
+    """Whether each actual value is in the 80 % interval."""
+    return (actual >= quantile_at(forecasts, 0.1)) & (actual <= quantile_at(forecasts, 0.9))
 
 
 def boosted_quantiles(dataset: WindowDataset) -> Forecasts:
@@ -192,7 +251,7 @@ def measure(piece: Piece) -> Losses:
     every_hour = dataset_of(piece)
     hour = every_hour.panel.hour[every_hour.test].numpy()
     scored = hour % SCORED_HOURS == 0
-    dataset = replace(every_hour, test=every_hour.test[torch.from_numpy(scored)])
+    dataset = scored_of(every_hour)
     actual = actual_values(dataset, dataset.test)
     teachers = fit_teachers(dataset, RECIPE, seed=piece.cell.origin)
     fitted = fit_students(dataset, {Contender.STUDENT: teachers.labels}, RECIPE, seed=piece.cell.origin)
@@ -208,12 +267,9 @@ def measure(piece: Piece) -> Losses:
     forecasts["boosted"] = boosted_quantiles(dataset)
     forecasts["pretrained"] = load_pretrained("fracast")(dataset, dataset.test)
     losses = {name: crps(each, actual).mean(axis=1) for name, each in forecasts.items()}
-    inside = {
-        f"coverage:{name}": (actual >= quantile_at(each, 0.1)) & (actual <= quantile_at(each, 0.9))
-        for name, each in forecasts.items()
-    }
+    inside = {f"coverage:{name}": np.array(_inside(each, actual).mean()) for name, each in forecasts.items()}
     share = np.array(fitted.bases[chosen].network_share)
-    return losses | {name: np.array(each.mean()) for name, each in inside.items()} | {"network_share": share}
+    return losses | inside | {"network_share": share}
 
 
 def summarise(done: dict[Piece, Losses]) -> Row:
@@ -243,7 +299,8 @@ def summarise(done: dict[Piece, Losses]) -> Row:
 
 def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) -> Row:
     source, horizon, days = key
-    names = [name for name in losses[0] if f"coverage:{name}" in losses[0]]
+    # A peer that not all of the cell's pieces have would be compared on other windows.
+    names = [name for name in losses[0] if all(f"coverage:{name}" in each for each in losses)]
     mean = {name: fmean(float(each[name].mean()) for each in losses) for name in names}
     may_have_seen = [name for name, sources in SEEN.items() if source in sources]
     peers = [name for name in names if name not in (*OURS, *may_have_seen)]
@@ -265,18 +322,18 @@ def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) 
 
 def table(figures: Row) -> str:
     """The cells as text: CRPS of champion, twin and peers; in brackets, who may have seen the data."""
-    lines = [
-        f"{'cell':<22}{'pieces':>7}{'champion':>10}{'twin':>8}{'ridge':>8}{'boosted':>9}{'pretrained':>12}"
-        f"{'floor':>8}  {'which':<20}{'vs best peer':>13}{'80 %':>7}"
-    ]
+    shown = ("champion", "twin", "ridge", "boosted", *PEERS, "pretrained")
+    heads = "".join(f"{name:>12}" for name in shown)
+    lines = [f"{'cell':<20}{'pieces':>7}{heads}  {'floor':<28}{'vs best peer':>13}{'80 %':>7}"]
     for cell in figures["cells"]:
-        c = cell["crps"]
-        pretrained = f"({c['pretrained']:.4f})" if "pretrained" in cell["may_have_seen"] else f"{c['pretrained']:.4f}"
+        crps_by_name = {name: f"{value:.4f}" for name, value in cell["crps"].items()}
+        crps_by_name |= {name: f"({crps_by_name[name]})" for name in cell["may_have_seen"]}
+        best = cell["crps"][cell["best_peer"]]
         lines.append(
-            f"{cell['dataset']:<10}{cell['horizon']:>3} h{cell['history_days']:>5} d{cell['pieces']:>8}"
-            f"{c['champion']:>10.4f}{c['twin']:>8.4f}{c['ridge']:>8.4f}{c['boosted']:>9.4f}{pretrained:>12}"
-            f"{c[cell['floor']]:>8.4f}  {cell['floor']:<20}{c['champion'] / c[cell['best_peer']] - 1:>+13.1%}"
-            f"{cell['coverage_80']['champion']:>7.0%}"
+            f"{cell['dataset']:<10}{cell['horizon']:>3} h{cell['history_days']:>4} d{cell['pieces']:>6} "
+            + "".join(f"{crps_by_name.get(name, '-'):>12}" for name in shown)
+            + f"  {cell['crps'][cell['floor']]:.4f} {cell['floor']:<21}"
+            + f"{cell['crps']['champion'] / best - 1:>+13.1%}{cell['coverage_80']['champion']:>7.0%}"
         )
     return "\n".join(lines)
 
@@ -289,10 +346,23 @@ def folder_of_pieces() -> Path:
 
 def _piece_losses(piece: Piece, path: Path) -> tuple[Piece, Losses | None]:
     try:
-        return piece, load_or_measure(path, partial(measure, piece))
+        return piece, with_peers(load_or_measure(path, partial(measure, piece)), path)
     except TutelageError as error:
         print(f"left out: {error}", flush=True)
         return piece, None
+
+
+def write_inputs() -> Path:
+    """Write the inputs of `benchmarks/peers.py` that are missing, and return their folder."""
+    folder = folder_of_pieces()
+    for piece in every_piece():
+        path = folder / f"{piece.name}.input.npz"
+        try:
+            if not path.exists():
+                write_input(piece, path)
+        except TutelageError as error:
+            print(f"left out: {error}", file=sys.stderr, flush=True)
+    return folder
 
 
 def main() -> None:
@@ -315,4 +385,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    print(write_inputs()) if sys.argv[1:] == ["inputs"] else main()

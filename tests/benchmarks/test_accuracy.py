@@ -1,11 +1,21 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import accuracy
-from benchmarks.accuracy import Piece, boosted_quantiles, dataset_of, every_piece, summarise, table
+from benchmarks.accuracy import (
+    Piece,
+    boosted_quantiles,
+    dataset_of,
+    every_piece,
+    summarise,
+    table,
+    with_peers,
+    write_input,
+)
 from benchmarks.common import Cell, Losses
 from tests.tutelage.builders import dataset_of as small_dataset
 from tests.tutelage.builders import synthetic_panel, target_alone
@@ -50,8 +60,11 @@ def test_every_piece__the_first_origins_come_first(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("TUTELAGE_ETT", raising=False)
     pieces = list(every_piece())
     assert len({piece.name for piece in pieces}) == len(pieces)
-    origins = [piece.cell.origin for piece in pieces]
+    first = pieces[: 4 * 3 + 2 + 6 * 3 * 3]
+    assert {piece.series for piece in first if piece.source == "homes"} == {0, 6, 12}
+    origins = [piece.cell.origin for piece in first]
     assert origins == sorted(origins)
+    assert [piece.cell.history for piece in first].count(400) == 2
     assert {piece.source for piece in pieces} == {"household", "homes"}
     assert len({piece.series for piece in pieces if piece.source == "homes"}) == 17
 
@@ -74,3 +87,21 @@ def test_boosted_quantiles__follow_what_repeats() -> None:
     actual = actual_values(dataset, dataset.test)
     assert (np.diff(forecast.quantiles, axis=-1) >= 0).all()
     assert crps(forecast, actual).mean() < 0.3
+
+
+def test_with_peers__scores_what_they_have_written(tmp_path: Path) -> None:
+    piece, path = Piece("homes", Cell(24, 28, 0), 2), tmp_path / "piece.npz"
+    write_input(piece, tmp_path / "piece.input.npz")
+    with np.load(tmp_path / "piece.input.npz") as given:
+        origins, actual, target = given["origins"], given["actual"], given["target"]
+        assert np.isfinite(target).all()
+        np.testing.assert_allclose(target[origins[3] : origins[3] + 24], actual[3], rtol=1e-6)
+        assert given["known"][origins[0], 0] in range(24)
+        assert int(given["first_test"]) == 28 * 24 + (int(origins[0]) - 28 * 24)
+    spread = np.linspace(-1, 1, 9)
+    np.savez(tmp_path / "piece.nhits.npz", quantiles=actual[..., None] + spread)
+    losses = with_peers({"champion": np.array([1.0])}, path)
+    assert set(losses) == {"champion", "nhits", "coverage:nhits"}
+    assert losses["coverage:nhits"] == 1
+    assert losses["nhits"].shape == (len(origins),)
+    assert 0 < losses["nhits"].mean() < 0.6
