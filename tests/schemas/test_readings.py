@@ -43,6 +43,12 @@ def test_value_schema__finds_the_broken_rows_of_each_rule() -> None:
     }
 
 
+def test_schemas__the_order_of_columns_in_a_spec_means_nothing() -> None:
+    turned = SPEC.model_copy(update={"columns": SPEC.columns[::-1]})
+    table = table_of(turned, [1, 2, 3, 4])
+    assert broken(table, key_schema(turned)) == broken(table, value_schema(turned)) == {}
+
+
 @pytest.mark.parametrize("schema", [key_schema(SPEC), value_schema(SPEC)], ids=["key", "value"])
 def test_find_breaches__nothing_wrong_is_nothing_found(schema: pa.DataFrameSchema) -> None:
     assert broken(UNHURT, schema) == {}

@@ -11,10 +11,12 @@ CALENDAR_COLUMNS = ["hour", "weekday", "holiday"]
 
 
 def public_holidays(calendar: Calendar, years: Iterable[int]) -> list[str]:
-    """The public holidays of the calendar's country in these years, as ISO dates; empty without a country."""
+    """The public holidays of the calendar's country and region in these years, as ISO dates; none without a country."""
     if calendar.country is None:
         return []
-    return sorted(day.isoformat() for day in holidays.country_holidays(calendar.country, years=years))
+    return sorted(
+        day.isoformat() for day in holidays.country_holidays(calendar.country, subdiv=calendar.region, years=years)
+    )
 
 
 def calendar_features(time_utc: pl.Series, calendar: Calendar) -> pl.DataFrame:

@@ -4,6 +4,7 @@ A dataset spec is a YAML file; `load_dataset_spec` turns it into a `DatasetSpec`
 names the key. The rest of the system knows a dataset only through its spec.
 """
 
+import codecs
 import datetime as dt
 import importlib.metadata
 import os
@@ -12,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
+import holidays
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from tutelage.contract import Contract, load_contract
@@ -23,6 +25,13 @@ def _known_zone(name: str) -> str:
     if name not in zoneinfo.available_timezones():
         raise ValueError(f"{name!r} is not an IANA time zone")
     return name
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError(f"{name!r} is not an encoding that Python knows") from None
 
 
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
@@ -49,6 +58,15 @@ class Source(Contract):
     format: Literal["csv", "parquet"] = "csv"
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
     null_values: tuple[str, ...] = Field(("",), description="texts that mean a missing value")
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field("utf-8", description="of a CSV")
+    skip_lines: Annotated[int, Field(ge=0)] = Field(0, description="lines before a CSV's header")
+    comment: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="how a CSV's lines begin that are not rows; empty: every line is a row"
+    )
+    decimal: Literal[".", ","] = Field(".", description="the decimal mark of a CSV's numbers")
+    thousands: Literal["", ".", ",", " ", "'"] = Field(
+        "", description="the mark between a CSV's thousands; empty: none"
+    )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="SHA-256 of the one file that the spec was written for; any other file is rejected"
     )
@@ -59,15 +77,20 @@ class Source(Contract):
             raise ValueError("give either path, or package and file")
         if (self.package is None) != (self.file is None):
             raise ValueError("package and file go together")
+        if self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands are the same mark, {self.decimal!r}")
         return self
 
 
 class Timestamp(Contract):
-    """The column that holds the time, or columns to join with a blank; the format; the time zone."""
+    """The column that holds the time, or columns to join with a blank; the format; the zone; what a time marks."""
 
     columns: tuple[str, ...] = Field(min_length=1)
     format: str = "%Y-%m-%d %H:%M:%S"
-    timezone: TimeZone = Field(description="IANA time zone of the clock that recorded the times")
+    timezone: TimeZone = Field(
+        description="IANA time zone of the clock that recorded the times; not used for times with an offset (%z)"
+    )
+    marks: Literal["start", "end"] = Field("start", description="whether a time is a reading's start or its end")
 
 
 class Column(Contract):
@@ -171,6 +194,18 @@ class Calendar(Contract):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
         None, description="ISO 3166 country code for public holidays; empty: no holidays"
     )
+    region: str | None = Field(None, description="the country's part whose holidays count, too: BY, VIC; empty: none")
+
+    @model_validator(mode="after")
+    def _has_holidays(self) -> "Calendar":
+        known = holidays.list_supported_countries()
+        if self.country is None and self.region is not None:
+            raise ValueError(f"region {self.region!r} needs a country")
+        if self.country is not None and self.country not in known:
+            raise ValueError(f"country: no holidays are known of {self.country!r}; leave it empty for none")
+        if self.country is not None and self.region is not None and self.region not in known[self.country]:
+            raise ValueError(f"region: {self.region!r} is none of {self.country}'s: {', '.join(known[self.country])}")
+        return self
 
 
 class DatasetSpec(Contract):

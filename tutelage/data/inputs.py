@@ -14,8 +14,12 @@ SEASONS_HOURS = tuple(24 * days for days in range(1, 8))
 
 
 def issue_time(readings: pl.DataFrame, spec: DatasetSpec, as_of: dt.datetime | None) -> dt.datetime:
-    """The first hour to forecast, UTC: `as_of` rounded down to the hour; None: the end of the readings instead."""
-    last = readings["time_utc"].max()
+    """The first hour to forecast, UTC: `as_of` rounded down to the hour; None: the end of the readings instead.
+
+    A row that holds only what is known ahead of time is no reading.
+    """
+    measured = pl.any_horizontal(pl.col(spec.names(Role.OBSERVED, Role.PRIVILEGED)).is_not_null())
+    last = readings.filter(measured)["time_utc"].max()
     assert isinstance(last, dt.datetime)
     moment = last + spec.raw_step if as_of is None else as_of.astimezone(dt.UTC)
     return moment.replace(minute=0, second=0, microsecond=0)

@@ -1,35 +1,55 @@
 """From a source's files to one table of readings with the spec's column names, keyed by (series_id, time_utc)."""
 
 import datetime as dt
+import difflib
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from tutelage.data.dataset import DatasetSpec
+from tutelage.data.dataset import DatasetSpec, Source
 from tutelage.errors import DataError
 
 KEY = ["series_id", "time_utc"]
+LEAST_TEXTS = 10
+"""A column with fewer texts that are no numbers is not refused at once: the quality rules count them."""
+MOST_STEPS_PER_ROW = 50
+"""Raw steps between the first and the last time, for each row: with more, a time must be wrong."""
+LOCAL = pl.Datetime("us")
+UTC = pl.Datetime("us", "UTC")
 
 
-def _scan(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
+def _scan(path: Path, source: Source) -> pl.LazyFrame:
     """One file, all columns unchanged; those of a CSV as text, so that a bad value is detected, not converted."""
-    if spec.source.format == "parquet":
+    if source.format == "parquet":
         return pl.scan_parquet(path)
-    return pl.scan_csv(
-        path,
-        separator=spec.source.separator,
-        null_values=list(spec.source.null_values),
-        infer_schema=False,
-    )
+    how: dict[str, Any] = {
+        "separator": source.separator,
+        "null_values": list(source.null_values),
+        "infer_schema": False,
+        "skip_lines": source.skip_lines,
+        "comment_prefix": source.comment,
+    }
+    if source.encoding == "utf-8":
+        return pl.scan_csv(path, **how)
+    try:
+        return pl.read_csv(path, encoding=source.encoding, **how).lazy()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not written in {source.encoding}: {error}") from error
 
 
 def _check_columns(scan: pl.LazyFrame, path: Path, spec: DatasetSpec) -> None:
     wanted = [*spec.timestamp.columns, *(column.source for column in spec.columns)]
     wanted += [spec.series_column] if spec.series_column else []
     have = scan.collect_schema().names()
-    absent = [name for name in wanted if name not in have]
-    if absent:
-        raise DataError(f"{path.name}: column {', '.join(absent)} is missing; the file has {', '.join(have)}")
+    for name in wanted:
+        if name not in have:
+            near = difflib.get_close_matches(name, have, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{path.name}: column {name!r} is missing; the file has {', '.join(map(repr, have))}{hint}")
+        # polars renames the second of two equal names.
+        if f"{name}_duplicated_0" in have:
+            raise DataError(f"{path.name}: column {name!r} occurs twice in the header, so its values are not known")
 
 
 def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr]:
@@ -39,83 +59,156 @@ def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr
     for column in spec.columns:
         dtype = schema[column.source]
         if not (dtype == pl.String or dtype.is_numeric()):
-            raise DataError(f"{path.name}: column {column.source} holds {dtype}, not numbers")
-        value = pl.col(column.source)
-        value = value.str.strip_chars() if dtype == pl.String else value
+            raise DataError(f"{path.name}: column {column.source!r} holds {dtype}, not numbers")
+        value = _number(pl.col(column.source), spec.source) if dtype == pl.String else pl.col(column.source)
         value = value.cast(pl.Float64, strict=False)
         expressions.append(pl.when(value.is_finite()).then(value).alias(column.name))
     return expressions
 
 
-def _local_time(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> pl.Expr:
-    """The local time of the source's clock, without a zone; null where it can't be read."""
-    columns = spec.timestamp.columns
-    schema = scan.collect_schema()
+def _number(text: pl.Expr, source: Source) -> pl.Expr:
+    """The text of a number with a decimal point and no thousands marks; null where it holds a mark that is neither."""
+    text = text.str.strip_chars()
+    if source.thousands:
+        text = text.str.replace_all(source.thousands, "", literal=True)
+    if source.decimal == ".":
+        return text
+    foreign = text.str.contains(".", literal=True)
+    return pl.when(~foreign).then(text.str.replace_all(source.decimal, ".", literal=True))
+
+
+def _check_numbers(path: Path, scan: pl.LazyFrame, part: pl.DataFrame, spec: DatasetSpec) -> None:
+    """Refuse a column of texts more than half of which are no numbers, with three of them."""
+    for column in spec.columns:
+        if scan.collect_schema()[column.source] != pl.String or part[column.name].null_count() <= part.height / 2:
+            continue
+        texts = scan.select(pl.col(column.source).str.strip_chars()).collect().to_series()
+        bad = texts.filter(part[column.name].is_null() & texts.is_not_null())
+        bad = bad.filter(~bad.str.to_lowercase().is_in(["nan", "inf", "-inf"]))
+        if len(bad) >= LEAST_TEXTS and len(bad) > len(texts.drop_nulls()) / 2:
+            some = ", ".join(map(repr, bad.head(3)))
+            raise DataError(
+                f"{path.name}: column {column.source!r} holds texts that are no numbers, such as {some}; the spec's "
+                f"source.decimal is {spec.source.decimal!r}, source.thousands {spec.source.thousands!r}"
+            )
+
+
+def _time(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> tuple[pl.Expr, bool]:
+    """The time as it is written, and whether it is UTC; null where it can't be read.
+
+    Without a zone or an offset it is the source's local time.
+    """
+    columns, schema = spec.timestamp.columns, scan.collect_schema()
     dtype = schema[columns[0]]
     if isinstance(dtype, pl.Datetime):
-        zoned = pl.col(columns[0])
-        if dtype.time_zone is not None:
-            zoned = zoned.dt.convert_time_zone(spec.timestamp.timezone).dt.replace_time_zone(None)
-        return zoned.cast(pl.Datetime("us"))
+        if dtype.time_zone is None:
+            return pl.col(columns[0]).cast(LOCAL), False
+        return pl.col(columns[0]).dt.convert_time_zone("UTC").cast(UTC), True
     for name in columns:
         if schema[name] != pl.String:
-            raise DataError(f"{path.name}: column {name} holds {schema[name]}, not times")
+            raise DataError(f"{path.name}: column {name!r} holds {schema[name]}, not times")
     text = pl.concat_str([pl.col(name).str.strip_chars() for name in columns], separator=" ")
-    return text.str.to_datetime(spec.timestamp.format, time_unit="us", strict=False)
+    # 24:00 is the next day's midnight.
+    midnight = text.str.contains(r"(^|[ T])24:00(:00(\.0+)?)?([^0-9:.]|$)")
+    text = pl.when(midnight).then(text.str.replace(r"(^|[ T])24:00", "${1}00:00")).otherwise(text)
+    day = pl.when(midnight).then(dt.timedelta(days=1)).otherwise(dt.timedelta(0))
+    form = spec.timestamp.format
+    if "z" in form.replace("%Z", ""):
+        text = text.str.replace(r"[Zz]$", "+00:00")
+        return text.str.to_datetime(form, time_unit="us", strict=False, time_zone="UTC") + day, True
+    return text.str.to_datetime(form, time_unit="us", strict=False) + day, False
 
 
-def to_utc(local: str, zone: str) -> pl.Expr:
-    """A local clock's times as UTC: null in the hour that the clock skips, resolved by row order in the one it repeats.
+def to_utc(table: pl.DataFrame, spec: DatasetSpec) -> pl.Series:
+    """A local clock's times (`local`) as UTC: null in the hour that the clock skips.
 
-    The first row of a series with an ambiguous time is the earlier hour (summer time), the second is the later one.
+    In the hour that it repeats, rows that step against the direction of their series in the table begin the second
+    pass. In a series with the newest row first, the pass that is read first is the later one.
     """
-    first = pl.int_range(pl.len()).over("series_id", local) == 0
-    return (
-        pl.col(local)
-        .dt.replace_time_zone(
-            zone,
-            ambiguous=pl.when(first).then(pl.lit("earliest")).otherwise(pl.lit("latest")),
-            non_existent="null",
-        )
-        .dt.convert_time_zone("UTC")
-    )
+    zone, local = spec.timestamp.timezone, pl.col("local")
+
+    def on_clock(which: str) -> pl.Expr:
+        placed = local.dt.replace_time_zone(zone, ambiguous=which, non_existent="null")  # type: ignore[arg-type]
+        return placed.dt.convert_time_zone("UTC")
+
+    both = table.select("series_id", "local", earliest=on_clock("earliest"), latest=on_clock("latest"))
+    twice = pl.col("earliest") != pl.col("latest")
+    if not both.select(twice.any()).item():
+        return both["earliest"].alias("time_utc")
+    step = local.diff().over("series_id").dt.total_microseconds()
+    newest_first = ((step < 0).sum() > (step > 0).sum()).over("series_id")
+    against = pl.when(newest_first).then(step >= 0).otherwise(step <= 0).fill_null(False)
+    second = ((against & twice).cum_sum() > 0).over("series_id", local.dt.date())
+    return both.select(
+        time_utc=pl.when(twice & (second != newest_first)).then("latest").otherwise("earliest")
+    ).to_series()
+
+
+def _check_span(table: pl.DataFrame, spec: DatasetSpec, names: str) -> None:
+    """Refuse times so far apart that a grid from the first to the last would hold almost nothing."""
+    for (series,), rows in table.drop_nulls("time_utc").group_by("series_id", maintain_order=True):
+        times = rows["time_utc"].unique().sort()
+        steps = (times[-1] - times[0]) // spec.raw_step
+        if steps > MOST_STEPS_PER_ROW * max(len(times), 1000):
+            after = int(times.diff().arg_max() or 0)
+            lonely, gap = times[after:] if after > len(times) / 2 else times[:after], times[after] - times[after - 1]
+            raise DataError(
+                f"{names}: {len(lonely)} of {len(times)} times of series {series}, such as {lonely[0]:%Y-%m-%d %H:%M} "
+                f"UTC, are {gap.days} days away from all others, so they must be wrong"
+            )
 
 
 def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | None = None) -> pl.DataFrame:
     """Read a source into one table: series_id, time_utc (the reading's start), then the spec's columns as float64.
 
     Rows keep the source's order; nothing is repaired or dropped, except readings that were not complete at `as_of`
-    (UTC). A time that can't be read is null.
+    (UTC). A time that can't be read is null. A time with an offset or a zone is converted; a time without is local.
 
-    Raises DataError with a sentence that names the file and the column where a column is missing, holds no numbers or
-    no readable times, and where no reading is left.
+    Raises DataError with a sentence that names the file and the column where a column is missing, doubled, holds no
+    numbers or no readable times, where files differ in whether their times have offsets, where a time is years away
+    from all others, and where no reading is left.
     """
-    parts = []
+    parts, zoned = [], {}
     for path in files:
         try:
-            scan = _scan(path, spec)
+            scan = _scan(path, spec.source)
             _check_columns(scan, path, spec)
             series = pl.col(spec.series_column).cast(pl.String) if spec.series_column else pl.lit(spec.name)
-            parts.append(
-                scan.select(
-                    series.alias("series_id"),
-                    _local_time(path, scan, spec).alias("local"),
-                    *_measured(path, scan, spec),
-                ).collect()
-            )
+            time, zoned[path.name] = _time(path, scan, spec)
+            part = scan.select(series.alias("series_id"), time.alias("local"), *_measured(path, scan, spec)).collect()
         except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
-            raise DataError(f"{path.name} can't be read as {spec.source.format}: {error}") from error
+            hint = (
+                "; if it is not written in UTF-8, name its encoding in source.encoding" if "utf" in str(error) else ""
+            )
+            raise DataError(f"{path.name} can't be read as {spec.source.format}: {error}{hint}") from error
+        _check_numbers(path, scan, part, spec)
+        parts.append(part)
+    if len(set(zoned.values())) > 1:
+        aware, naive = (next(name for name, value in zoned.items() if value is kind) for kind in (True, False))
+        raise DataError(f"the times of {aware} have a zone, those of {naive} have none: make one dataset of each")
     table, names = pl.concat(parts), ", ".join(path.name for path in files)
     if table.is_empty():
         raise DataError(f"{names}: there are no rows")
     if table["local"].null_count() == table.height:
-        timestamp = spec.timestamp
-        raise DataError(f"{names}: column {', '.join(timestamp.columns)} has no time in the format {timestamp.format}")
-    table = table.with_columns(to_utc("local", spec.timestamp.timezone).alias("time_utc"))
+        raise DataError(f"{names}: {_no_time(files[0], spec)}")
+    time_utc = table["local"].alias("time_utc") if any(zoned.values()) else to_utc(table, spec)
+    if spec.timestamp.marks == "end":
+        time_utc = time_utc - spec.raw_step
+    table = table.with_columns(time_utc)
     if as_of is not None:
         # A row without a readable time stays: validation must count it, and no forecast can use it.
         done = pl.col("time_utc") + spec.raw_step <= pl.lit(as_of).dt.convert_time_zone("UTC")
         table = table.filter(done | pl.col("time_utc").is_null())
     if table.is_empty():
         raise DataError(f"{names}: no reading up to {as_of or 'the end'}")
+    _check_span(table, spec, names)
     return table.select(*KEY, *spec.names())
+
+
+def _no_time(path: Path, spec: DatasetSpec) -> str:
+    """What the time columns hold instead of times in the spec's format."""
+    scan = _scan(path, spec.source).select(spec.timestamp.columns).head(1).collect()
+    first = " ".join(str(value) for value in scan.row(0)) if scan.height else ""
+    return (
+        f"column {', '.join(spec.timestamp.columns)} has no time in the format {spec.timestamp.format}, but {first!r}"
+    )

@@ -37,14 +37,25 @@ class Bins:
 def fit_bins(target: Float[np.ndarray, " hours"], count: int) -> Bins:
     """Cut the finite values of the training part's target into at most `count` bins of equal frequency.
 
-    Values that repeat often make quantiles coincide. Equal edges are merged, so there may be fewer bins.
+    Values that repeat often make quantiles coincide. Equal edges are merged, so there may be fewer bins. Where fewer
+    than half are left, as by a target that mostly is 0, the most frequent value gets the first edge above it, and the
+    others are cut into bins of equal frequency.
 
     Raises DataError where fewer than two bins remain.
     """
-    finite = target[np.isfinite(target)]
-    edges = np.unique(np.quantile(finite.astype(np.float64), np.linspace(0, 1, count + 1))) if len(finite) else finite
+    finite = target[np.isfinite(target)].astype(np.float64)
+    if not len(finite):
+        raise DataError("the target has no value in the training part: no bins can be cut")
+    edges = np.unique(np.quantile(finite, np.linspace(0, 1, count + 1)))
+    values, times = np.unique(finite, return_counts=True)
+    mass = values[times.argmax()]
+    if len(edges) - 1 < count / 2 and len(values) > 2:
+        edges = np.unique([mass, *np.quantile(finite[finite != mass], np.linspace(0, 1, count))])
     if len(edges) < 3:
-        raise DataError(f"the target takes {len(np.unique(finite))} values in the training part: no bins can be cut")
+        raise DataError(
+            f"the target takes {len(values)} values in the training part, and {times.max() / len(finite):.0%} of its "
+            f"hours are {mass:g}: no bins can be cut"
+        )
     return Bins(tuple(float(edge) for edge in edges))
 
 

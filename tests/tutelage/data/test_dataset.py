@@ -67,6 +67,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"source.package": "EnergyData", "source.file": "a.csv"}, "source: give either path, or package and file"),
     ({"source": {"format": "csv"}}, "source: give either path, or package and file"),
     ({"source": {"package": "EnergyData"}}, "source: package and file go together"),
+    ({"calendar.country": "XX"}, "calendar: country: no holidays are known of 'XX'; leave it empty for none"),
+    ({"calendar.region": "Bavaria", "calendar.country": "DE"}, "calendar: region: 'Bavaria' is none of DE's: BB, BE, "),
+    ({"calendar": {"timezone": "UTC", "region": "BY"}}, "calendar: region 'BY' needs a country"),
+    ({"source.encoding": "utf-99"}, "source.encoding: 'utf-99' is not an encoding that Python knows"),
+    ({"source.decimal": ",", "source.thousands": ","}, "source: decimal and thousands are the same mark, ','"),
     ({"quality.repeated.tolerance": 1.5}, "quality.repeated.tolerance: "),
 ]
 

@@ -89,3 +89,11 @@ def test_issue_time__floors_as_of_or_takes_the_end_of_the_readings() -> None:
     assert issue_time(table, spec, None) == ISSUED
     assert issue_time(table, spec, ISSUED + dt.timedelta(minutes=59)) == ISSUED
     assert issue_time(table.head(-1), spec, None) == ISSUED - HOUR
+
+
+def test_issue_time__a_plan_of_the_coming_days_is_no_reading() -> None:
+    spec = meter_with_plan()
+    table = readings(spec)
+    nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name != "planned_c"]
+    ahead = table.tail(48 * 60).with_columns(pl.col("time_utc") + dt.timedelta(days=2), *nothing)
+    assert issue_time(pl.concat([table, ahead]), spec, None) == ISSUED

@@ -60,6 +60,17 @@ def test_fit_bins__repeating_values_merge() -> None:
     assert fit_bins(target, 4).edges == (0.0, 0.5, 25.25, 50.0)  # the quartiles are 0, 0, 0.5, 25.25, 50
 
 
+@pytest.mark.parametrize("share", [0.9, 0.97])
+def test_fit_bins__beyond_a_value_that_is_taken_nearly_always(share: float) -> None:
+    positive = np.random.default_rng(0).lognormal(size=round(1000 * (1 - share)))
+    target = np.concatenate([np.zeros(1000 - len(positive)), positive])
+    bins = fit_bins(target, 8)
+    assert len(bins) == 8
+    assert bins.edges[0] == 0
+    counts = np.bincount(bin_index(torch.from_numpy(target), torch.tensor(bins.edges, dtype=torch.float64)).numpy())
+    assert (counts > 0).all()
+
+
 @pytest.mark.parametrize("target", [np.full(100, 3.0), np.full(100, np.nan)], ids=["constant", "missing"])
 def test_fit_bins__refuses_a_target_without_spread(target: np.ndarray) -> None:
     with pytest.raises(DataError, match="no bins can be cut"):
