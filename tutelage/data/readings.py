@@ -86,9 +86,9 @@ def _check_numbers(path: Path, scan: pl.LazyFrame, part: pl.DataFrame, spec: Dat
         bad = texts.filter(part[column.name].is_null() & texts.is_not_null())
         bad = bad.filter(~bad.str.to_lowercase().is_in(["nan", "inf", "-inf"]))
         if len(bad) >= LEAST_TEXTS and len(bad) > len(texts.drop_nulls()) / 2:
-            some = ", ".join(map(repr, bad.head(3)))
+            examples = ", ".join(map(repr, bad.head(3)))
             raise DataError(
-                f"{path.name}: column {column.source!r} holds texts that are no numbers, such as {some}; the spec's "
+                f"{path.name}: column {column.source!r} holds texts that are no numbers, such as {examples}; the spec's "
                 f"source.decimal is {spec.source.decimal!r}, source.thousands {spec.source.thousands!r}"
             )
 
