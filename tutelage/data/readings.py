@@ -88,8 +88,8 @@ def _check_numbers(path: Path, scan: pl.LazyFrame, part: pl.DataFrame, spec: Dat
         if len(bad) >= LEAST_TEXTS and len(bad) > len(texts.drop_nulls()) / 2:
             examples = ", ".join(map(repr, bad.head(3)))
             raise DataError(
-                f"{path.name}: column {column.source!r} holds texts that are no numbers, such as {examples}; the spec's "
-                f"source.decimal is {spec.source.decimal!r}, source.thousands {spec.source.thousands!r}"
+                f"{path.name}: column {column.source!r} holds texts that are no numbers, such as {examples}; "
+                f"the spec's source.decimal is {spec.source.decimal!r}, source.thousands {spec.source.thousands!r}"
             )
 
 
