@@ -299,7 +299,7 @@ def summarise(done: dict[Piece, Losses]) -> Row:
 
 def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) -> Row:
     source, horizon, days = key
-    # A peer that not all of the cell's pieces have would be compared on other windows.
+    # A peer that not all of the cell's pieces have is compared on those that have it.
     names = [name for name in losses[0] if all(f"coverage:{name}" in each for each in losses)]
     mean = {name: fmean(float(each[name].mean()) for each in losses) for name in names}
     may_have_seen = [name for name, sources in SEEN.items() if source in sources]
@@ -314,20 +314,36 @@ def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) 
         "crps": mean,
         "coverage_80": {name: fmean(float(each[f"coverage:{name}"]) for each in losses) for name in names},
         "network_share": fmean(float(each["network_share"]) for each in losses),
+        "partly": {
+            name: _partly(name, losses) for name in PEERS if name not in names and any(name in e for e in losses)
+        },
         "floor": min(floor, key=mean.__getitem__),
         "best_peer": min(peers, key=mean.__getitem__),
         "may_have_seen": may_have_seen,
     }
 
 
+def _partly(peer: str, losses: list[Losses]) -> Row:
+    """A peer's CRPS and the champion's on the pieces that have it, and their number."""
+    there = [each for each in losses if peer in each]
+    crps_of = {name: fmean(float(each[name].mean()) for each in there) for name in (peer, "champion")}
+    return {"pieces": len(there), "crps": crps_of[peer], "champion": crps_of["champion"]}
+
+
 def table(figures: Row) -> str:
-    """The cells as text: CRPS of champion, twin and peers; in brackets, who may have seen the data."""
+    """The cells as text: CRPS of champion, twin and peers.
+
+    In brackets, who may have seen the data. Of a peer that has only some of a cell's pieces: its CRPS over the
+    champion's there, and their number.
+    """
     shown = ("champion", "twin", "ridge", "boosted", *PEERS, "pretrained")
     heads = "".join(f"{name:>12}" for name in shown)
     lines = [f"{'cell':<20}{'pieces':>7}{heads}  {'floor':<28}{'vs best peer':>13}{'80 %':>7}"]
     for cell in figures["cells"]:
         crps_by_name = {name: f"{value:.4f}" for name, value in cell["crps"].items()}
         crps_by_name |= {name: f"({crps_by_name[name]})" for name in cell["may_have_seen"]}
+        for name, each in cell["partly"].items():
+            crps_by_name[name] = f"{each['crps'] / each['champion'] - 1:+.0%} of {each['pieces']}"
         best = cell["crps"][cell["best_peer"]]
         lines.append(
             f"{cell['dataset']:<10}{cell['horizon']:>3} h{cell['history_days']:>4} d{cell['pieces']:>6} "

@@ -78,7 +78,7 @@ def with_other_sites(dataset: WindowDataset, features: FeaturesManifest, *, unti
     path = features.folder / OTHER_SITES
     if not path.exists():
         return dataset
-    tensors = load_file(path)
+    tensors: dict[str, Any] = load_file(path)
     nothing = torch.zeros(len(tensors["hour"]), 0)
     others = Panel(**tensors, auxiliary=nothing, minutes=nothing)
     return add_sites(dataset, others, until_hour=epoch_hour(until))

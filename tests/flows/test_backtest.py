@@ -100,11 +100,13 @@ def test_backtest__a_second_time_trains_nothing(done: BacktestManifest, cut_off:
 
 @pytest.fixture(scope="module")
 def gaps(prefect_server: None) -> str:
-    """A dataset without 42 hours of the first origin's validation part, 10 to 14 July."""
+    """A dataset without 42 hours of the first origin's validation part, 10 to 14 July, whose gaps stay gaps."""
     name = write_slice(datasets_folder(), name="gaps-slice", days=50)
     file = datasets_folder() / f"{name}.csv"
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     file.write_text("".join(line for line in lines if not "2010-07-11 12" <= line[:13] < "2010-07-13 06"))
+    spec = datasets_folder() / f"{name}.yaml"
+    spec.write_text(spec.read_text(encoding="utf-8") + "serving: {missing_hours: refuse}\n", encoding="utf-8")
     return name
 
 

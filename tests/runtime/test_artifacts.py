@@ -71,7 +71,11 @@ def same(first: Tensor, second: Tensor) -> bool:
 
 
 def require_same_panel(first: Panel, second: Panel) -> None:
-    assert [f.name for f in fields(Panel) if not same(getattr(first, f.name), getattr(second, f.name))] == []
+    pairs = {f.name: (getattr(first, f.name), getattr(second, f.name)) for f in fields(Panel)}
+    equal = {
+        n: same(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b for n, (a, b) in pairs.items()
+    }
+    assert [name for name, value in equal.items() if not value] == []
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), UNLABELLED], ids=["labelled", "unlabelled"])

@@ -48,7 +48,8 @@ def recent_hours(
     table = past.with_columns(missing=~bare)
     near = pl.col("time_utc") >= issued - complete_hours * HOUR
     filled = table.with_columns(
-        pl.when(near).then(_filled(name, spec)).otherwise(pl.col(name)).alias(name) for name in observed + known
+        pl.when(near).then(value).otherwise(pl.col(name)).alias(name)
+        for name, value in zip(observed + known, fill_gaps(spec, observed + known), strict=True)
     )
     filled = filled.filter(pl.col("time_utc") >= issued - lookback_hours * HOUR).with_columns(
         filled=pl.col("missing") & bare
@@ -76,11 +77,13 @@ def _hours(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, hours: i
     )
 
 
-def _filled(name: str, spec: DatasetSpec) -> pl.Expr:
-    """A column with nulls filled by the spec's rule, series by series, from earlier hours only."""
-    value = pl.col(name)
+def fill_gaps(spec: DatasetSpec, names: list[str]) -> list[pl.Expr]:
+    """Columns of an hourly table without gaps, with nulls filled by the spec's rule, by series, from earlier hours."""
+    columns = [pl.col(name) for name in names]
     if spec.serving.missing_hours == "season":
-        return pl.coalesce(value, *(value.shift(hours).over("series_id") for hours in SEASONS_HOURS))
+        return [
+            pl.coalesce(value, *(value.shift(hours).over("series_id") for hours in SEASONS_HOURS)) for value in columns
+        ]
     if spec.serving.missing_hours == "last":
-        return value.forward_fill().over("series_id")
-    return value
+        return [value.forward_fill().over("series_id") for value in columns]
+    return columns

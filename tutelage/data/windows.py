@@ -6,6 +6,7 @@ targets the `horizon` hours from t on. A window is identified by its origin, the
 
 import datetime as dt
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from tutelage.data.calendar import calendar_features
 from tutelage.data.dataset import DatasetSpec, Role, source_files
+from tutelage.data.inputs import fill_gaps
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table, minutes_of_hours
@@ -34,6 +36,8 @@ class Panel:
     minutes:   (hours, readings per hour), the target's deviation from its hourly mean
     series:    (hours,), the number of the series
     hour:      (hours,), hours since 1970-01-01 UTC
+    filled:    (hours, observed columns), observed with its gaps filled as a forecast fills them; None: they stay
+    most_filled: greatest number of hours that a window's past may have filled, as in a forecast
     """
 
     observed: Float[Tensor, "hours observed"]
@@ -42,10 +46,19 @@ class Panel:
     minutes: Float[Tensor, "hours readings"]
     series: Int64[Tensor, " hours"]
     hour: Int64[Tensor, " hours"]
+    filled: Float[Tensor, "hours observed"] | None = None
+    most_filled: int = 0
+
+    @property
+    def seen(self) -> Float[Tensor, "hours observed"]:
+        """What a window sees of the past: the observed values, their gaps filled."""
+        return self.observed if self.filled is None else self.filled
 
     def to(self, device: torch.device) -> "Panel":
         """The same panel on a device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {n: value.to(device) for n, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -82,11 +95,12 @@ def epoch_hour(time: dt.datetime) -> int:
 def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec) -> Panel:
     """A panel from an hourly table (sorted by series and time, without gaps) and the readings within its hours."""
 
-    def values(names: list[str]) -> Tensor:
+    def values(names: list[str], table: pl.DataFrame = hours) -> Tensor:
         if not names:
             return torch.zeros(hours.height, 0)
-        return torch.from_numpy(hours.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_numpy().copy())
+        return torch.from_numpy(table.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_numpy().copy())
 
+    filled = values(spec.names(Role.OBSERVED), hours.with_columns(fill_gaps(spec, spec.names(Role.OBSERVED))))
     known = [values(spec.names(Role.KNOWN_FUTURE))]
     known.insert(0, torch.from_numpy(calendar_features(hours["time_utc"], spec.calendar).to_numpy().copy()))
     series = hours["series_id"].rle_id().cast(pl.Int64).to_numpy().copy()
@@ -98,6 +112,8 @@ def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec) -> P
         minutes=torch.from_numpy(minutes),
         series=torch.from_numpy(series),
         hour=torch.from_numpy(hour),
+        filled=filled,
+        most_filled=spec.serving.at_most_hours,
     )
 
 
@@ -156,9 +172,9 @@ def window_origins(
 ) -> Int64[Tensor, " windows"]:
     """Origins of the windows whose target lies inside a span, and that have all the values that they need.
 
-    A window needs the observed values of its lookback, and the known values and the target of its horizon, all of one
-    series. With `labelled` false, only windows whose target is null for one hour or more, but that are complete
-    otherwise.
+    A window needs the observed values of its lookback, of which as many may be filled as in a forecast, and the
+    known values and the target of its horizon, all of one series. With `labelled` false, only windows whose target is
+    null for one hour or more, but that are complete otherwise.
 
     start: the past may reach back to there, UTC; None: to the start of the span
     """
@@ -166,7 +182,11 @@ def window_origins(
     if len(panel.hour) < length:
         return torch.zeros(0, dtype=torch.int64)
     hour, series = panel.hour.cpu(), panel.series.cpu()
-    seen = panel.observed.isfinite().all(dim=1).cpu()
+    seen = panel.seen.isfinite().all(dim=1).cpu()
+    gaps = torch.cat(
+        [torch.zeros(1, dtype=torch.int64), (~panel.observed.isfinite().all(dim=1)).cpu().long().cumsum(0)]
+    )
+    few_gaps = gaps[lookback:] - gaps[:-lookback] <= panel.most_filled
     known = panel.known.isfinite().all(dim=1).cpu()
     target = _all_true_in_next(panel.observed[:, 0].isfinite().cpu(), horizon)[lookback:]
     inside = (hour >= span.hours.start) & (hour < span.hours.stop)
@@ -174,6 +194,7 @@ def window_origins(
     first = torch.arange(len(hour) - length + 1)
     good = (
         _all_true_in_next(seen, lookback)[: len(first)]
+        & few_gaps[: len(first)]
         & _all_true_in_next(known, horizon)[lookback:]
         & (target if labelled else ~target)
         & _all_true_in_next(inside, horizon)[lookback:]
@@ -189,16 +210,20 @@ def gather_past(values: Tensor, origins: Tensor, lookback: int) -> Tensor:
 
 
 def gather_long_past(
-    panel: Panel, origins: Tensor, lookback: int, *, first_hour: int
+    panel: Panel, origins: Tensor, lookback: int, *, first_hour: int, complete: int
 ) -> Float[Tensor, "windows lookback observed"]:
     """The observed values of the `lookback` hours before each origin, whether or not they are all there.
 
-    NaN where there is no value, before the hour `first_hour`, and before the first hour of the series.
+    NaN where there is no value, before the hour `first_hour`, and before the first hour of the series; of the last
+    `complete` hours the gaps are filled.
     """
     rows = origins[:, None] + torch.arange(-lookback, 0, device=origins.device)
     inside = rows.clamp(min=0)
     usable = (rows >= 0) & (panel.series[inside] == panel.series[origins][:, None]) & (panel.hour[inside] >= first_hour)
-    return torch.where(usable.unsqueeze(-1), panel.observed[inside], torch.nan)
+    values = panel.observed[inside]
+    if complete and panel.filled is not None:
+        values[:, -complete:] = panel.filled[inside[:, -complete:]]
+    return torch.where(usable.unsqueeze(-1), values, torch.nan)
 
 
 def gather_future(values: Tensor, origins: Tensor, horizon: int) -> Tensor:

@@ -111,13 +111,19 @@ class WindowDataset:
     def student_inputs(self, origins: Tensor) -> tuple[Tensor, Tensor]:
         """The student's inputs: the observed past and the known future."""
         return (
-            gather_past(self.panel.observed, origins, self.lookback),
+            gather_past(self.panel.seen, origins, self.lookback),
             gather_future(self.panel.known, origins, self.horizon),
         )
 
-    def long_past(self, origins: Tensor, lookback: int) -> Float[Tensor, "windows lookback observed"]:
-        """The observed values of any number of past hours; NaN where there is none."""
-        return gather_long_past(self.panel, origins, lookback, first_hour=self.first_hour)
+    def long_past(
+        self, origins: Tensor, lookback: int, *, complete: int | None = None
+    ) -> Float[Tensor, "windows lookback observed"]:
+        """The observed values of any number of past hours; NaN where there is none.
+
+        complete: number of the last hours whose gaps are filled; None: the lookback
+        """
+        complete = min(self.lookback if complete is None else complete, lookback)
+        return gather_long_past(self.panel, origins, lookback, first_hour=self.first_hour, complete=complete)
 
     def truth(self, origins: Tensor) -> Float[Tensor, "windows horizon"]:
         """The actual values of the horizon, in the target's unit."""

@@ -61,6 +61,6 @@ def _contexts(dataset: WindowDataset, origins: Tensor) -> Float[np.ndarray, "win
     """The target's past of each window, NaN where there is none; that of other sites may begin before the history."""
     panel, rows = dataset.panel, origins.to(dataset.panel.hour.device)
     here = panel.series[rows] == panel.series[dataset.train[0]]
-    of_site = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=dataset.first_hour)[..., 0]
-    of_others = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=0)[..., 0]
+    of_site = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=dataset.first_hour, complete=0)[..., 0]
+    of_others = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=0, complete=0)[..., 0]
     return torch.where(here[:, None], of_site, of_others).cpu().numpy()

@@ -40,8 +40,11 @@ def add_sites(dataset: WindowDataset, others: Panel, *, until_hour: int, most: i
             raise SpecError(f"other sites: they have {there} {kind} columns, and this site has {here}")
     rescaled = _rescaled(others, dataset, until_hour)
     hours = len(rescaled.hour)
-    joined = Panel(
+    joined = replace(
+        panel,
         observed=torch.cat([panel.observed, rescaled.observed]),
+        # A window of other sites has no gaps.
+        filled=torch.cat([panel.seen, rescaled.observed]),
         known=torch.cat([panel.known, rescaled.known]),
         auxiliary=torch.cat([panel.auxiliary, panel.auxiliary.new_full((hours, panel.auxiliary.shape[1]), torch.nan)]),
         minutes=torch.cat([panel.minutes, panel.minutes.new_full((hours, panel.minutes.shape[1]), torch.nan)]),
@@ -82,6 +85,7 @@ def _rescaled(others: Panel, dataset: WindowDataset, until_hour: int) -> Panel:
         minutes=others.minutes[rows],
         series=others.series[rows],
         hour=others.hour[rows],
+        filled=None,
     ).to(device)
 
 

@@ -109,7 +109,7 @@ def progress_of(teacher: Teacher, dataset: WindowDataset, recipe: Recipe, *, see
 
 def forecast_exported(student: Student, dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Forecasts:
     """An exported student's forecasts of a dataset's windows, in the target's unit."""
-    observed = dataset.long_past(origins, student.card["lookback_hours"])
+    observed = dataset.long_past(origins, student.card["lookback_hours"], complete=student.complete_hours)
     known = gather_future(dataset.panel.known, origins, dataset.horizon)
     return forecast_windows(student, observed.cpu().numpy(), known.cpu().numpy())
 

@@ -96,7 +96,7 @@ def last_value(panel: Panel, train: Train, origins: Origins, *, horizon: int) ->
     """Forecast all hours by the last one before the issue time, with its errors in the training part."""
 
     def point(rows: Tensor) -> Values:
-        return panel.observed[rows - 1, 0].cpu().numpy()[:, None].repeat(horizon, axis=1)
+        return panel.seen[rows - 1, 0].cpu().numpy()[:, None].repeat(horizon, axis=1)
 
     return _with_errors(panel, train, origins, horizon, point)
 

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.quality import clean
 from tutelage.data.readings import KEY
+from tutelage.data.resample import hourly_table
 from tutelage.errors import LeakError
 
 DETAIL_TOLERANCE = 1e-6
@@ -146,28 +147,23 @@ def clean_issue_times(
     lookback_hours: int,
     horizon_hours: int,
 ) -> list[dt.datetime]:
-    """Up to CHECKED_TIMES issue times, spread evenly, whose lookback and the day before it have no masked reading.
+    """Up to CHECKED_TIMES issue times, spread evenly, with a value in every hour of the lookback.
 
-    Where a reading is masked, a change to its neighbour may unmask it, and a changed forecast would not be a leak.
+    series: raw readings of `without_masked`; where a masked one were left, a change to its neighbour could unmask it
 
     Raises LeakError where there is no such time: a student that can't be checked is not registered.
     """
-    table = clean(series.sort(KEY), spec)
-    hours = (
-        table.group_by(pl.col("time_utc").dt.truncate("1h"))
-        .agg(good=pl.all_horizontal(pl.col(spec.names()).is_not_null()).sum() == spec.readings_per_hour)
-        .sort("time_utc")
-    )
-    needed = lookback_hours + 24
-    run = hours.with_columns(good=pl.col("good").cast(pl.Int64).rolling_sum(needed).shift(1) == needed)
+    hours = hourly_table(clean(series.sort(KEY), spec), spec)
+    good = pl.all_horizontal(pl.col(spec.names(Role.OBSERVED)).is_not_null())
+    whole = good.cast(pl.Int64).rolling_sum(lookback_hours).shift(1) == lookback_hours
     inside = pl.col("time_utc").is_between(
         start + dt.timedelta(hours=lookback_hours), end - dt.timedelta(hours=horizon_hours)
     )
-    times = run.filter(pl.col("good") & inside)["time_utc"].to_list()
+    times = hours.filter(whole & inside)["time_utc"].to_list()
     if not times:
         raise LeakError(
-            f"the student can't be checked for leaks: nowhere in the test part are the {needed} hours before an "
-            "issue time free of missing and masked readings; take more test days, or a shorter lookback"
+            f"the student can't be checked for leaks: nowhere in the test part has each of the {lookback_hours} hours "
+            "before an issue time a value; take more test days, or a shorter lookback"
         )
     step = max(1, len(times) // CHECKED_TIMES)
     return times[step // 2 :: step][:CHECKED_TIMES]

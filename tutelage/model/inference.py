@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from tutelage.data.calendar import calendar_features
 from tutelage.data.dataset import DatasetSpec
+from tutelage.data.inputs import SEASONS_HOURS, fill_gaps
 from tutelage.data.quality import clean
 from tutelage.data.resample import hourly_table
 from tutelage.errors import DataError
@@ -75,23 +76,35 @@ def student_window(
 ) -> tuple[Float[np.ndarray, "lookback observed"], Float[np.ndarray, "horizon known"]]:
     """One series' raw readings as the student's inputs at an issue time (UTC, a full hour).
 
-    Readings from the issue time on are cut off before anything is computed, except known_future columns.
+    Readings from the issue time on are cut off before anything is computed, except known_future columns. Missing hours
+    are filled by the spec's rule, as in training and in a forecast.
 
-    Raises DataError where an hour of the lookback, or a known_future value of the horizon, is null or missing.
+    Raises DataError where more hours of the lookback are missing, or a known_future value of the horizon is.
     """
     lookback, horizon = card["lookback_hours"], card["horizon_hours"]
+    complete = card.get("complete_hours", lookback)
+    # A gap may be filled from earlier days.
+    start = issue_time - dt.timedelta(hours=lookback + SEASONS_HOURS[-1])
     issue = pl.lit(issue_time).dt.convert_time_zone("UTC")
-    reach = dt.timedelta(hours=lookback) + (spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0))
-    before = readings.filter((pl.col("time_utc") < issue) & (pl.col("time_utc") >= issue - reach))
+    reach = start - (spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0))
+    before = readings.filter((pl.col("time_utc") < issue) & (pl.col("time_utc") >= reach))
     hours = hourly_table(clean(before, spec), spec) if before.height else before
-    start = issue_time - dt.timedelta(hours=lookback)
     grid = pl.datetime_range(start, issue_time, "1h", closed="left", time_unit="us", time_zone="UTC", eager=True)
-    table = hours.select("time_utc", *card["observed"])
-    past = pl.DataFrame({"time_utc": grid}).join(table, on="time_utc", how="left", maintain_order="left")
-    past, complete = past.select(card["observed"]), card.get("complete_hours", lookback)
-    full = past.tail(complete).drop_nulls().height
-    if full != complete:
-        raise DataError(f"at {issue_time:%Y-%m-%d %H:%M} UTC only {full} of {complete} past hours can be used")
+    every = pl.DataFrame({"time_utc": grid}).join(hours, on="time_utc", how="left", maintain_order="left")
+    every = every.with_columns(series_id=pl.lit(spec.name))
+    near = pl.col("time_utc") >= issue_time - dt.timedelta(hours=complete)
+    names = card["observed"]
+    filled = every.with_columns(
+        pl.when(near).then(value).otherwise(pl.col(name)).alias(name)
+        for name, value in zip(names, fill_gaps(spec, names), strict=True)
+    )
+    full = every.tail(complete).drop_nulls(names).height
+    if filled.tail(complete).drop_nulls(names).height != complete or complete - full > spec.serving.at_most_hours:
+        raise DataError(
+            f"at {issue_time:%Y-%m-%d %H:%M} UTC {full} of {complete} past hours can be used, and the others can't be "
+            f"filled by rule {spec.serving.missing_hours} (at most {spec.serving.at_most_hours})"
+        )
+    past = filled.tail(lookback).select(names)
     ahead = pl.datetime_range(issue_time, issue_time + dt.timedelta(hours=horizon - 1), "1h", eager=True)
     known = [calendar_features(ahead, spec.calendar).to_numpy()]
     if card["known_future"]:

@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,10 @@ from tests.tutelage.builders import (
     small_spec,
     synthetic_panel,
 )
+from tests.tutelage.data.builders import START as METER_START
+from tests.tutelage.data.builders import meter, random_readings
+from tutelage.data.inputs import recent_hours
+from tutelage.data.quality import clean
 from tutelage.data.resample import hourly_table, minutes_of_hours
 from tutelage.data.windows import Panel, Parts, Span, epoch_hour, gather_long_past, make_panel, split, window_origins
 from tutelage.errors import DataError
@@ -139,11 +144,55 @@ def test_make_panel__holds_the_table_row_by_row() -> None:
 def test_gather_long_past__what_is_not_there_is_nan() -> None:
     panel = synthetic_panel([10, 10])
     panel.observed[4, 0] = torch.nan
-    past = gather_long_past(panel, torch.tensor([6, 13]), 5, first_hour=int(panel.hour[2]))
+    past = gather_long_past(panel, torch.tensor([6, 13]), 5, first_hour=int(panel.hour[2]), complete=0)
     assert past.shape == (2, 5, 2)
     # Hours 1 … 5: 1 is before the history, 4 has no value. Then 8 … 12: two are of another series, two too early.
     assert past[..., 0].isnan().tolist() == [[True, False, False, True, False], [True, True, True, True, False]]
     assert torch.equal(past[0, 4], panel.observed[5])
     assert torch.equal(past[1, 4], panel.observed[12])
-    early = gather_long_past(panel, torch.tensor([1]), 3, first_hour=0)
+    early = gather_long_past(panel, torch.tensor([1]), 3, first_hour=0, complete=0)
     assert early[0, :, 0].isnan().tolist() == [True, True, False]
+
+
+def test_gather_long_past__the_last_hours_have_their_gaps_filled() -> None:
+    panel = synthetic_panel([10])
+    panel.observed[[3, 6], 0] = torch.nan
+    panel = replace(panel, filled=panel.observed.nan_to_num(nan=9.0))
+    past = gather_long_past(panel, torch.tensor([8]), 6, first_hour=0, complete=3)
+    assert past[0, :, 0].isnan().tolist() == [False, True, False, False, False, False]
+    assert past[0, 4, 0] == 9
+    assert panel.observed[6, 0].isnan()
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0, [4, 5, 11]), (1, [4, 5, 8, 9, 10, 11]), (2, [4, 5, 8, 9, 10, 11])])
+def test_window_origins__hours_of_the_past_may_be_filled(most: int, expected: list[int]) -> None:
+    panel = synthetic_panel([13])
+    panel.observed[7, 0] = torch.nan
+    filled = panel.observed.clone()
+    filled[7, 0] = 1.0
+    panel = replace(panel, filled=filled, most_filled=most)
+    everything = Span(START, START + 13 * HOUR)
+    # An hour of the target is never filled: windows from 6 and 7 on are none.
+    assert window_origins(panel, everything, lookback=3, horizon=2).tolist()[1:] == expected
+    panel.filled[7, 0] = torch.nan
+    assert window_origins(panel, everything, lookback=3, horizon=2).tolist()[1:] == [4, 5, 11]
+
+
+def test_make_panel__fills_as_a_forecast_does() -> None:
+    """The past of a training window is what `recent_hours` gives a forecast at its issue time."""
+    spec = meter()
+    readings = random_readings(spec, days=4)
+    gone = pl.col("time_utc").is_between(METER_START + 60 * HOUR, METER_START + 62 * HOUR, closed="left")
+    readings = readings.with_columns(pl.when(~gone).then(pl.col("power_kw")).alias("power_kw"))
+    grid = clean(readings, spec)
+    hours = hourly_table(grid, spec)
+    panel = make_panel(hours, minutes_of_hours(grid, hours, spec), spec)
+    issued = METER_START + 70 * HOUR
+    recent = recent_hours(readings, spec, issued, lookback_hours=24, complete_hours=24, horizon_hours=1)
+    assert recent["filled"].sum() == 2
+    row = (panel.hour == epoch_hour(issued)).nonzero().item()
+    past = panel.seen[row - 24 : row].double().numpy()
+    np.testing.assert_allclose(past, recent.select("power_kw", "indoor_c").to_numpy(), rtol=1e-6)
+    span = Span(issued, issued + 2 * HOUR)
+    [origin] = window_origins(panel, span, lookback=24, horizon=2, start=METER_START).tolist()
+    assert origin == row

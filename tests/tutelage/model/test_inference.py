@@ -1,5 +1,6 @@
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,15 +34,34 @@ def test_student_window__holds_hourly_means_before_the_issue_time() -> None:
     assert known[:, 0].tolist() == [14.0, 15.0, 16.0]  # 12:00 UTC is 14:00 in Paris
 
 
-@pytest.mark.parametrize(("start", "minutes"), [(ISSUE - HOUR, 7), (ISSUE - LOOKBACK * HOUR, 60)])
-def test_student_window__refuses_an_hour_that_is_null(start: dt.datetime, minutes: int) -> None:
-    with pytest.raises(DataError, match=r"^at 2024-07-02 12:00 UTC only 23 of 24 past hours can be used$"):
-        student_window(without(READINGS, start, minutes), SPEC, ISSUE, CARD)
+def test_student_window__a_missing_hour_is_that_of_the_day_before() -> None:
+    gappy = student_window(without(READINGS, ISSUE - HOUR, 7), SPEC, ISSUE, CARD)[0]
+    whole = student_window(READINGS, SPEC, ISSUE, CARD)[0]
+    before = student_window(READINGS, SPEC, ISSUE, CARD | {"lookback_hours": 25})[0]
+    assert gappy[-1].tolist() == pytest.approx([before[0, 0], whole[-1, 1]])
+    assert gappy[:-1].tolist() == whole[:-1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("start", "hours", "serving"),
+    [
+        (ISSUE - LOOKBACK * HOUR, 1, {}),
+        (ISSUE - HOUR, 1, {"missing_hours": "refuse"}),
+        (ISSUE - HOUR, 1, {"at_most_hours": 0}),
+    ],
+    ids=["nothing to fill it with", "rule refuse", "more than tolerated"],
+)
+def test_student_window__refuses_an_hour_that_can_not_be_filled(
+    start: dt.datetime, hours: int, serving: dict[str, Any]
+) -> None:
+    spec = SPEC.model_copy(update={"serving": SPEC.serving.model_copy(update=serving)})
+    with pytest.raises(DataError, match=r"^at 2024-07-02 12:00 UTC 23 of 24 past hours can be used, and the"):
+        student_window(without(READINGS, start, 60 * hours), spec, ISSUE, CARD)
 
 
 @pytest.mark.parametrize("issue", [START + 23 * HOUR, START, START + 100 * HOUR], ids=["short", "none", "long ago"])
 def test_student_window__refuses_a_short_past(issue: dt.datetime) -> None:
-    with pytest.raises(DataError, match=r"of 24 past hours can be used$"):
+    with pytest.raises(DataError, match=r"of 24 past hours can be used, and the others can't be filled by rule season"):
         student_window(READINGS, SPEC, issue, CARD)
 
 
