@@ -89,6 +89,9 @@ def test_load_recipe__names_the_known_recipes(tmp_path: Path) -> None:
         ),
         ({"terms": {"variables": 1.0}, "kind": "patch", "architecture": "patch"}, "the teacher's kind is patch"),
         ({"terms": {"times": 1.0}, "head": "point"}, r"terms\.times: it needs more than one value per hour"),
+        ({"transfer": True}, r"distillation\.transfer: name the other sites in teacher\.other_sites"),
+        ({"registered_model": "home-24h/3", "other_sites": "homes"}, "registered_model: it is the only teacher"),
+        ({"registered_model": "home-24h/3", "pretrained": "fracast"}, "registered_model: it is the only teacher"),
     ],
 )
 def test_recipe__refuses_what_does_not_go_together(leaves: dict[str, object], sentence: str) -> None:
