@@ -36,11 +36,10 @@ import torch
 
 from benchmarks import ett_cells
 from benchmarks.common import LOOKBACK_HOURS, Cell, Losses, load_or_measure
-from flows.homes import read_homes
+from benchmarks.homes import home_panels, span_of
 from runtime.paths import home
 from runtime.provenance import code_digest
-from tutelage.data.calendar import calendar_features
-from tutelage.data.dataset import Calendar, load_dataset_spec
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel, split
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.blocks import fit_students, fit_teachers
@@ -96,38 +95,14 @@ class Piece:
 
 
 @cache
-def _homes() -> list[Panel]:
-    """Each home as a panel of its target."""
-    table = read_homes().with_columns(pl.col("time").dt.replace_time_zone("Etc/GMT+8").dt.convert_time_zone("UTC"))
-    panels = []
-    for _, rows in table.group_by("home", maintain_order=True):
-        calendar = calendar_features(rows["time"], Calendar(timezone="Etc/GMT+8", country="US"))
-        nothing = torch.zeros(rows.height, 0)
-        hour = (rows["time"].dt.epoch("s") // 3600).to_numpy().copy()
-        observed = rows["load_kwh"].cast(pl.Float32).to_numpy().copy()
-        panels.append(
-            Panel(
-                observed=torch.from_numpy(observed)[:, None],
-                known=torch.from_numpy(calendar.to_numpy().copy()),
-                auxiliary=nothing,
-                minutes=nothing,
-                series=torch.zeros(rows.height, dtype=torch.int64),
-                hour=torch.from_numpy(hour),
-            )
-        )
-    return panels
-
-
-@cache
 def _source(name: str, series: int) -> tuple[Panel, dt.datetime, dt.datetime]:
     """A source's panel, the start of its first hour and the end of its last."""
     if name == "household":
         return read_panel(load_dataset_spec(SPEC))
     if name == "ett":
         return ett_cells.load_transformer()
-    panel = _homes()[series]
-    first, last = (dt.datetime.fromtimestamp(3600 * int(panel.hour[place]), dt.UTC) for place in (0, -1))
-    return panel, first, last + dt.timedelta(hours=1)
+    panel = home_panels()[series]
+    return panel, *span_of(panel)
 
 
 def every_piece() -> list[Piece]:

@@ -9,8 +9,9 @@ chosen on earlier days (docs/log.md), and on the test parts nothing was chosen; 
 
 Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.judge.comparison` over
 the test windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces stay under
-TUTELAGE_HOME and are not computed again. QUICK=1 takes two histories, one origin and two seeds. Where TUTELAGE_ETT
-names a folder, `benchmarks.ett` follows; its cells, and the controls' figures, stand in the same JSON.
+TUTELAGE_HOME and are not computed again. QUICK=1 takes two histories, one origin and two seeds. `benchmarks.homes`
+follows, and where TUTELAGE_ETT names a folder, `benchmarks.ett`; their figures, and the controls', stand in the same
+JSON.
 """
 
 import datetime as dt
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import ett
+from benchmarks import ett, homes
 from benchmarks.common import (
     LOOKBACK_HOURS,
     ORIGINS,
@@ -265,6 +266,7 @@ def main() -> None:
                 _write(figures, results)
     print(table(figures))
     print("left out, too few windows in a part:", ", ".join(_left_out()) or "none")
+    homes.main()
     if "TUTELAGE_ETT" in os.environ:
         ett.main()
     print(json.dumps(_write(figures, results), indent=2))
@@ -273,7 +275,9 @@ def main() -> None:
 def _write(figures: Row, results: Path) -> Row:
     """Write the JSON, with the figures of `make bench-controls` and `benchmarks.ett` where there are any."""
     summary = dict(figures["summary"])
-    controls, transformers = (RESULTS.with_name(name) for name in ("controls.json", "ett.json"))
+    controls, transformers, of_homes = (RESULTS.with_name(f"{name}.json") for name in ("controls", "ett", "homes"))
+    if of_homes.exists():
+        figures = {**figures, "homes": read_json(of_homes)}
     if controls.exists():
         of_controls = read_json(controls)
         summary |= {

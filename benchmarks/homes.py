@@ -1,0 +1,221 @@
+"""Do teachers that know more help a new site? Part of `make bench-efficacy`, or `python -m benchmarks.homes`.
+
+Seventeen homes with hourly meters, a day ahead. Each in turn is the new one, with 14, 28, 56 or 100 days of history and
+the 30 days after them as test part, at three starts; the sixteen others are known until the history ends. Students of
+three kinds of teachers (`VARIANTS`): teachers that have learned from the other sites, a pretrained model next to them,
+and that model with teachers of this site alone. Of the first two, students also learn from the other sites' windows,
+which the teachers have labelled; so does `untaught`, by the actual values. All are averaged with their bases.
+
+Gains are CRPS on every fifth issue hour against the twin and against untaught, the mean of their logarithms over
+homes and starts; p is one-sided, of a t test over the homes' means: homes, not windows, are what a claim is about.
+Finished pieces stay under TUTELAGE_HOME. QUICK=1 takes two homes and one start.
+"""
+
+import datetime as dt
+import json
+import math
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from scipy import stats
+
+from benchmarks.common import LOOKBACK_HOURS, QUICK, Losses, Row, load_or_measure
+from flows.homes import read_homes
+from runtime.paths import home
+from runtime.provenance import code_digest
+from tutelage.data.calendar import calendar_features
+from tutelage.data.dataset import Calendar
+from tutelage.data.windows import Panel, split
+from tutelage.distil.base import forecast_with_base
+from tutelage.distil.blocks import fit_students, fit_teachers
+from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
+from tutelage.distil.pretrained import load_pretrained
+from tutelage.distil.recipe import Recipe, load_recipe
+from tutelage.distil.sites import add_sites
+from tutelage.errors import TutelageError
+from tutelage.files import value_digest, write_json
+from tutelage.forecasts import Contender, crps
+from tutelage.judge.baselines import forecast_baselines
+from tutelage.judge.verdict import actual_values
+
+RESULTS = Path(__file__).parent / "results" / "homes.json"
+RECIPE = load_recipe(Path(__file__).parent.parent / "deployments" / "recipes" / "new-site.yaml")
+VARIANTS: dict[str, Recipe] = {
+    "sites": RECIPE,
+    "both": RECIPE.override({"teacher.pretrained": "fracast"}),
+    "pretrained": RECIPE.override(
+        {"teacher.pretrained": "fracast", "teacher.other_sites": None, "distillation.transfer": False}
+    ),
+}
+HORIZON, TEST_DAYS, SCORED_HOURS = 24, 30, 5
+HISTORIES = (28,) if QUICK else (28, 56, 14, 100)
+SHORT_DAYS = 56
+ZONE = "Etc/GMT+8"
+FLOOR = (Contender.SAME_HOUR_28D, Contender.RIDGE)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One new home, by its number from 0, the days of history before its test part, and its start."""
+
+    number: int
+    days: int
+    start: int
+
+    @property
+    def name(self) -> str:
+        """The piece's name in files: home3-28d-start0."""
+        return f"home{self.number + 1}-{self.days}d-start{self.start}"
+
+
+@cache
+def home_panels() -> list[Panel]:
+    """Each home as a panel of its target."""
+    table = read_homes().with_columns(pl.col("time").dt.replace_time_zone(ZONE).dt.convert_time_zone("UTC"))
+    panels = []
+    for _, rows in table.group_by("home", maintain_order=True):
+        calendar = calendar_features(rows["time"], Calendar(timezone=ZONE, country="US"))
+        nothing = torch.zeros(rows.height, 0)
+        hour = (rows["time"].dt.epoch("s") // 3600).to_numpy().copy()
+        observed = rows["load_kwh"].cast(pl.Float32).to_numpy().copy()
+        panels.append(
+            Panel(
+                observed=torch.from_numpy(observed)[:, None],
+                known=torch.from_numpy(calendar.to_numpy().copy()),
+                auxiliary=nothing,
+                minutes=nothing,
+                series=torch.zeros(rows.height, dtype=torch.int64),
+                hour=torch.from_numpy(hour),
+            )
+        )
+    return panels
+
+
+def span_of(panel: Panel) -> tuple[dt.datetime, dt.datetime]:
+    """The start of a panel's first hour and the end of its last."""
+    first, last = (dt.datetime.fromtimestamp(3600 * int(panel.hour[place]), dt.UTC) for place in (0, -1))
+    return first, last + dt.timedelta(hours=1)
+
+
+def joined_panels(panels: list[Panel]) -> Panel:
+    """Several homes as the series of one panel."""
+    names = ("observed", "known", "auxiliary", "minutes", "hour")
+    series = torch.cat([torch.full_like(panel.series, number) for number, panel in enumerate(panels)])
+    return Panel(series=series, **{name: torch.cat([getattr(each, name) for each in panels]) for name in names})
+
+
+def every_piece() -> list[Piece]:
+    """All pieces: the first start of all homes with 28 days first."""
+    homes, starts = (range(0, 17, 9), range(1)) if QUICK else (range(17), range(3))
+    return [Piece(number, days, start) for days in HISTORIES for start in starts for number in homes]
+
+
+def dataset_of(piece: Piece) -> WindowDataset:
+    """The new home's windows, those of the others as its transfer set; of the test part every fifth issue hour."""
+    panel = home_panels()[piece.number]
+    first, end = span_of(panel)
+    # The starts are three months apart, so that they are of other seasons.
+    parts = split(
+        end - dt.timedelta(days=90 * piece.start),
+        start=first,
+        history_days=piece.days,
+        validation_share=0.2,
+        test_days=TEST_DAYS,
+    )
+    fitted = fit_on(panel, parts.train, bins=RECIPE.distillation.bins)
+    dataset = make_dataset(panel, parts, fitted, lookback=LOOKBACK_HOURS[HORIZON], horizon=HORIZON)
+    dataset = replace(dataset, test=dataset.test[panel.hour[dataset.test] % SCORED_HOURS == 0])
+    others = [each for number, each in enumerate(home_panels()) if number != piece.number]
+    return add_sites(dataset, joined_panels(others), until_hour=parts.test.hours.start)
+
+
+def measure(piece: Piece) -> Losses:
+    """CRPS by test window of the twin, of each variant's student and untaught network, and of two simple forecasts."""
+    dataset, pretrained = dataset_of(piece), load_pretrained("fracast")
+    actual = actual_values(dataset, dataset.test)
+    losses: Losses = {}
+    for variant, recipe in VARIANTS.items():
+        teachers = fit_teachers(
+            dataset if recipe.teacher.other_sites else dataset.alone(), recipe, seed=piece.start, pretrained=pretrained
+        )
+        fitted = fit_students(dataset, {Contender.STUDENT: teachers.labels}, recipe, seed=piece.start)
+        for name, network in fitted.trained.networks.items():
+            [forecast] = forecast_with_base(network, dataset, dataset.test, fitted.bases[name])
+            of_variant = name.value if name is Contender.TWIN else f"{variant}_{name}"
+            losses.setdefault(of_variant, crps(forecast, actual).mean(axis=1))
+    simple = forecast_baselines(dataset.alone(), dataset.test, FLOOR)
+    return losses | {name.value: crps(each, actual).mean(axis=1) for name, each in simple.items()}
+
+
+def gain_over_homes(done: Mapping[Piece, Losses], name: str, reference: str) -> Row:
+    """1 − the geometric mean of the CRPS ratios over homes and starts, its p over homes, and the gain of each home."""
+    by_home: dict[int, list[float]] = {}
+    for piece, losses in done.items():
+        by_home.setdefault(piece.number, []).append(math.log(losses[name].mean() / losses[reference].mean()))
+    means = np.array([np.mean(each) for each in by_home.values()])
+    p = float(stats.ttest_1samp(means, 0.0, alternative="less").pvalue) if len(means) > 1 else math.nan
+    by_number = {str(number + 1): 1 - math.exp(np.mean(each)) for number, each in sorted(by_home.items())}
+    return {"gain": 1 - math.exp(float(means.mean())), "p": p, "homes": len(means), "by_home": by_number}
+
+
+def summarise(done: Mapping[Piece, Losses]) -> Row:
+    """The gains of each variant by history, and over the short ones."""
+    pairs = [(f"{variant}_student", Contender.TWIN.value) for variant in VARIANTS]
+    pairs += [(f"{variant}_student", f"{variant}_untaught") for variant in VARIANTS if variant != "pretrained"]
+
+    def gains(pieces: Mapping[Piece, Losses]) -> Row:
+        return {f"{name} over {reference}": gain_over_homes(pieces, name, reference) for name, reference in pairs}
+
+    by_history = {}
+    for days in sorted({piece.days for piece in done}):
+        of_days = {piece: losses for piece, losses in done.items() if piece.days == days}
+        names = next(iter(of_days.values()))
+        mean = {name: float(np.mean([losses[name].mean() for losses in of_days.values()])) for name in names}
+        by_history[str(days)] = {"pieces": len(of_days), "crps": mean, "gains": gains(of_days)}
+    short = gains({piece: losses for piece, losses in done.items() if piece.days <= SHORT_DAYS})
+    best = short["sites_student over twin"]
+    return {"mean_gain_short": best["gain"], "p": best["p"], "short": short, "by_history": by_history}
+
+
+def folder_of_pieces() -> Path:
+    """Where the pieces' files are: under what they are computed by, so that old ones are never taken."""
+    by = {"code": code_digest("benchmarks.homes"), "recipe": RECIPE.model_dump(mode="json"), "quick": QUICK}
+    return home() / "benchmarks" / f"homes-{value_digest(by)[:12]}"
+
+
+def _piece_losses(piece: Piece, path: Path) -> tuple[Piece, Losses | None]:
+    try:
+        return piece, load_or_measure(path, partial(measure, piece))
+    except TutelageError as error:
+        print(f"left out: {piece.name}: {error}", flush=True)
+        return piece, None
+
+
+def main() -> None:
+    """Measure what is missing; write the JSON after each piece, and print the gains."""
+    folder = folder_of_pieces()
+    results = folder / "homes.json" if QUICK else RESULTS
+    pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
+    done: dict[Piece, Losses] = {}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for finished in as_completed(pool.submit(_piece_losses, piece, path) for piece, path in pieces.items()):
+            piece, losses = finished.result()
+            if losses is not None:
+                done[piece] = losses
+                settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK, "torch": torch.__version__}
+                write_json(results, summarise(done) | {"settings": settings})
+    for pair, row in summarise(done)["short"].items():
+        print(f"{pair:<40}{row['gain']:>+8.1%}  p {row['p']:.3f}  homes {row['homes']}")
+    print(json.dumps({name: summarise(done)[name] for name in ("mean_gain_short", "p")}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

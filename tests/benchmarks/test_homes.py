@@ -1,0 +1,49 @@
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.common import Losses
+from benchmarks.homes import VARIANTS, Piece, dataset_of, every_piece, gain_over_homes, home_panels, summarise
+
+
+def losses_of(student: float, twin: float) -> Losses:
+    by_variant = {f"{variant}_student": np.full(4, student) for variant in VARIANTS}
+    return by_variant | {f"{variant}_untaught": np.full(4, twin) for variant in VARIANTS} | {"twin": np.full(4, twin)}
+
+
+def test_gain_over_homes__weighs_homes_not_their_size() -> None:
+    small, large = losses_of(0.9, 1.0), losses_of(101.0, 100.0)
+    done = {Piece(0, 28, 0): small, Piece(0, 28, 1): small, Piece(1, 28, 0): large}
+    row = gain_over_homes(done, "sites_student", "twin")
+    assert row["gain"] == pytest.approx(1 - math.sqrt(0.9 * 1.01))
+    assert row["by_home"] == pytest.approx({"1": 0.1, "2": -0.01})
+    assert row["homes"] == 2
+    assert 0 < row["p"] < 0.5
+
+
+def test_summarise__short_histories_are_those_up_to_eight_weeks() -> None:
+    done = {Piece(number, 28, 0): losses_of(0.9 + 0.01 * number, 1.0) for number in range(3)}
+    done |= {Piece(number, 100, 0): losses_of(2.0 + 0.01 * number, 1.0) for number in range(3)}
+    figures = summarise(done)
+    assert figures["mean_gain_short"] == pytest.approx(1 - (0.9 * 0.91 * 0.92) ** (1 / 3))
+    assert figures["p"] < 0.05
+    assert set(figures["by_history"]) == {"28", "100"}
+    assert figures["by_history"]["100"]["gains"]["both_student over both_untaught"]["gain"] == pytest.approx(-1, abs=0.02)
+    assert figures["by_history"]["28"]["crps"]["twin"] == 1
+
+
+def test_every_piece__each_home_once_a_history_and_start() -> None:
+    pieces = every_piece()
+    assert len({piece.name for piece in pieces}) == len(pieces) == 4 * 3 * 17
+    assert [piece.number for piece in pieces[:17]] == list(range(17))
+
+
+def test_dataset_of__the_others_are_known_until_the_history_ends() -> None:
+    piece = Piece(2, 28, 1)
+    dataset = dataset_of(piece)
+    hour, own = dataset.panel.hour, len(home_panels()[2].hour)
+    assert int(hour[dataset.test[0]]) >= dataset.first_hour + 28 * 24
+    assert (dataset.transfer >= own).all()
+    assert int(hour[own:].max()) < dataset.first_hour + 28 * 24
+    assert len(dataset.panel.series.unique()) == 17
