@@ -22,10 +22,10 @@ from tutelage.model.base import (
     quantile_weights,
     same_hour,
 )
-from tutelage.model.days import DAY_HOURS
+from tutelage.model.days import DAY_HOURS, spread_step
 from tutelage.model.linear import LinearForecaster, fit_linear
 from tutelage.model.networks import Forecaster
-from tutelage.model.trees import Trees, fit_trees
+from tutelage.model.trees import MOST_ROWS, Trees, fit_trees
 
 Origins = Int64[Tensor, " windows"]
 
@@ -48,7 +48,8 @@ def fit_linear_on(dataset: WindowDataset, origins: Origins) -> LinearForecaster:
 
 
 def fit_trees_on(dataset: WindowDataset, origins: Origins) -> Trees:
-    """Boosted trees fitted on these windows."""
+    """Boosted trees fitted on these windows; of very many, evenly spread ones are taken."""
+    origins = origins[:: spread_step(len(origins) * dataset.horizon, MOST_ROWS)]
     truth = dataset.truth(origins).cpu().double().numpy()
     return fit_trees(_seen_past(dataset, origins, Contender.BOOSTED), dataset.student_inputs(origins)[1].cpu(), truth)
 

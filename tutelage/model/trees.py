@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from tutelage.forecasts import Forecasts, normal_interpolation
-from tutelage.model.days import DAY_HOURS, recent_days, spread_step
+from tutelage.model.days import DAY_HOURS, recent_days
 
 LEVELS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 TREES, DEPTH = 60, 4
@@ -29,7 +29,7 @@ PAST_DAYS, WEEK_DAYS = 28, 7
 ORDER_STATISTICS = (2, 7, 13, 20, 25)
 """Of the sorted values of the same hour on the past days: about the levels 0.1, 0.3, 0.5, 0.75 and 0.9."""
 MOST_ROWS = 15_000
-"""Of more rows, windows are taken evenly spread: more brought nothing day ahead, and take longer."""
+"""Of more rows, one for each window and hour ahead, more brought nothing a day ahead, and take longer."""
 PARAMETERS = {
     "objective": "quantile",
     "learning_rate": 0.12,
@@ -131,9 +131,7 @@ def fit_trees(
     known: Float[Tensor, "windows horizon known"],
     truth: Float[np.ndarray, "windows horizon"],
 ) -> Trees:
-    """Fit on windows that follow hour by hour, or nearly; `past` and `known` are as in `Trees.forecast`."""
-    step = spread_step(truth.size, MOST_ROWS)
-    past, known, truth = past[::step], known[::step], truth[::step]
+    """Fit on windows; `past` and `known` are as in `Trees.forecast`. More than MOST_ROWS rows only take longer."""
     change = (truth - past[:, -1:].double().numpy()).ravel()
     rows = tree_columns(past, known).flatten(0, 1).numpy()
     dataset = lightgbm.Dataset(rows, change, params=PARAMETERS)
