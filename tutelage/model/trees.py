@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from tutelage.forecasts import Forecasts, normal_interpolation
 from tutelage.model.days import DAY_HOURS, recent_days
@@ -114,14 +115,16 @@ def tree_quantiles(
 ) -> Float[Tensor, "windows horizon levels"]:
     """The quantiles at LEVELS, ascending, in the target's unit; the last three are the arrays of `Trees`."""
     rows = tree_columns(past, known).flatten(0, 1)
-    columns, thresholds, values = column.long().flatten(), threshold.flatten(), value.flatten()
+    columns, thresholds, values = (each.flatten().unsqueeze(1) for each in (column.long(), threshold, value))
     number = torch.arange(columns.shape[0] // INNER_NODES, device=rows.device)
     node = torch.zeros(1, dtype=torch.int64, device=rows.device)
     for _ in range(DEPTH):
         place = number * INNER_NODES + node
-        right = rows.gather(1, columns[place].expand(rows.shape[0], -1)) > thresholds[place]
+        # As embeddings: an index would put a copy of the table into the graph for each level.
+        chosen = rows.gather(1, embedding(place, columns).squeeze(-1).expand(rows.shape[0], -1))
+        right = chosen > embedding(place, thresholds).squeeze(-1)
         node = 2 * node + 1 + right.long()
-    of_trees = values[number * (INNER_NODES + 1) + node - INNER_NODES]
+    of_trees = embedding(number * (INNER_NODES + 1) + node - INNER_NODES, values).squeeze(-1)
     changes = of_trees.unflatten(1, (len(LEVELS), -1)).sum(dim=-1).unflatten(0, (-1, known.shape[1]))
     return (past[:, -1, None, None] + changes).sort(dim=-1).values
 

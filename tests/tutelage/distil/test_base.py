@@ -17,6 +17,7 @@ from tutelage.distil.base import (
     weigh,
 )
 from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.recipe import Recipe
 from tutelage.distil.students import forecast_students
 from tutelage.distil.teachers import forecast_exported
 from tutelage.errors import GapsError
@@ -25,7 +26,7 @@ from tutelage.judge.baselines import same_hour
 from tutelage.model.base import SEEN_DAYS, SIMPLE, Atom, Base
 from tutelage.model.export import export_student, student_card
 from tutelage.model.inference import load_student
-from tutelage.model.networks import select_members
+from tutelage.model.networks import Forecaster, select_members
 
 RIDGE, LAST = Contender.RIDGE, Contender.LAST_VALUE
 WEIGHTS = {RIDGE: 0.2, Contender.SAME_HOUR_7D: 0.1, Contender.SAME_HOUR_14D: 0.3, LAST: 0.1}
@@ -129,6 +130,17 @@ def test_export_student__the_graph_is_the_average(
     forecast = forecast_exported(load_student(tmp_path / "export"), dataset, windows)
     np.testing.assert_allclose(forecast.quantiles, expected.quantiles, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(forecast.mean, expected.mean, rtol=1e-4, atol=1e-4)
+    graph = (tmp_path / "export" / "student.onnx").read_bytes()
+    assert len(graph) < 2**20
+    assert str(Path.cwd()).encode() not in graph
+
+
+def test_export_student__a_day_from_a_week_with_every_forecast_is_below_one_megabyte(tmp_path: Path) -> None:
+    dataset = dataset_of(synthetic_panel([1600]), train_hours=1200, validation_hours=150, lookback=168, horizon=24)
+    base = fit_base(dataset, dict.fromkeys(SIMPLE, 0.1))
+    student = Forecaster(dataset.student_config(Recipe()), dataset.scalers, 1)
+    card = student_card(student, small_spec(), trained_until=START, base=base)
+    export_student(student, dataset.bins, card, tmp_path / "export", base=base)
     assert (tmp_path / "export" / "student.onnx").stat().st_size < 2**20
 
 
