@@ -25,7 +25,9 @@ def hourly_table(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
         values.append(pl.when(enough).then(value).alias(column.name))
     hours = (
         grid.lazy()
-        .group_by("series_id", pl.col("time_utc").dt.truncate("1h"))
+        .sort("series_id", "time_utc")
+        # Not group_by: it splits the rows among threads, and then a mean's last digit depends on how many there are.
+        .group_by_dynamic("time_utc", every="1h", group_by="series_id")
         .agg(values)
         .sort("series_id", "time_utc")
         .collect()

@@ -65,6 +65,14 @@ def test_hourly_table__series_stay_apart() -> None:
     assert_frame_equal(together, pl.concat(hourly_table(grid, SPEC) for grid in grids))
 
 
+def test_hourly_table__a_mean_is_the_same_bit_by_bit_whatever_follows() -> None:
+    readings = np.random.default_rng(0).uniform(0, 9, (500, READINGS, 3))
+    whole = hourly_table(grid_of(SPEC, readings), SPEC)
+    for rows in range(1, 500, 50):
+        part = hourly_table(grid_of(SPEC, readings).head(rows * READINGS - 1), SPEC).head(-1)
+        assert part.equals(whole.head(rows - 1))
+
+
 @PROPERTY
 @given(READINGS_OF_HOURS)
 def test_minutes_of_hours__are_deviations_in_their_slots(readings: np.ndarray) -> None:
