@@ -1,7 +1,8 @@
 """How fast students train, side by side and one by one: `make bench-training`.
 
 Windows a second (members × windows) of a 168→128→128→24 × 32 bins network at batch 128, on random data.
-Prints its table and writes benchmarks/results/training.json, with the machine that gave the figures.
+Prints its table and writes benchmarks/results/training.json (training-<chip>.json on a GPU), with the machine that
+gave the figures.
 """
 
 import platform
@@ -19,7 +20,7 @@ from tutelage.model.networks import Forecaster
 from tutelage.model.scaling import Scaler, Scalers
 from tutelage.model.training import choose_device, seeded, train_network
 
-RESULTS = Path(__file__).parent / "results" / "training.json"
+RESULTS = Path(__file__).parent / "results"
 CONFIG = NetworkConfig(lookback=168, horizon=24, observed=1, known=3, privileged=0, bins=32, width=128, dropout=0.2)
 HOURS = 2400
 WINDOWS = HOURS - CONFIG.lookback - CONFIG.horizon
@@ -66,7 +67,8 @@ def main() -> None:
         rows.append({"members": members, "windows_per_second": round(speed), "ratio": round(speed / single, 2)})
         print(f"{members:>8}{speed:>12,.0f}{speed / single:>14.2f}")
     content = {"chip": chip, "machine": platform.machine(), "torch": torch.__version__, "rows": rows}
-    write_json(RESULTS, content)
+    name = f"training-{chip.lower().replace(' ', '-')}.json" if device.type == "cuda" else "training.json"
+    write_json(RESULTS / name, content)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class WindowDataset:
 
     def edges(self) -> Float[Tensor, " edges"]:
         """The bins' edges, on the panel's device."""
-        return torch.tensor(self.bins.edges, device=self.panel.observed.device)
+        return torch.tensor(self.bins.edges).to(self.panel.observed.device, non_blocking=True)
 
     def student_inputs(self, origins: Tensor) -> tuple[Tensor, Tensor]:
         """The student's inputs: the observed past and the known future."""

@@ -18,7 +18,8 @@ def privileged_width(panel: Panel, views: Views, *, lookback: int, horizon: int)
 
 
 def _standardised(values: Tensor, scaler: Scaler) -> Tensor:
-    mean, std = (values.new_tensor(numbers) for numbers in (scaler.mean, scaler.std))
+    numbers = (torch.tensor(numbers, dtype=values.dtype) for numbers in (scaler.mean, scaler.std))
+    mean, std = (each.to(values.device, non_blocking=True) for each in numbers)  # no host sync
     return ((values - mean) / std).nan_to_num(0.0)
 
 
@@ -43,8 +44,8 @@ def privileged_values(
     if views.future_sigma is not None:
         target = Scaler(scalers.observed.mean[:1], scalers.observed.std[:1])
         future = _standardised(gather_future(panel.observed[:, :1], origins, horizon), target)
-        noise = torch.randn(future.shape, generator=generator, device=generator.device).to(future.device)
-        parts.append(future + views.future_sigma * noise)
+        noise = torch.randn(future.shape, generator=generator, device=generator.device)
+        parts.append(future + views.future_sigma * noise.to(future.device, non_blocking=True))
     if views.minutes_hours:
         minutes = gather_past(panel.minutes, origins, min(views.minutes_hours, lookback))
         parts.append(_standardised(minutes.unsqueeze(-1), scalers.minutes))
