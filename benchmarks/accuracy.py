@@ -21,13 +21,10 @@ import json
 import math
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from multiprocessing import get_context
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import lightgbm
 import numpy as np
@@ -35,15 +32,27 @@ import polars as pl
 import torch
 
 from benchmarks import ett_cells
-from benchmarks.common import LOOKBACK_HOURS, Cell, Losses, load_or_measure
+from benchmarks.common import (
+    LOOKBACK_HOURS,
+    ORIGINS,
+    QUICK,
+    THINNED_HOURS,
+    Cell,
+    Losses,
+    Row,
+    make_cell_dataset,
+    measure_pieces,
+    scored_of,
+)
 from benchmarks.homes import home_panels, span_of
+from benchmarks.peers import LEVELS, PEERS
 from runtime.paths import home
 from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
-from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel, split
+from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.blocks import fit_students, fit_teachers
-from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
+from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, TeacherRecipe
 from tutelage.errors import DataError, TutelageError
@@ -56,12 +65,9 @@ from tutelage.model.conformal import as_issued
 from tutelage.model.days import DAY_HOURS
 from tutelage.model.trees import PAST_DAYS, tree_columns
 
-QUICK = os.environ.get("QUICK") == "1"
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "household.yaml"
 RECIPE = Recipe(teacher=TeacherRecipe(more_views=())) if QUICK else Recipe()
-ORIGINS = 1 if QUICK else 3
-SCORED_HOURS = 5
 LONG_DAYS = 400
 FIRST_HOMES = (0, 6, 12)
 HISTORIES = {
@@ -72,11 +78,7 @@ HISTORIES = {
 TEST_DAYS = {"household": 60, "ett": 60, "homes": 30}
 SEEN = {"pretrained": ("household", "ett")}
 """Peers that may have seen a source in their training."""
-BOOSTED_LEVELS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
-PEERS = ("nhits", "mstl")
-"""The peers of `benchmarks/peers.py`, which has an environment of its own."""
 OURS = ("champion", "twin", "uncorrected")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -133,24 +135,10 @@ def dataset_of(piece: Piece) -> WindowDataset:
     Raises DataError where a part has too few.
     """
     panel, first, end = _source(piece.source, piece.series)
-    days, horizon = TEST_DAYS[piece.source], piece.cell.horizon
-    parts = split(
-        end - dt.timedelta(days=days * piece.cell.origin),
-        start=first,
-        history_days=piece.cell.history,
-        validation_share=0.2,
-        test_days=days,
-    )
-    fitted = fit_on(panel, parts.train, bins=RECIPE.distillation.bins)
-    dataset = make_dataset(panel, parts, fitted, lookback=LOOKBACK_HOURS[horizon], horizon=horizon)
+    dataset = make_cell_dataset(panel, piece.cell, first, end, test_days=TEST_DAYS[piece.source])
     if min(len(dataset.train), len(dataset.validation), len(dataset.test)) < LEAST_WINDOWS:
         raise DataError(f"{piece.name}: a part has fewer than {LEAST_WINDOWS} windows")
     return dataset
-
-
-def scored_of(dataset: WindowDataset) -> WindowDataset:
-    """The same windows, of the test part only those that are scored."""
-    return replace(dataset, test=dataset.test[dataset.panel.hour[dataset.test] % SCORED_HOURS == 0])
 
 
 def write_input(piece: Piece, path: Path) -> None:
@@ -182,7 +170,7 @@ def with_peers(losses: Losses, path: Path) -> Losses:
         result = path.with_name(f"{path.stem}.{peer}.npz")
         if result.exists():
             with np.load(result) as file, np.load(path.with_name(f"{path.stem}.input.npz")) as given:
-                quantiles = file["quantiles"].astype(np.float64) @ normal_interpolation(BOOSTED_LEVELS)
+                quantiles = file["quantiles"].astype(np.float64) @ normal_interpolation(LEVELS)
                 forecast, actual = Forecasts(quantiles.mean(axis=-1), quantiles), given["actual"]
             losses[peer] = crps(forecast, actual).mean(axis=1)
             losses[f"coverage:{peer}"] = np.array(_inside(forecast, actual).mean())
@@ -209,10 +197,10 @@ def boosted_quantiles(dataset: WindowDataset) -> Forecasts:
     table = lightgbm.Dataset(rows, change.double().numpy().ravel(), params=parameters)
     every = [
         np.asarray(lightgbm.train(parameters | {"alpha": level}, table, num_boost_round=150).predict(ahead))
-        for level in BOOSTED_LEVELS
+        for level in LEVELS
     ]
     native = np.sort(np.stack(every, axis=-1).reshape(len(last), dataset.horizon, -1), axis=-1)
-    quantiles = (native + last[:, None, None]) @ normal_interpolation(BOOSTED_LEVELS)
+    quantiles = (native + last[:, None, None]) @ normal_interpolation(LEVELS)
     return Forecasts(quantiles.mean(axis=-1), quantiles)
 
 
@@ -225,8 +213,8 @@ def measure(piece: Piece) -> Losses:
     """CRPS by test window and the 80 % interval's coverage of everyone, and the weight of the chosen network."""
     every_hour = dataset_of(piece)
     hour = every_hour.panel.hour[every_hour.test].numpy()
-    scored = hour % SCORED_HOURS == 0
     dataset = scored_of(every_hour)
+    scored = torch.isin(every_hour.test, dataset.test).numpy()
     actual = actual_values(dataset, dataset.test)
     teachers = fit_teachers(dataset, RECIPE, seed=piece.cell.origin)
     fitted = fit_students(dataset, {Contender.STUDENT: teachers.labels}, RECIPE, seed=piece.cell.origin)
@@ -335,14 +323,6 @@ def folder_of_pieces() -> Path:
     return home() / "benchmarks" / f"accuracy-{value_digest(by)[:12]}"
 
 
-def _piece_losses(piece: Piece, path: Path) -> tuple[Piece, Losses | None]:
-    try:
-        return piece, with_peers(load_or_measure(path, partial(measure, piece)), path)
-    except TutelageError as error:
-        print(f"left out: {error}", flush=True)
-        return piece, None
-
-
 def write_inputs() -> Path:
     """Write the inputs of `benchmarks/peers.py` that are missing, and return their folder."""
     folder = folder_of_pieces()
@@ -361,15 +341,12 @@ def main() -> None:
     folder = folder_of_pieces()
     results = folder / "accuracy.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
-    settings = {"origins": ORIGINS, "test_days": TEST_DAYS, "scored_hours": SCORED_HOURS, "quick": QUICK}
+    settings = {"origins": ORIGINS, "test_days": TEST_DAYS, "scored_hours": THINNED_HOURS, "quick": QUICK}
     settings |= {"pieces": len(pieces), "torch": torch.__version__}
     done: dict[Piece, Losses] = {}
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for finished in as_completed(pool.submit(_piece_losses, piece, path) for piece, path in pieces.items()):
-            piece, losses = finished.result()
-            if losses is not None:
-                done[piece] = losses
-                write_json(results, summarise(done) | {"settings": settings | {"measured": len(done)}})
+    for piece, losses in measure_pieces(pieces, measure):
+        done[piece] = with_peers(losses, pieces[piece])
+        write_json(results, summarise(done) | {"settings": settings | {"measured": len(done)}})
     figures = summarise(done)
     print(table(figures))
     print(json.dumps(figures["summary"], indent=2))

@@ -10,10 +10,13 @@ import datetime as dt
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ from tutelage.data.windows import Panel, split
 from tutelage.distil.blocks import fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import Recipe, TeacherRecipe
+from tutelage.errors import TutelageError
 from tutelage.files import written_whole
 from tutelage.forecasts import Contender
 from tutelage.judge.verdict import score_baselines, score_contenders
@@ -34,7 +38,8 @@ ORIGINS = 1 if QUICK else 3
 SEEDS = 2 if QUICK else 5
 MOST_WINDOWS = 10_000
 THINNED_HOURS = 5
-"""Of more training windows those of every fifth hour are taken: 5 and 24 share no divisor, so all hours of the day."""
+"""Of more training windows, and of test windows where a benchmark says so, those of every fifth hour are taken: 5 and
+24 share no divisor, so all hours of the day."""
 RECIPE = Recipe(teacher=TeacherRecipe(ensemble_size=2)) if QUICK else Recipe()
 RECIPES = {
     Contender.STUDENT: RECIPE,
@@ -46,6 +51,7 @@ STUDENTS = (Contender.TWIN, *RECIPES)
 
 Losses = dict[str, np.ndarray]
 """Losses of one piece, by name: of each contender by test window, of the students also by seed."""
+Piece = TypeVar("Piece")
 Row = dict[str, Any]
 """The figures of one cell, as the JSON has them."""
 
@@ -83,6 +89,11 @@ def make_cell_dataset(
     return dataset
 
 
+def scored_of(dataset: WindowDataset) -> WindowDataset:
+    """The same windows, of the test part those of every fifth issue hour."""
+    return replace(dataset, test=dataset.test[dataset.panel.hour[dataset.test] % THINNED_HOURS == 0])
+
+
 def measure_contenders(dataset: WindowDataset, *, seed: int) -> Losses:
     """CRPS by test window of each kind of student (mean over seeds), of the teacher and of seasonal naive.
 
@@ -115,6 +126,21 @@ def load_or_measure(path: Path, measure: Callable[[], Losses]) -> Losses:
         print(f"  {path.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     with np.load(path) as file:
         return dict(file)
+
+
+def measure_pieces(paths: Mapping[Piece, Path], measure: Callable[[Piece], Losses]) -> Iterator[tuple[Piece, Losses]]:
+    """The losses of all pieces, each as soon as it is there; measured side by side, in the order of `paths`.
+
+    A piece that can't be measured is named and left out.
+    """
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        pending = {pool.submit(load_or_measure, path, partial(measure, piece)): piece for piece, path in paths.items()}
+        for finished in as_completed(pending):
+            piece = pending[finished]
+            try:
+                yield piece, finished.result()
+            except TutelageError as error:
+                print(f"left out: {paths[piece].stem}: {error}", flush=True)
 
 
 def joined(pieces: Sequence[Losses], name: str) -> np.ndarray:

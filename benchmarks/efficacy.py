@@ -19,10 +19,8 @@ import itertools
 import json
 import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from functools import cache, partial, reduce
-from multiprocessing import get_context
+from functools import cache, reduce
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +41,9 @@ from benchmarks.common import (
     gain_by_origin,
     gain_by_seed,
     joined,
-    load_or_measure,
     make_cell_dataset,
     measure_contenders,
+    measure_pieces,
 )
 from runtime.paths import home
 from runtime.provenance import code_digest
@@ -117,10 +115,6 @@ def folder_of_pieces() -> Path:
     days = {str(history): _test_days(history) for history in HISTORIES}
     by = {"code": code_digest("benchmarks.common"), "spec": file_digest(SPEC), "test_days": days, "quick": QUICK}
     return home() / "benchmarks" / f"efficacy-{value_digest(by)[:12]}"
-
-
-def _piece_losses(cell: Cell, path: Path) -> tuple[Cell, Losses]:
-    return cell, load_or_measure(path, partial(measure, cell))
 
 
 def _gain(pieces: list[Losses], name: str, reference: str) -> Gain:
@@ -256,14 +250,12 @@ def main() -> None:
     pieces = list(filter(can_be_measured, every_piece()))
     paths = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in pieces}
     done: dict[Cell, Losses] = {}
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for finished in as_completed(pool.submit(_piece_losses, piece, path) for piece, path in paths.items()):
-            piece, done[piece] = finished.result()
-            lacking = {piece.name for piece in pieces if piece not in done}
-            whole = {piece: done[piece] for piece in pieces if piece.name not in lacking}
-            if whole:
-                figures = summarise(whole, days_of_all=(end - first).days - TESTED_DAYS)
-                _write(figures, results)
+    for piece, done[piece] in measure_pieces(paths, measure):
+        lacking = {piece.name for piece in pieces if piece not in done}
+        whole = {piece: done[piece] for piece in pieces if piece.name not in lacking}
+        if whole:
+            figures = summarise(whole, days_of_all=(end - first).days - TESTED_DAYS)
+            _write(figures, results)
     print(table(figures))
     print("left out, too few windows in a part:", ", ".join(_left_out()) or "none")
     homes.main()

@@ -14,12 +14,9 @@ Finished pieces stay under TUTELAGE_HOME. QUICK=1 takes two homes and one start.
 import datetime as dt
 import json
 import math
-import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from multiprocessing import get_context
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,27 +24,26 @@ import polars as pl
 import torch
 from scipy import stats
 
-from benchmarks.common import LOOKBACK_HOURS, QUICK, Losses, Row, load_or_measure
+from benchmarks.common import QUICK, Cell, Losses, Row, make_cell_dataset, measure_pieces, scored_of
 from flows.homes import read_homes
 from runtime.paths import home
 from runtime.provenance import code_digest
-from tutelage.data.calendar import calendar_features
-from tutelage.data.dataset import Calendar
-from tutelage.data.windows import Panel, split
+from tutelage.data.dataset import load_dataset_spec
+from tutelage.data.windows import Panel, make_panel
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.blocks import fit_students, fit_teachers
-from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
+from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, load_recipe
 from tutelage.distil.sites import add_sites
-from tutelage.errors import TutelageError
 from tutelage.files import value_digest, write_json
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.baselines import forecast_baselines
 from tutelage.judge.verdict import actual_values
 
 RESULTS = Path(__file__).parent / "results" / "homes.json"
-RECIPE = load_recipe(Path(__file__).parent.parent / "deployments" / "recipes" / "new-site.yaml")
+DEPLOYMENTS = Path(__file__).parent.parent / "deployments"
+SPEC, RECIPE = DEPLOYMENTS / "datasets" / "homes.yaml", load_recipe(DEPLOYMENTS / "recipes" / "new-site.yaml")
 VARIANTS: dict[str, Recipe] = {
     "sites": RECIPE,
     "both": RECIPE.override({"teacher.pretrained": "fracast"}),
@@ -55,10 +51,9 @@ VARIANTS: dict[str, Recipe] = {
         {"teacher.pretrained": "fracast", "teacher.other_sites": None, "distillation.transfer": False}
     ),
 }
-HORIZON, TEST_DAYS, SCORED_HOURS = 24, 30, 5
+HORIZON, TEST_DAYS = 24, 30
 HISTORIES = (28,) if QUICK else (28, 56, 14, 100)
 SHORT_DAYS = 56
-ZONE = "Etc/GMT+8"
 FLOOR = (Contender.SAME_HOUR_28D, Contender.RIDGE)
 
 
@@ -79,24 +74,14 @@ class Piece:
 @cache
 def home_panels() -> list[Panel]:
     """Each home as a panel of its target."""
-    table = read_homes().with_columns(pl.col("time").dt.replace_time_zone(ZONE).dt.convert_time_zone("UTC"))
-    panels = []
-    for _, rows in table.group_by("home", maintain_order=True):
-        calendar = calendar_features(rows["time"], Calendar(timezone=ZONE, country="US"))
-        nothing = torch.zeros(rows.height, 0)
-        hour = (rows["time"].dt.epoch("s") // 3600).to_numpy().copy()
-        observed = rows["load_kwh"].cast(pl.Float32).to_numpy().copy()
-        panels.append(
-            Panel(
-                observed=torch.from_numpy(observed)[:, None],
-                known=torch.from_numpy(calendar.to_numpy().copy()),
-                auxiliary=nothing,
-                minutes=nothing,
-                series=torch.zeros(rows.height, dtype=torch.int64),
-                hour=torch.from_numpy(hour),
-            )
-        )
-    return panels
+    spec = load_dataset_spec(SPEC)
+    hours = read_homes().select(
+        "load_kwh",
+        series_id=pl.col("home"),
+        time_utc=pl.col("time").dt.replace_time_zone(spec.timestamp.timezone).dt.convert_time_zone("UTC"),
+    )
+    of_homes = hours.partition_by("series_id", maintain_order=True)
+    return [make_panel(each, np.zeros((each.height, 0), dtype=np.float32), spec) for each in of_homes]
 
 
 def span_of(panel: Panel) -> tuple[dt.datetime, dt.datetime]:
@@ -122,19 +107,11 @@ def dataset_of(piece: Piece) -> WindowDataset:
     """The new home's windows, those of the others as its transfer set; of the test part every fifth issue hour."""
     panel = home_panels()[piece.number]
     first, end = span_of(panel)
-    # The starts are three months apart, so that they are of other seasons.
-    parts = split(
-        end - dt.timedelta(days=90 * piece.start),
-        start=first,
-        history_days=piece.days,
-        validation_share=0.2,
-        test_days=TEST_DAYS,
-    )
-    fitted = fit_on(panel, parts.train, bins=RECIPE.distillation.bins)
-    dataset = make_dataset(panel, parts, fitted, lookback=LOOKBACK_HOURS[HORIZON], horizon=HORIZON)
-    dataset = replace(dataset, test=dataset.test[panel.hour[dataset.test] % SCORED_HOURS == 0])
+    # The starts are three months, or test parts, apart, so that they are of other seasons.
+    cell = Cell(HORIZON, piece.days, 3 * piece.start)
+    dataset = scored_of(make_cell_dataset(panel, cell, first, end, test_days=TEST_DAYS))
     others = [each for number, each in enumerate(home_panels()) if number != piece.number]
-    return add_sites(dataset, joined_panels(others), until_hour=parts.test.hours.start)
+    return add_sites(dataset, joined_panels(others), until_hour=dataset.first_hour + 24 * piece.days)
 
 
 def measure(piece: Piece) -> Losses:
@@ -191,30 +168,20 @@ def folder_of_pieces() -> Path:
     return home() / "benchmarks" / f"homes-{value_digest(by)[:12]}"
 
 
-def _piece_losses(piece: Piece, path: Path) -> tuple[Piece, Losses | None]:
-    try:
-        return piece, load_or_measure(path, partial(measure, piece))
-    except TutelageError as error:
-        print(f"left out: {piece.name}: {error}", flush=True)
-        return piece, None
-
-
 def main() -> None:
     """Measure what is missing; write the JSON after each piece, and print the gains."""
     folder = folder_of_pieces()
     results = folder / "homes.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
     done: dict[Piece, Losses] = {}
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for finished in as_completed(pool.submit(_piece_losses, piece, path) for piece, path in pieces.items()):
-            piece, losses = finished.result()
-            if losses is not None:
-                done[piece] = losses
-                settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK, "torch": torch.__version__}
-                write_json(results, summarise(done) | {"settings": settings})
-    for pair, row in summarise(done)["short"].items():
+    for piece, losses in measure_pieces(pieces, measure):
+        done[piece] = losses
+        settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK, "torch": torch.__version__}
+        write_json(results, summarise(done) | {"settings": settings})
+    figures = summarise(done)
+    for pair, row in figures["short"].items():
         print(f"{pair:<40}{row['gain']:>+8.1%}  p {row['p']:.3f}  homes {row['homes']}")
-    print(json.dumps({name: summarise(done)[name] for name in ("mean_gain_short", "p")}, indent=2))
+    print(json.dumps({name: figures[name] for name in ("mean_gain_short", "p")}, indent=2))
 
 
 if __name__ == "__main__":

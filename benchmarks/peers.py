@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["NIXTLA_ID_AS_COL"] = "1"
 import numpy as np
 import pandas as pd
 
@@ -129,6 +128,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["NIXTLA_ID_AS_COL"] = "1"  # the peers' packages read it when they are imported
     warnings.simplefilter("ignore")
     for logger in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(logger).setLevel(logging.ERROR)

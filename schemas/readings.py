@@ -29,8 +29,8 @@ def _row_check(rule: str, broken: pl.Expr) -> pa.Check:
 
 
 def _measured_columns(spec: DatasetSpec, *, check_range: bool) -> dict[str, pa.Column]:
-    columns = {}
-    for column in sorted(spec.columns, key=lambda column: column.name != spec.target):
+    columns, by_name = {}, {column.name: column for column in spec.columns}
+    for column in (by_name[name] for name in spec.names()):
         within = pa.Check.in_range(column.minimum, column.maximum, name="out_of_range", error="out_of_range")
         columns[column.name] = pa.Column(pl.Float64, [within] if check_range else [], nullable=True)
     return columns

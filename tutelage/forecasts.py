@@ -31,19 +31,24 @@ def crps(forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"]) -> 
     return np.asarray(scoringrules.crps_quantile(actual, forecasts.quantiles, np.array(QUANTILE_LEVELS)))
 
 
+def linear_interpolation(known: Sequence[float], wanted: Sequence[float]) -> Float[np.ndarray, "known wanted"]:
+    """The matrix from values at ascending places to those at other places, linear between them and beyond them."""
+    places, others = np.array(known), np.array(wanted)
+    left, column = np.clip(np.searchsorted(places, others) - 1, 0, len(places) - 2), np.arange(len(others))
+    share = (others - places[left]) / (places[left + 1] - places[left])
+    matrix = np.zeros((len(places), len(others)))
+    matrix[left, column] = 1 - share
+    matrix[left + 1, column] = share
+    return matrix
+
+
 def normal_interpolation(levels: Sequence[float]) -> Float[np.ndarray, "native levels"]:
     """The matrix from ascending quantiles at these levels to those at QUANTILE_LEVELS.
 
     Linear in the normal score, beyond the outer levels, too.
     """
-    score = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
-    native = np.array([NormalDist().inv_cdf(level) for level in levels])
-    below = np.clip(np.searchsorted(native, score) - 1, 0, len(native) - 2)
-    share, place = (score - native[below]) / (native[below + 1] - native[below]), np.arange(len(score))
-    matrix = np.zeros((len(native), len(score)))
-    matrix[below, place] = 1 - share
-    matrix[below + 1, place] = share
-    return matrix
+    native, wanted = ([NormalDist().inv_cdf(level) for level in each] for each in (levels, QUANTILE_LEVELS))
+    return linear_interpolation(native, wanted)
 
 
 class Contender(StrEnum):

@@ -79,15 +79,14 @@ def _widths(
     folder: Path, hours: pl.DataFrame, issued: dt.datetime, spec: DatasetSpec, champion: ChampionManifest
 ) -> dict[str, Widths]:
     """The widths of each series: those of this version's last forecast, moved by what has come true since."""
-    earlier = {
-        time: path
-        for path in folder.glob("issue=*/forecast.parquet")
-        if (time := dt.datetime.strptime(path.parent.name, f"issue={ISSUE_FORMAT}").replace(tzinfo=dt.UTC)) < issued
-    }
-    last = max(earlier, default=None)
-    if last is None:
+    # The folders' names sort as their times do.
+    every = sorted(folder.glob("issue=*/forecast.parquet"))
+    earlier = [path for path in every if path.parent.name < f"issue={issued:{ISSUE_FORMAT}}"]
+    if not earlier:
         return {}
-    covering = [pl.read_parquet(path) for time, path in earlier.items() if time > last - champion.horizon_hours * HOUR]
+    last = dt.datetime.strptime(earlier[-1].parent.name, f"issue={ISSUE_FORMAT}").replace(tzinfo=dt.UTC)
+    ended = f"issue={last - champion.horizon_hours * HOUR:{ISSUE_FORMAT}}"
+    covering = [pl.read_parquet(path) for path in earlier if path.parent.name > ended]
     stored = [table for table in covering if WIDTH_BELOW in table.columns]
     before = pl.concat(stored).filter(pl.col("model_version") == champion.version) if stored else pl.DataFrame()
     if before.is_empty():

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import accuracy
 from benchmarks.accuracy import (
     Piece,
     boosted_quantiles,
@@ -16,7 +15,7 @@ from benchmarks.accuracy import (
     with_peers,
     write_input,
 )
-from benchmarks.common import Cell, Losses
+from benchmarks.common import THINNED_HOURS, Cell, Losses
 from tests.tutelage.builders import dataset_of as small_dataset
 from tests.tutelage.builders import synthetic_panel, target_alone
 from tutelage.forecasts import crps
@@ -75,7 +74,7 @@ def test_dataset_of__tests_on_every_hour_after_the_history() -> None:
     assert int(hour[dataset.train[0]]) == dataset.first_hour + 168
     assert int(hour[dataset.test[0]]) == dataset.first_hour + 28 * 24
     assert len(dataset.test) == 30 * 24 - 23
-    scored = hour[dataset.test] % accuracy.SCORED_HOURS == 0
+    scored = hour[dataset.test] % THINNED_HOURS == 0
     assert len((hour[dataset.test][scored] % 24).unique()) == 24
 
 

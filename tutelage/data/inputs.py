@@ -43,14 +43,10 @@ def recent_hours(
     `issued` on is used, except known_future columns.
     """
     observed, known = spec.names(Role.OBSERVED), spec.names(Role.KNOWN_FUTURE)
-    past = _hours(readings.filter(pl.col("time_utc") < issued), spec, issued, lookback_hours + SEASONS_HOURS[-1])
+    past = hours_before(readings.filter(pl.col("time_utc") < issued), spec, issued, lookback_hours + SEASONS_HOURS[-1])
     bare = pl.all_horizontal(pl.col(observed + known).is_not_null())
     table = past.with_columns(missing=~bare)
-    near = pl.col("time_utc") >= issued - complete_hours * HOUR
-    filled = table.with_columns(
-        pl.when(near).then(value).otherwise(pl.col(name)).alias(name)
-        for name, value in zip(observed + known, fill_gaps(spec, observed + known), strict=True)
-    )
+    filled = fill_gaps(table, spec, observed + known, since=issued - complete_hours * HOUR)
     filled = filled.filter(pl.col("time_utc") >= issued - lookback_hours * HOUR).with_columns(
         filled=pl.col("missing") & bare
     )
@@ -59,13 +55,18 @@ def recent_hours(
     end = issued + horizon_hours * HOUR
     later = readings.filter(pl.col("time_utc").is_between(issued, end, closed="left"))
     nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name not in known]
-    ahead = _hours(later.with_columns(nothing), spec, end, horizon_hours).with_columns(missing=False, filled=False)
+    ahead = hours_before(later.with_columns(nothing), spec, end, horizon_hours).with_columns(
+        missing=False, filled=False
+    )
     columns = [*KEY, *observed, *known, "missing", "filled"]
     return pl.concat([filled.select(columns), ahead.select(columns)]).sort(KEY)
 
 
-def _hours(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, hours: int) -> pl.DataFrame:
-    """The cleaned last `hours` of each series before `end`, one row per hour; an hour without readings is null."""
+def hours_before(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, hours: int) -> pl.DataFrame:
+    """The cleaned last `hours` of each series before `end`, one row per hour; an hour without readings is null.
+
+    end: UTC, a full hour
+    """
     start = end - hours * HOUR
     before = spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0)
     near = readings.filter(pl.col("time_utc") >= start - before)
@@ -77,13 +78,24 @@ def _hours(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, hours: i
     )
 
 
-def fill_gaps(spec: DatasetSpec, names: list[str]) -> list[pl.Expr]:
-    """Columns of an hourly table without gaps, with nulls filled by the spec's rule, by series, from earlier hours."""
-    columns = [pl.col(name) for name in names]
+def fill_gaps(
+    hours: pl.DataFrame, spec: DatasetSpec, names: list[str], *, since: dt.datetime | None = None
+) -> pl.DataFrame:
+    """An hourly table without gaps, with nulls of these columns filled by the spec's rule, from earlier hours.
+
+    since: earlier rows stay as they are, UTC; None: all are filled
+    """
+    near = pl.lit(True) if since is None else pl.col("time_utc") >= since
+    return hours.with_columns(
+        pl.when(near).then(_filled(name, spec)).otherwise(pl.col(name)).alias(name) for name in names
+    )
+
+
+def _filled(name: str, spec: DatasetSpec) -> pl.Expr:
+    """A column with nulls filled by the spec's rule, series by series, from earlier hours only."""
+    value = pl.col(name)
     if spec.serving.missing_hours == "season":
-        return [
-            pl.coalesce(value, *(value.shift(hours).over("series_id") for hours in SEASONS_HOURS)) for value in columns
-        ]
+        return pl.coalesce(value, *(value.shift(hours).over("series_id") for hours in SEASONS_HOURS))
     if spec.serving.missing_hours == "last":
-        return [value.forward_fill().over("series_id") for value in columns]
-    return columns
+        return value.forward_fill().over("series_id")
+    return value

@@ -100,7 +100,7 @@ def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec) -> P
             return torch.zeros(hours.height, 0)
         return torch.from_numpy(table.select(pl.col(names).cast(pl.Float32).fill_null(float("nan"))).to_numpy().copy())
 
-    filled = values(spec.names(Role.OBSERVED), hours.with_columns(fill_gaps(spec, spec.names(Role.OBSERVED))))
+    filled = values(spec.names(Role.OBSERVED), fill_gaps(hours, spec, spec.names(Role.OBSERVED)))
     known = [values(spec.names(Role.KNOWN_FUTURE))]
     known.insert(0, torch.from_numpy(calendar_features(hours["time_utc"], spec.calendar).to_numpy().copy()))
     series = hours["series_id"].rle_id().cast(pl.Int64).to_numpy().copy()
@@ -155,10 +155,15 @@ def split(
     )
 
 
+def _true_in_next(flags: Bool[Tensor, " hours"], length: int) -> Int64[Tensor, " starts"]:
+    """For each row that starts `length` rows: in how many of them the flags are true."""
+    total = torch.cat([torch.zeros(1, dtype=torch.int64), flags.to(torch.int64).cumsum(0)])
+    return total[length:] - total[:-length]
+
+
 def _all_true_in_next(flags: Bool[Tensor, " hours"], length: int) -> Bool[Tensor, " starts"]:
     """For each row that starts `length` rows: whether the flags are true in all of them."""
-    total = torch.cat([torch.zeros(1, dtype=torch.int64), flags.to(torch.int64).cumsum(0)])
-    return (total[length:] - total[:-length]) == length
+    return _true_in_next(flags, length) == length
 
 
 def window_origins(
@@ -183,10 +188,7 @@ def window_origins(
         return torch.zeros(0, dtype=torch.int64)
     hour, series = panel.hour.cpu(), panel.series.cpu()
     seen = panel.seen.isfinite().all(dim=1).cpu()
-    gaps = torch.cat(
-        [torch.zeros(1, dtype=torch.int64), (~panel.observed.isfinite().all(dim=1)).cpu().long().cumsum(0)]
-    )
-    few_gaps = gaps[lookback:] - gaps[:-lookback] <= panel.most_filled
+    gap = ~panel.observed.isfinite().all(dim=1).cpu()
     known = panel.known.isfinite().all(dim=1).cpu()
     target = _all_true_in_next(panel.observed[:, 0].isfinite().cpu(), horizon)[lookback:]
     inside = (hour >= span.hours.start) & (hour < span.hours.stop)
@@ -194,7 +196,7 @@ def window_origins(
     first = torch.arange(len(hour) - length + 1)
     good = (
         _all_true_in_next(seen, lookback)[: len(first)]
-        & few_gaps[: len(first)]
+        & (_true_in_next(gap, lookback)[: len(first)] <= panel.most_filled)
         & _all_true_in_next(known, horizon)[lookback:]
         & (target if labelled else ~target)
         & _all_true_in_next(inside, horizon)[lookback:]

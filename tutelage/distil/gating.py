@@ -17,8 +17,7 @@ from tutelage.distil.plans import StudentPlan
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SoftLabels, bin_losses, label_losses, uniform_labels
 from tutelage.distil.students import CHUNK_WINDOWS, train_students
-
-DAY_HOURS = 24
+from tutelage.model.days import DAY_HOURS
 
 
 def entropy(log_probabilities: Float[Tensor, "windows horizon bins"]) -> Float[Tensor, " windows"]:

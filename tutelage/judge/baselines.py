@@ -15,10 +15,10 @@ from tutelage.data.windows import Panel
 from tutelage.distil.base import fit_linear_on, linear_inputs
 from tutelage.distil.dataset import WindowDataset
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
+from tutelage.model.base import SAME_HOUR_DAYS
+from tutelage.model.days import DAY_HOURS
 
-DAY_HOURS = 24
 SEASONS_HOURS = {Contender.SEASONAL_NAIVE_24H: 24, Contender.SEASONAL_NAIVE_168H: 168}
-SAME_HOUR_DAYS = {Contender.SAME_HOUR_7D: 7, Contender.SAME_HOUR_14D: 14, Contender.SAME_HOUR_28D: 28}
 BASELINES = (Contender.LAST_VALUE, *SEASONS_HOURS, Contender.MEAN_OF_SEASONS, *SAME_HOUR_DAYS, Contender.RIDGE)
 
 Train = Int64[Tensor, " train"]

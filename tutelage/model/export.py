@@ -18,9 +18,10 @@ from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, normal_interpolation
 from tutelage.model.base import SAME_HOUR_DAYS, Base, quantile_weights, same_hour
+from tutelage.model.days import DAY_HOURS
 from tutelage.model.heads import Bins, forecast_of
 from tutelage.model.inference import CARD, GRAPH
-from tutelage.model.linear import CALENDAR_COLUMNS, HOURS_OF_A_DAY, LAST_WORKDAY, LinearForecaster
+from tutelage.model.linear import CALENDAR_COLUMNS, LAST_WORKDAY, LinearForecaster
 from tutelage.model.networks import Forecaster
 from tutelage.model.trees import LEVELS, tree_quantiles
 
@@ -49,7 +50,7 @@ class _Linear(nn.Module):
         """Mean (windows, horizon) and quantiles (windows, horizon, levels), in the target's unit."""
         hour, weekday = known[..., 0].long(), known[..., 1].long()
         free = (weekday > LAST_WORKDAY) | (known[..., 2] > 0)
-        clock = hour + HOURS_OF_A_DAY * free.long()
+        clock = hour + DAY_HOURS * free.long()
         mean, log_size = (
             self.intercept[part]
             + past @ self.past[part]

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tutelage.errors import DataError
-from tutelage.forecasts import QUANTILE_LEVELS
+from tutelage.forecasts import QUANTILE_LEVELS, linear_interpolation
 from tutelage.model.kinds import Head
 
 HEAD_LEVELS = tuple(round(level / 20, 2) for level in range(1, 20))
@@ -122,17 +122,6 @@ def ordered_quantiles(outputs: Float[Tensor, "*shape levels"]) -> Float[Tensor, 
     return outputs[..., :1] + from_first - from_first[..., middle : middle + 1]
 
 
-def _between(levels: tuple[float, ...]) -> Float[np.ndarray, "head_levels levels"]:
-    """The matrix that linearly inter- and extrapolates quantiles at HEAD_LEVELS to those at `levels`."""
-    known, wanted = np.array(HEAD_LEVELS), np.array(levels)
-    left = np.clip(np.searchsorted(known, wanted) - 1, 0, len(known) - 2)
-    share = (wanted - known[left]) / (known[left + 1] - known[left])
-    matrix = np.zeros((len(known), len(wanted)))
-    matrix[left, np.arange(len(wanted))] = 1 - share
-    matrix[left + 1, np.arange(len(wanted))] += share
-    return matrix
-
-
 def forecast_of(
     outputs: Float[Tensor, "*shape values"],
     head: Head,
@@ -151,7 +140,7 @@ def forecast_of(
     if head == "point":
         value = outputs.squeeze(-1) * scale[1] + scale[0]
         return value, value.unsqueeze(-1).expand(*value.shape, len(QUANTILE_LEVELS))
-    between = torch.from_numpy(_between(QUANTILE_LEVELS)).to(outputs)
+    between = torch.from_numpy(linear_interpolation(HEAD_LEVELS, QUANTILE_LEVELS)).to(outputs)
     quantiles = ordered_quantiles(outputs) @ between * scale[1] + scale[0]
     return quantiles.mean(dim=-1), quantiles
 

@@ -15,9 +15,7 @@ from jaxtyping import Float
 
 from tutelage.data.calendar import calendar_features
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.inputs import SEASONS_HOURS, fill_gaps
-from tutelage.data.quality import clean
-from tutelage.data.resample import hourly_table
+from tutelage.data.inputs import HOUR, SEASONS_HOURS, fill_gaps, hours_before
 from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.forecasts import Forecasts
@@ -83,21 +81,11 @@ def student_window(
     """
     lookback, horizon = card["lookback_hours"], card["horizon_hours"]
     complete = card.get("complete_hours", lookback)
+    names, issue = card["observed"], pl.lit(issue_time).dt.convert_time_zone("UTC")
     # A gap may be filled from earlier days.
-    start = issue_time - dt.timedelta(hours=lookback + SEASONS_HOURS[-1])
-    issue = pl.lit(issue_time).dt.convert_time_zone("UTC")
-    reach = start - (spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0))
-    before = readings.filter((pl.col("time_utc") < issue) & (pl.col("time_utc") >= reach))
-    hours = hourly_table(clean(before, spec), spec) if before.height else before
-    grid = pl.datetime_range(start, issue_time, "1h", closed="left", time_unit="us", time_zone="UTC", eager=True)
-    every = pl.DataFrame({"time_utc": grid}).join(hours, on="time_utc", how="left", maintain_order="left")
-    every = every.with_columns(series_id=pl.lit(spec.name))
-    near = pl.col("time_utc") >= issue_time - dt.timedelta(hours=complete)
-    names = card["observed"]
-    filled = every.with_columns(
-        pl.when(near).then(value).otherwise(pl.col(name)).alias(name)
-        for name, value in zip(names, fill_gaps(spec, names), strict=True)
-    )
+    before = readings.filter(pl.col("time_utc") < issue)
+    every = hours_before(before, spec, issue_time.astimezone(dt.UTC), lookback + SEASONS_HOURS[-1])
+    filled = fill_gaps(every, spec, names, since=issue_time - complete * HOUR)
     full = every.tail(complete).drop_nulls(names).height
     if filled.tail(complete).drop_nulls(names).height != complete or complete - full > spec.serving.at_most_hours:
         raise DataError(
@@ -108,10 +96,10 @@ def student_window(
     ahead = pl.datetime_range(issue_time, issue_time + dt.timedelta(hours=horizon - 1), "1h", eager=True)
     known = [calendar_features(ahead, spec.calendar).to_numpy()]
     if card["known_future"]:
-        end = issue + dt.timedelta(hours=horizon)
+        end = issue_time.astimezone(dt.UTC) + horizon * HOUR
         later = readings.filter((pl.col("time_utc") >= issue) & (pl.col("time_utc") < end))
         hidden = [pl.lit(None, pl.Float64).alias(n) for n in spec.names() if n not in card["known_future"]]
-        hours = hourly_table(clean(later.with_columns(hidden), spec), spec) if later.height else later
+        hours = hours_before(later.with_columns(hidden), spec, end, horizon)
         planned = hours.select(card["known_future"]).drop_nulls()
         if planned.height != horizon:
             raise DataError(

@@ -16,13 +16,13 @@ from threadpoolctl import threadpool_limits
 
 from tutelage.errors import GapsError
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
+from tutelage.model.days import DAY_HOURS
 
 BLOCKS = 5
 PENALTIES = np.array([3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5])
-DAY_HOURS = 24
 LAST_WORKDAY = 4
 MEANS_HOURS = (6, 24, 72, 168)
-HOURS_OF_A_DAY, DAYS_OF_A_WEEK = 24, 7
+DAYS_OF_A_WEEK = 7
 CALENDAR_COLUMNS = 3
 """Of the known values: hour of the day, day of the week, public holiday."""
 LEAST_RESIDUALS = 60
@@ -68,7 +68,7 @@ def _calendar(known: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hour of the day, day of the week, and the hour with whether the day is free: (windows, horizon) each."""
     hour, weekday = known[..., 0].astype(int), known[..., 1].astype(int)
     free = (weekday > LAST_WORKDAY) | (known[..., 2] > 0)
-    return hour, weekday, hour + HOURS_OF_A_DAY * free
+    return hour, weekday, hour + DAY_HOURS * free
 
 
 def _of_past(lookback: int, lead: int) -> Float[np.ndarray, "lookback columns"]:
@@ -97,10 +97,10 @@ def fit_linear(
     with threadpool_limits(1, "blas"):  # the matrices are small: threads would only wait for each other
         for lead in range(truth.shape[1]):
             weights = _of_past(past.shape[1], lead)
-            calendar = [np.eye(2 * HOURS_OF_A_DAY)[clock[:, lead]], np.eye(DAYS_OF_A_WEEK)[weekday[:, lead]]]
+            calendar = [np.eye(2 * DAY_HOURS)[clock[:, lead]], np.eye(DAYS_OF_A_WEEK)[weekday[:, lead]]]
             columns = np.concatenate([past @ weights, *calendar, known[:, lead, CALENDAR_COLUMNS:]], axis=1)
             intercepts, coefficients, scaled = _fit_lead(columns, truth[:, lead], blocks)
-            ends = np.cumsum([weights.shape[1], 2 * HOURS_OF_A_DAY, DAYS_OF_A_WEEK])
+            ends = np.cumsum([weights.shape[1], 2 * DAY_HOURS, DAYS_OF_A_WEEK])
             of_hours, *others = np.split(coefficients, ends, axis=1)
             leads.append([intercepts, of_hours @ weights.T, *others, _quantiles_by_hour(scaled, hour[:, lead])])
     intercept, of_past, of_clock, of_weekday, of_planned, residuals = ([each[n] for each in leads] for n in range(6))
@@ -191,7 +191,7 @@ def _quantiles_by_hour(
     """Quantiles of scaled residuals at each hour of the day, taken with those of the hours before and after it."""
     every = np.quantile(scaled, QUANTILE_LEVELS)
     rows = []
-    for centre in range(HOURS_OF_A_DAY):
-        near = np.isin(hour, [(centre + step) % HOURS_OF_A_DAY for step in (-1, 0, 1)])
+    for centre in range(DAY_HOURS):
+        near = np.isin(hour, [(centre + step) % DAY_HOURS for step in (-1, 0, 1)])
         rows.append(np.quantile(scaled[near], QUANTILE_LEVELS) if near.sum() >= LEAST_RESIDUALS else every)
     return np.stack(rows)
