@@ -250,7 +250,8 @@ def main() -> None:
     pieces = list(filter(can_be_measured, every_piece()))
     paths = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in pieces}
     done: dict[Cell, Losses] = {}
-    for piece, done[piece] in measure_pieces(paths, measure):
+    for finished, losses in measure_pieces(paths, measure):
+        done[finished] = losses
         lacking = {piece.name for piece in pieces if piece not in done}
         whole = {piece: done[piece] for piece in pieces if piece.name not in lacking}
         if whole:

@@ -81,11 +81,11 @@ def student_window(
     """
     lookback, horizon = card["lookback_hours"], card["horizon_hours"]
     complete = card.get("complete_hours", lookback)
-    names, issue = card["observed"], pl.lit(issue_time).dt.convert_time_zone("UTC")
+    names, issue = card["observed"], issue_time.astimezone(dt.UTC)
     # A gap may be filled from earlier days.
     before = readings.filter(pl.col("time_utc") < issue)
-    every = hours_before(before, spec, issue_time.astimezone(dt.UTC), lookback + SEASONS_HOURS[-1])
-    filled = fill_gaps(every, spec, names, since=issue_time - complete * HOUR)
+    every = hours_before(before, spec, issue, lookback + SEASONS_HOURS[-1])
+    filled = fill_gaps(every, spec, names, since=issue - complete * HOUR)
     full = every.tail(complete).drop_nulls(names).height
     if filled.tail(complete).drop_nulls(names).height != complete or complete - full > spec.serving.at_most_hours:
         raise DataError(
@@ -96,7 +96,7 @@ def student_window(
     ahead = pl.datetime_range(issue_time, issue_time + dt.timedelta(hours=horizon - 1), "1h", eager=True)
     known = [calendar_features(ahead, spec.calendar).to_numpy()]
     if card["known_future"]:
-        end = issue_time.astimezone(dt.UTC) + horizon * HOUR
+        end = issue + horizon * HOUR
         later = readings.filter((pl.col("time_utc") >= issue) & (pl.col("time_utc") < end))
         hidden = [pl.lit(None, pl.Float64).alias(n) for n in spec.names() if n not in card["known_future"]]
         hours = hours_before(later.with_columns(hidden), spec, end, horizon)
