@@ -53,8 +53,9 @@ def service_environment(home: Path, **changes: str) -> dict[str, str]:
         "TUTELAGE_DATASETS": str(home / "datasets"),
         "PREFECT_PORT": str(free_port()),
         "MLFLOW_PORT": str(free_port()),
-        # Ten seconds by default, which every run of every test would wait for.
+        # Ten and thirty seconds by default, which every run, and every run that waits for another, would take longer.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
         **changes,
     }
 

@@ -9,8 +9,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
 
-from tests.service.conftest import Up, ran
+from tests.service.conftest import Up, ran, until
 
 pytestmark = pytest.mark.service
 
@@ -27,6 +28,25 @@ def test_forecast__the_worker_issues_one(retrained: str, service: Up) -> None:
     ran("forecast/household", {"dataset": "household", "as_of": "2010-07-28T12:00:00Z"})
     [path] = (service.home / "forecasts" / "household-24h").glob("issue=2010-07-28T1200Z/*.parquet")
     assert pl.read_parquet(path).height == 24
+
+
+def test_forecast__of_two_at_once_neither_is_lost(retrained: str, service: Up) -> None:
+    """The schedule's run at five past the hour, and a person's."""
+    hours = ("0600", "0700")
+    runs = [
+        run_deployment(
+            "forecast/household",
+            parameters={"parameters": {"dataset": "household", "as_of": f"2010-07-27T{hour[:2]}:00:00Z"}},
+            timeout=0,
+        )
+        for hour in hours
+    ]
+    with get_client(sync_client=True) as client:
+        ended = [until(lambda run=run: (now := client.read_flow_run(run.id)).state.is_final() and now) for run in runs]
+    assert [run.state.name for run in ended] == ["Completed", "Completed"]
+    for hour in hours:
+        [path] = (service.home / "forecasts" / "household-24h").glob(f"issue=2010-07-27T{hour}Z/*.parquet")
+        assert pl.read_parquet(path).height == 24
 
 
 def with_a_heater(path: Path, since: str) -> None:
