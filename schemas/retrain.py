@@ -116,6 +116,7 @@ class TrainedManifest(Manifest):
     """Trained networks: the folder with their weights, and the outcome of their training by name.
 
     best_epoch: for an ensemble, the mean over its members
+    weights: of each view's teachers in the soft labels, by hour of the horizon; None: all equal, or no teachers
     """
 
     folder: Path
@@ -123,6 +124,7 @@ class TrainedManifest(Manifest):
     best_epoch: dict[str, int]
     best_validation_loss: dict[str, float]
     epochs: int
+    weights: dict[str, list[float]] | None = None
 
 
 class LeakCheck(BaseModel):

@@ -117,7 +117,7 @@ def _labels(
         checkpoints=lambda name: checkpoint_in(folder, name),
         reports=reports,
     ).teachers
-    soft = label_taught(refitted, dataset, seed=plan.seed)
+    soft = label_taught(refitted, dataset, seed=plan.seed, weights=teachers.weights)
     if not plan.recipe.distillation.terms.needs_hidden_states:
         return soft, None
     return soft, states_taught(refitted, dataset, seed=plan.seed)

@@ -10,7 +10,7 @@ from schemas.study import LabelsManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.distil.pipeline import label_parts, train_teachers
 from tutelage.distil.recipe import TrainingPlan
-from tutelage.distil.teachers import states_taught
+from tutelage.distil.teachers import states_taught, weigh_teachers
 from tutelage.files import file_digest, folder_written_whole
 from tutelage.judge.study import labels_crps
 
@@ -32,7 +32,9 @@ def label_fold(
     teachers = train_teachers(
         dataset, plan.recipe, seed=plan.seed, checkpoints=lambda name: checkpoint_in(folder, name)
     ).teachers
-    labels = label_parts(teachers, dataset, seed=plan.seed)
+    by_likelihood = plan.recipe.teacher.weights == "likely"
+    weights = weigh_teachers([(teachers, dataset)], seed=plan.seed) if by_likelihood else None
+    labels = label_parts(teachers, dataset, seed=plan.seed, weights=weights)
     with folder_written_whole(folder) as part:
         digest = file_digest(write_labels(part, labels))
         if hidden_states:

@@ -27,14 +27,15 @@ def score_students(
     """Train one student per recipe and seed on the mean of the labels; twins have no labels."""
     dataset = read_dataset(features, spec, plan)
     place = dataset.panel.observed.device
-    taught = [read_labels(each.folder, place).taught for each in labels]
+    parts = [read_labels(each.folder, place) for each in labels]
     states = [state for each in labels if (state := read_states(each.folder, place)) is not None]
     inputs = {"features": features, "labels": labels, "recipes": recipes, "seeds": seeds, "plan": plan}
     folder = stage_folder("scores", __name__, **inputs)
     scores = score_group(
         dataset,
         recipes,
-        soft=mean_labels(taught) if taught else None,
+        soft=mean_labels([each.taught for each in parts]) if parts else None,
+        held_out=mean_labels([each.validation for each in parts]) if parts else None,
         states=average_states(states) if states else None,
         seeds=seeds,
         seed=plan.seed,

@@ -259,3 +259,16 @@ def test_load_registered__one_of_ours_says_what_its_graph_says(trees: Verdict, s
     observed, known = panel.observed[None, origin - 24 : origin], panel.known[None, origin : origin + 4]
     expected = forecast_windows(student, observed.numpy(), known.numpy()).quantiles[0]
     np.testing.assert_allclose(forecast(dataset, dataset.train).quantiles[7], expected, rtol=1e-5)
+
+
+def test_retrain__teachers_of_every_kind_teach_together(household_slice: str) -> None:
+    views = (Views(future_sigma=None, minutes_hours=0, relative_hours=1), Views(auxiliary_future_sigma=1.0))
+    recipe = {"views": views[0], "more_views": views[1:], "simple": True, "weights": "likely", "coupling": 1.0}
+    parameters = small(household_slice, **recipe, stop="teacher", alpha=1.0, small_data_alpha=None)
+    verdict = retrain(parameters.model_copy(update={"refit": True}))
+    assert {"teacher", "student", "unprivileged", "twin"} <= set(verdict.evaluation.scores)
+    # Who has just seen the hour before knows more of an hour than who has not.
+    assert verdict.evaluation.scores["teacher"].crps < verdict.evaluation.scores["twin"].crps
+    assert verdict.evaluation.leak_check.passed
+    labels = read_labels(newest("teacher"), CPU)
+    np.testing.assert_allclose(labels.test.log_probabilities.exp().sum(dim=-1), 1, rtol=1e-4)

@@ -142,6 +142,9 @@ def random_labels(dataset: WindowDataset, origins: Tensor | None = None, *, seed
 TEACHER_LEAVES = (
     "views",
     "more_views",
+    "simple",
+    "weights",
+    "coupling",
     "kind",
     "ensemble_size",
     "horizons",

@@ -34,7 +34,15 @@ from tutelage.distil.pipeline import (
 )
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SoftLabels, join_windows, mean_labels
-from tutelage.distil.teachers import ForecastFunction, Teacher, TeacherSpec, label_part, states_taught
+from tutelage.distil.teachers import (
+    ForecastFunction,
+    Teacher,
+    TeacherSpec,
+    TeacherWeights,
+    label_part,
+    states_taught,
+    weigh_teachers,
+)
 from tutelage.forecasts import Contender, crps
 from tutelage.model.architectures import States
 from tutelage.model.base import Base
@@ -58,10 +66,14 @@ class BlockLabels:
 
 @dataclass(frozen=True)
 class FittedTeachers:
-    """A recipe's teachers, trained once for each block of the history that they hold out, and their soft labels."""
+    """A recipe's teachers, trained once for each block of the history that they hold out, and their soft labels.
+
+    weights: of each view in them, by hour of the horizon; None: all equal
+    """
 
     blocks: list[TrainedTeachers]
     labels: BlockLabels
+    weights: TeacherWeights | None
 
     @property
     def epochs(self) -> dict[str, int]:
@@ -83,17 +95,18 @@ def fit_teachers(
     """Train a recipe's teachers once for each block of the history, and label the windows with all of them.
 
     The teachers of a block learn from the other windows, and stop early on the block. So students that hold out the
-    same block never learn from labels that its actual values went into. The networks of each view are spread over the
-    blocks, at least one for each.
+    same block never learn from labels that its actual values went into, the views' weights aside. The
+    networks of each view are spread over the blocks, at least one for each.
 
     Raises GapsError where there are too few windows for blocks, and what `train_teachers` raises.
     """
-    whole, blocks, labels, tested = dataset.whole(), [], [], []
+    whole, labels, tested = dataset.whole(), [], []
     taught = (whole if recipe.distillation.transfer else whole.alone()).taught()
     by_block: list[PartLabels] = []
     spread = recipe.override({"teacher.ensemble_size": -(-recipe.teacher.ensemble_size // BLOCKS)})
-    for number, block in enumerate(dataset.blocks(BLOCKS)):
-        trained = train_teachers(
+    parts = dataset.blocks(BLOCKS)
+    blocks = [
+        train_teachers(
             block,
             spread,
             seed=seed + number,
@@ -102,9 +115,15 @@ def fit_teachers(
             checkpoints=partial(_of_block, checkpoints, number + 1),
             reports=partial(_of_block, reports, number + 1),
         )
-        every = _label_all(trained.teachers, block, taught, seed=seed + number)
+        for number, block in enumerate(parts)
+    ]
+    weights = None
+    if recipe.teacher.weights == "likely":
+        weights = weigh_teachers([(each.teachers, of) for each, of in zip(blocks, parts, strict=True)], seed=seed)
+    for number, (trained, block) in enumerate(zip(blocks, parts, strict=True)):
+        every = _label_all(trained.teachers, block, taught, seed=seed + number, weights=weights)
         of_block = taught[torch.isin(taught, block.taught())]
-        tested.append(label_part(trained.teachers, block, block.test, seed=seed + number))
+        tested.append(label_part(trained.teachers, block, block.test, seed=seed + number, weights=weights))
         by_block.append(
             PartLabels(
                 taught=SoftLabels(of_block, every.at(of_block)),
@@ -113,11 +132,10 @@ def fit_teachers(
             )
         )
         labels.append(SoftLabels(taught, every.at(taught)))
-        blocks.append(trained)
     mean = mean_labels(labels)
     validation = SoftLabels(dataset.validation, mean.at(dataset.validation))
     of_whole = PartLabels(taught=mean, validation=validation, test=mean_labels(tested))
-    return FittedTeachers(blocks, BlockLabels(tuple(by_block), of_whole))
+    return FittedTeachers(blocks, BlockLabels(tuple(by_block), of_whole), weights)
 
 
 def states_of_blocks(
@@ -134,13 +152,18 @@ def states_of_blocks(
 
 
 def _label_all(
-    teachers: Mapping[TeacherSpec, Teacher], block: WindowDataset, origins: Tensor, *, seed: int
+    teachers: Mapping[TeacherSpec, Teacher],
+    block: WindowDataset,
+    origins: Tensor,
+    *,
+    seed: int,
+    weights: TeacherWeights | None,
 ) -> SoftLabels:
     """The labels of a block's teachers for these windows; those of their training are labelled as they were trained."""
     sites = origins[torch.isin(origins, block.transfer)]
     others = origins[~torch.isin(origins, torch.cat([block.train, sites]))]
     parts = [part for part in (block.train, sites, others) if len(part)]
-    return join_windows([label_part(teachers, block, part, seed=seed) for part in parts])
+    return join_windows([label_part(teachers, block, part, seed=seed, weights=weights) for part in parts])
 
 
 @dataclass(frozen=True)

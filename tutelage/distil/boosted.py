@@ -142,7 +142,7 @@ def boosted_labels(
     """
     shown = dataset.privileged_origins(recipe, [origins], seed=seed)
     generator = torch.Generator().manual_seed(seed)
-    draws = recipe.teacher.noise_draws if recipe.teacher.views.future_sigma is not None else 1
+    draws = recipe.teacher.noise_draws if recipe.teacher.views.is_noisy else 1
     block = teacher.block_of[origins.cpu().numpy()].repeat(dataset.horizon)
     edges = (np.array(dataset.bins.edges[1:-1]) - dataset.scalers.observed.mean[0]) / dataset.scalers.observed.std[0]
     levels = (np.arange(teacher.residuals.shape[1]) + 0.5) / teacher.residuals.shape[1]

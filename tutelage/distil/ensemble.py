@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from tutelage.distil.dataset import WindowDataset
-from tutelage.distil.losses import hard_label_loss
+from tutelage.distil.losses import categorical_distillation_loss, hard_label_loss, soft_label_loss
+from tutelage.distil.privilege import UNPRIVILEGED
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SMALLEST_PROBABILITY, SoftLabels
 from tutelage.model.architectures import States
@@ -29,6 +30,32 @@ def _annealed(recipe: Recipe, epoch: int) -> Recipe:
     return recipe.override({"teacher.views": recipe.teacher.views.after(share)})
 
 
+COMPANION = "companion"
+"""The module that learns together with a coupled teacher, from the student's inputs; it exists only in training."""
+
+
+def coupled_loss(
+    teacher: Forecaster,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    labels: Int64[Tensor, "windows horizon"],
+    coupling: float,
+) -> Float[Tensor, " members"]:
+    """A teacher's cross-entropy, plus `coupling` times its divergence from a companion that learns at the same time.
+
+    The companion sees the student's inputs alone; it learns from truth and teacher in equal parts. Each is held fixed
+    in the other's loss, so that the teacher moves towards what can be known from the student's inputs.
+    Source of the idea: Coupled Training, arXiv:2605.23268.
+    """
+    said = teacher(*inputs)
+    loss = hard_label_loss(said, labels)
+    if not coupling:
+        return loss
+    heard = teacher.get_submodule(COMPANION)(*inputs[:2])
+    half = torch.full_like(loss, 0.5)
+    follows = categorical_distillation_loss(heard, said.detach(), labels, alpha=half, temperature=1.0)
+    return loss + coupling * soft_label_loss(said, heard.detach(), temperature=1.0) + follows
+
+
 def train_ensemble(
     dataset: WindowDataset,
     recipe: Recipe,
@@ -43,7 +70,7 @@ def train_ensemble(
     It learns from the training part, and from the windows of other sites where the recipe names them.
 
     The validation loss uses one fixed draw of the noise on the future, at its final size, so that epochs are
-    comparable.
+    comparable. Losses of a coupled teacher include its companion's.
     """
     device = dataset.panel.observed.device
     with seeded(seed, device):
@@ -52,7 +79,11 @@ def train_ensemble(
         held_out, labels = dataset.validation, dataset.labels(dataset.validation)
         sites = [dataset.transfer] if recipe.teacher.other_sites is not None and len(dataset.transfer) else []
         shown = dataset.privileged_origins(recipe, [dataset.train, held_out, *sites], seed=seed)
-        epoch_recipe = _annealed(recipe, 0)
+        epoch_recipe, coupling = _annealed(recipe, 0), recipe.teacher.coupling
+        if coupling:
+            alone = dataset.teacher_config(recipe.override({"teacher.views": UNPRIVILEGED}))
+            companion = Forecaster(alone, dataset.scalers, recipe.teacher.ensemble_size).to(device)
+            teacher.add_module(COMPANION, companion)
 
         def advance(progress: Progress) -> None:
             nonlocal epoch_recipe
@@ -61,11 +92,11 @@ def train_ensemble(
 
         def loss(network: Forecaster, batch: Tensor) -> Tensor:
             inputs = dataset.teacher_inputs(batch, epoch_recipe, torch.default_generator, shown=shown)
-            return hard_label_loss(network(*inputs), dataset.labels(batch))
+            return coupled_loss(network, inputs, dataset.labels(batch), coupling)
 
         def validation_loss(network: Forecaster) -> Tensor:
             inputs = dataset.teacher_inputs(held_out, recipe, _generator(seed), shown=shown)
-            return hard_label_loss(network(*inputs), labels)
+            return coupled_loss(network, inputs, labels, coupling)
 
         progress = train_network(
             teacher,
@@ -77,6 +108,8 @@ def train_ensemble(
             on_epoch=advance,
             take=take,
         )
+    if coupling:
+        delattr(teacher, COMPANION)
     return teacher, progress
 
 
@@ -86,7 +119,7 @@ def _drawn_inputs(
     """A trained teacher's inputs for one part, chunk by chunk: a list with one entry per noise draw."""
     shown = dataset.privileged_origins(recipe, [origins], seed=seed)
     generator = _generator(seed)
-    draws = recipe.teacher.noise_draws if recipe.teacher.views.future_sigma is not None else 1
+    draws = recipe.teacher.noise_draws if recipe.teacher.views.is_noisy else 1
     for chunk_origins in origins.split(chunk):
         yield [dataset.teacher_inputs(chunk_origins, recipe, generator, shown=shown) for _ in range(draws)]
 

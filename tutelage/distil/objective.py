@@ -223,6 +223,7 @@ class Objective:
     """The training loss of students that train side by side, with everything that is constant during training.
 
     labels: the sets of soft labels, as the head compares them; paths: their means, standardised
+    held_out: the same of the validation part, to stop by; None: stop by the truth
     gate: the factor on α for each set; states: of the sets' teachers
     set_of: (members,), each member's set; row_of: (hours,), the row of `labels` for each origin
     terms: weights by name, one value per member
@@ -232,6 +233,7 @@ class Objective:
     head_loss: HeadLoss
     labels: Float[Tensor, "sets taught horizon values"]
     paths: Float[Tensor, "sets taught horizon"]
+    held_out: Float[Tensor, "sets validation horizon values"] | None
     gate: Float[Tensor, "sets taught horizon"] | None
     states: States | None
     set_of: Int64[Tensor, " members"]
@@ -271,12 +273,23 @@ class Objective:
         )
 
     def validation_loss(self, network: Forecaster, *, chunk: int) -> PerMember:
-        """The loss of each member against the truth of the validation part, computed in chunks of windows."""
-        origins = self.dataset.validation
+        """The loss of each member on the validation part, computed in chunks of windows.
+
+        It is that to the truth; where soft labels are given to stop by, a distilled student's is that to them alone.
+        """
+        origins, done = self.dataset.validation, 0
         total = torch.zeros(network.members, device=origins.device)
         for part in origins.split(chunk):
-            outputs = network(*self.dataset.student_inputs(part))
-            total += truth_loss(self.head_loss, outputs, self.dataset.truth(part)) * len(part)
+            outputs, truth = network(*self.dataset.student_inputs(part)), self.dataset.truth(part)
+            loss = truth_loss(self.head_loss, outputs, truth)
+            if self.held_out is not None:
+                labels, whole = self.held_out[self.set_of, done : done + len(part)], torch.ones_like(loss)
+                soft = distillation_loss(
+                    self.head_loss, outputs, labels, truth, alpha=whole, temperature=self.temperature, gate=None
+                )
+                loss = torch.where(self.alpha > 0, soft, loss)
+            total += loss * len(part)
+            done += len(part)
         return total / len(origins)
 
 
@@ -290,6 +303,7 @@ def make_objective(
     plans: Sequence[StudentPlan],
     recipe: Recipe,
     *,
+    held_out: Sequence[SoftLabels] | None = None,
     gate: Float[Tensor, "#sets #taught #horizon"] | None,
     states: States | None,
 ) -> Objective:
@@ -301,6 +315,7 @@ def make_objective(
     taught = [plan for plan in plans if plan.taught]
     teaching_sets = sorted({plan.soft for plan in taught}) or [0]
     labels = torch.stack([soft[place].at(origins) for place in teaching_sets])
+    to_stop_by = [held_out[place].at(dataset.validation) for place in teaching_sets] if held_out else []
     edges, scale = dataset.edges(), dataset.scale()
     row_of = torch.full((len(dataset.panel.hour),), -1, dtype=torch.int64, device=device)
     row_of[origins] = torch.arange(len(origins), device=device)
@@ -323,6 +338,7 @@ def make_objective(
         ),
         labels=head_labels(labels, student.head, edges=edges, scale=scale),
         paths=head_labels(labels, "point", edges=edges, scale=scale).squeeze(-1),
+        held_out=head_labels(torch.stack(to_stop_by), student.head, edges=edges, scale=scale) if to_stop_by else None,
         gate=gate,
         states=None if states is None else states.at(teaching_sets),
         set_of=torch.tensor([teaching_sets.index(p.soft) if p.taught else 0 for p in plans], device=device),

@@ -23,13 +23,16 @@ from tutelage.distil.gating import find_gates
 from tutelage.distil.plans import StudentPlan, plan_student
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.refit import exact_budget
+from tutelage.distil.simple import fit_simple_teacher
 from tutelage.distil.soft_labels import SoftLabels, uniform_labels
 from tutelage.distil.students import train_students
 from tutelage.distil.teachers import (
     PRETRAINED_TEACHER,
+    SIMPLE_TEACHER,
     ForecastFunction,
     Teacher,
     TeacherSpec,
+    TeacherWeights,
     label_part,
     label_taught,
     list_teachers,
@@ -115,8 +118,9 @@ def train_teachers(
     teachers: dict[TeacherSpec, Teacher] = {}
     progress: dict[str, Progress] = {}
     for spec in list_teachers(recipe, dataset.horizon):
-        if recipe.teacher.registered_model is not None or spec.name == PRETRAINED_TEACHER:
-            model = registered if recipe.teacher.registered_model is not None else pretrained
+        if recipe.teacher.registered_model is not None or spec.name in (PRETRAINED_TEACHER, SIMPLE_TEACHER):
+            given = registered if recipe.teacher.registered_model is not None else pretrained
+            model = fit_simple_teacher(dataset) if spec.name == SIMPLE_TEACHER else given
             if model is None:
                 raise ValueError(
                     f"the model {recipe.teacher.registered_model or recipe.teacher.pretrained} is not given"
@@ -151,12 +155,14 @@ class PartLabels:
     test: SoftLabels
 
 
-def label_parts(teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, *, seed: int) -> PartLabels:
-    """Soft labels of all parts; `seed` is that of the teachers' training."""
+def label_parts(
+    teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, *, seed: int, weights: TeacherWeights | None = None
+) -> PartLabels:
+    """Soft labels of all parts; `seed` is that of the teachers' training. Without weights all views count equally."""
     return PartLabels(
-        taught=label_taught(teachers, dataset, seed=seed),
-        validation=label_part(teachers, dataset, dataset.validation, seed=seed),
-        test=label_part(teachers, dataset, dataset.test, seed=seed),
+        taught=label_taught(teachers, dataset, seed=seed, weights=weights),
+        validation=label_part(teachers, dataset, dataset.validation, seed=seed, weights=weights),
+        test=label_part(teachers, dataset, dataset.test, seed=seed, weights=weights),
     )
 
 
@@ -222,6 +228,7 @@ def distil_students(
         [*taught, *twins],
         recipe,
         seed=seed,
+        held_out=[part.validation for part in labels.values()],
         gate=gates,
         states=states,
         checkpoint=checkpoints("students"),

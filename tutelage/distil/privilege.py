@@ -29,6 +29,20 @@ class Views(Contract):
         description="Number of past hours whose raw readings the teacher sees. 0: none.",
     )
     auxiliary: bool = Field(True, description="Show the teacher the past of the privileged columns.")
+    auxiliary_future_sigma: float | None = Field(
+        None,
+        ge=0,
+        le=20,
+        description="Noise on the future values of the privileged columns, such as measured weather, in their standard "
+        "deviations; 0: as measured. Empty: the teacher does not see them.",
+    )
+    relative_hours: int | None = Field(
+        None,
+        ge=1,
+        le=167,
+        description="A teacher in the relative future: it forecasts this many hours, and stands at every such step of "
+        "the horizon in turn, with the actual values up to there. Empty: it stands where the student does.",
+    )
     placebo: bool = Field(
         False,
         description="A control: give each window the privileged values of another window of its part, which carry no "
@@ -44,7 +58,22 @@ class Views(Contract):
     @property
     def any(self) -> bool:
         """Whether the teacher sees anything that the student doesn't see."""
-        return self.future_sigma is not None or self.minutes_hours > 0 or self.auxiliary
+        return self.sees_target_future or self.minutes_hours > 0 or self.auxiliary or self.sees_auxiliary_future
+
+    @property
+    def sees_target_future(self) -> bool:
+        """Whether the teacher sees values of the target over the horizon."""
+        return self.future_sigma is not None or self.relative_hours is not None
+
+    @property
+    def sees_auxiliary_future(self) -> bool:
+        """Whether the teacher sees privileged columns over the horizon."""
+        return self.auxiliary_future_sigma is not None
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether two draws of the views differ."""
+        return self.future_sigma is not None or bool(self.auxiliary_future_sigma)
 
     @property
     def sentence(self) -> str:
@@ -57,6 +86,10 @@ class Views(Contract):
             seen.append(f"raw readings of {self.minutes_hours} h")
         if self.auxiliary:
             seen.append("auxiliary sensors")
+        if self.auxiliary_future_sigma is not None:
+            seen.append(f"auxiliary sensors over the horizon with noise of σ = {self.auxiliary_future_sigma:g}")
+        if self.relative_hours is not None:
+            seen.append(f"actual values up to {self.relative_hours} h before")
         return ", ".join(seen) or "what the student sees"
 
     def after(self, share: float) -> "Views":

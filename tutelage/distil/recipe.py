@@ -2,86 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from tutelage.contract import Contract, load_contract
 from tutelage.distil.privilege import UNPRIVILEGED, Views
+from tutelage.distil.teacher_recipe import TeacherRecipe
 from tutelage.distil.terms import HIDDEN_STATE_TERMS, SHORTEST_HORIZON_HOURS, Terms
-from tutelage.model.kinds import Architecture, Base, Budget, Head, Kind, PointLoss, Pretrained, Width
+from tutelage.model.kinds import Architecture, Base, Budget, Head, PointLoss, Width
 
 Gate = Literal["none", "hours", "windows"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 SMALL_DATA_WINDOWS = 50
-TEACHER_DROPOUT = 0.5
-
-
-class TeacherRecipe(Contract):
-    """The teachers: their views, their kind, and their training."""
-
-    views: Views = Field(Views(), description="Data that only the teacher sees.")
-    more_views: tuple[Views, ...] = Field(
-        (Views(future_sigma=1.0, auxiliary=False), UNPRIVILEGED),
-        description="Further ensembles, each with its own views; the soft labels are the mean of all. An ensemble that "
-        "sees too much, or overfits, is balanced by the others.",
-    )
-    kind: Kind = Field("mlp", description="Architecture, as for the student, or boosted: gradient-boosted trees.")
-    ensemble_size: int = Field(4, ge=1, le=64, description="Number of networks in the ensemble of each view.")
-    width: Width = Field(128, description="Hidden units per layer.")
-    horizons: tuple[Annotated[int, Field(ge=1, le=168)], ...] = Field(
-        (),
-        description="Shorter horizons of further teachers, in hours, ascending: each labels the hours that no shorter "
-        "one covers.",
-    )
-    registered_model: str | None = Field(
-        None,
-        pattern=r"^[^/:]+/[0-9]+$",
-        description="Registered model, name/version, to use in place of trained teachers.",
-    )
-    other_sites: str | None = Field(
-        None,
-        pattern=r"^[a-z][a-z0-9-]*$",
-        description="Name of a dataset with series of other sites, which the teachers learn from, too. They are put on "
-        "this site's scale.",
-    )
-    pretrained: Pretrained | None = Field(
-        None,
-        description="A pretrained model as a further teacher, which forecasts as it comes; it may have seen public "
-        "data. fracast: 85,001 weights, horizons up to 48 h.",
-    )
-    noise_draws: int = Field(4, ge=1, le=64, description="Number of noise draws that a soft label is averaged over.")
-    training: Budget = Field(Budget(dropout=TEACHER_DROPOUT), description="Training of the teachers.")
-
-    @field_validator("training", mode="before")
-    @classmethod
-    def _keeps_its_dropout(cls, given: object) -> object:
-        """A budget without dropout gets the teacher's default, not the student's."""
-        if isinstance(given, Budget):
-            given = given.model_dump(exclude_unset=True)
-        return {"dropout": TEACHER_DROPOUT, **given} if isinstance(given, dict) else given
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "TeacherRecipe":
-        if self.kind == "boosted" and any(views.future_sigma_end is not None for views in self.every_view):
-            raise ValueError("views.future_sigma_end: boosted trees have no epochs over which noise could change")
-        if list(self.horizons) != sorted(set(self.horizons)):
-            raise ValueError("horizons: they must ascend, without duplicates")
-        if self.horizons and self.registered_model is not None:
-            raise ValueError("horizons: a registered model teaches its whole horizon; no others are trained")
-        return self
-
-    @property
-    def knows_more(self) -> bool:
-        """Whether the teachers know other sites, or one of them is a pretrained model."""
-        return self.other_sites is not None or self.pretrained is not None
-
-    @property
-    def every_view(self) -> tuple[Views, ...]:
-        """The distinct views of all ensembles. A registered model is one teacher, whatever the views."""
-        return tuple(dict.fromkeys((self.views, *(() if self.registered_model else self.more_views))))
 
 
 class StudentRecipe(Contract):
@@ -152,6 +87,11 @@ class DistillationRecipe(Contract):
         description="Students also learn from windows of the other sites, with the soft labels of teachers who know "
         "them. A control, `untaught`, learns from the same windows by their actual values.",
     )
+    stop: Literal["truth", "teacher"] = Field(
+        "truth",
+        description="What a student's epochs are chosen by on a held-out block: its loss to the truth, or to the soft "
+        "labels, which are less noisy where data are short. Twins always stop by the truth.",
+    )
     unlabelled: bool = Field(
         False,
         description="Also train on windows of the training part whose target is missing, with soft labels only. The "
@@ -173,15 +113,22 @@ class Recipe(Contract):
         hidden = ", ".join(name for name in HIDDEN_STATE_TERMS if getattr(terms, name))
         if hidden and (teacher.kind == "boosted" or teacher.registered_model is not None):
             raise ValueError(f"distillation.terms: {hidden} need a teacher that is a network trained by this recipe")
+        if hidden and teacher.views.relative_hours is not None:
+            raise ValueError(
+                f"distillation.terms: {hidden} compare hidden states of one issue time, and the first teacher, "
+                "teacher.views, has relative_hours; put that view into teacher.more_views"
+            )
+        if distillation.transfer and teacher.simple:
+            raise ValueError("teacher.simple: simple forecasts know this site alone and can't label a transfer set")
         if distillation.transfer and teacher.other_sites is None:
             raise ValueError("distillation.transfer: name the other sites in teacher.other_sites")
         if teacher.registered_model is not None and teacher.knows_more:
             raise ValueError("teacher.registered_model: it is the only teacher; leave other_sites and pretrained empty")
-        sees_future = any(views.future_sigma is not None for views in teacher.every_view)
+        sees_future = any(views.sees_target_future for views in teacher.every_view)
         if distillation.unlabelled and sees_future and teacher.registered_model is None:
             raise ValueError(
                 "distillation.unlabelled: where the target is missing there is no future to show; leave future_sigma "
-                "empty in teacher.views and teacher.more_views"
+                "and relative_hours empty in teacher.views and teacher.more_views"
             )
         kinds = f"the teacher's kind is {teacher.kind}, the student's architecture {student.architecture}"
         both = {teacher.kind, student.architecture}
@@ -210,6 +157,12 @@ class Recipe(Contract):
         longest = max(self.teacher.horizons, default=0)
         if longest >= horizon_hours:
             raise ValueError(f"recipe.teacher.horizons: {longest} h is not shorter than the horizon, {horizon_hours} h")
+        steps = [views.relative_hours for views in self.teacher.every_view if views.relative_hours is not None]
+        if max(steps, default=0) >= horizon_hours:
+            raise ValueError(
+                f"recipe.teacher.views.relative_hours: {max(steps)} h is not shorter than the horizon, "
+                f"{horizon_hours} h"
+            )
         for name, least in SHORTEST_HORIZON_HOURS.items():
             if getattr(self.distillation.terms, name) and horizon_hours < least:
                 raise ValueError(
@@ -243,6 +196,7 @@ class Recipe(Contract):
                 "teacher.ensemble_size": size,
                 "teacher.other_sites": None,
                 "teacher.pretrained": None,
+                "teacher.coupling": 0.0,
             }
         )
 

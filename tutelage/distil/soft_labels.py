@@ -37,14 +37,34 @@ class SoftLabels:
         return self.log_probabilities[order[torch.searchsorted(self.origins[order], origins)]]
 
 
-def mean_labels(labels: Sequence[SoftLabels]) -> SoftLabels:
+def mean_labels(labels: Sequence[SoftLabels], weights: Float[Tensor, "teachers horizon"] | None = None) -> SoftLabels:
     """The soft labels of several teachers as one: the logarithm of their mean probability.
+
+    weights: of each teacher by hour of the horizon, which sum to 1 over teachers; None: all equal
 
     Raises ValueError where they belong to different windows.
     """
     first = labels[0].origins
     stacked = torch.stack([each.at(first) for each in labels])
-    return SoftLabels(first, stacked.logsumexp(dim=0) - math.log(len(labels)))
+    if weights is None:
+        return SoftLabels(first, stacked.logsumexp(dim=0) - math.log(len(labels)))
+    return SoftLabels(first, (stacked + weights.to(stacked.device)[:, None, :, None].log()).logsumexp(dim=0))
+
+
+def likely_weights(
+    losses: Float[Tensor, "teachers windows horizon"], *, steps: int = 200
+) -> Float[Tensor, "teachers horizon"]:
+    """Weights of teachers, by hour of the horizon, under which their mean makes the actual values most likely.
+
+    losses: minus the log-probability of the actual values' bins. The weights are those of a mixture, by expectation
+    maximisation from equal ones (Dempster, Laird and Rubin 1977).
+    """
+    likelihood = (-losses.double()).exp()
+    weights = torch.full((len(losses), 1, losses.shape[-1]), 1 / len(losses), dtype=torch.float64, device=losses.device)
+    for _ in range(steps):
+        shares = weights * likelihood
+        weights = (shares / shares.sum(dim=0)).mean(dim=1, keepdim=True)
+    return weights.squeeze(1).float()
 
 
 def splice_horizons(labels: Sequence[SoftLabels]) -> SoftLabels:

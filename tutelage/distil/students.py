@@ -61,6 +61,7 @@ def train_students(
     recipe: Recipe,
     *,
     seed: int,
+    held_out: Sequence[SoftLabels] | None = None,
     gate: Float[Tensor, "#sets #taught #horizon"] | None = None,
     states: States | None = None,
     chunk: int = CHUNK_WINDOWS,
@@ -73,19 +74,24 @@ def train_students(
     soft: one or more sets of soft labels of the windows `dataset.taught()`; each plan names its set
     recipe: gives network, head and budget; alpha, temperature and dropout come from the plans
     seed: of the batches, which all students share
+    held_out: the sets' soft labels of the validation part, for recipes whose students stop by them
     gate: the factor on α for each set, from 0 to 1, by window and hour: see `tutelage.distil.gating`
     states: of the sets' teachers (`ensemble.ensemble_states`), one member per set, for terms that need them
 
-    Each member ends as if trained alone, within float tolerance, and stops early on the truth of the validation part.
+    Each member ends as if trained alone, within float tolerance, and stops early on the validation part.
 
     Raises ValueError where there is no plan, or a plan needs soft labels or states that are not given.
     """
+    by_teacher = recipe.distillation.stop == "teacher" and take == "best" and any(plan.alpha > 0 for plan in plans)
+    if by_teacher and held_out is None:
+        raise ValueError("students stop by the soft labels of the validation part, and none are given")
     if not plans or max(plan.soft for plan in plans) >= len(soft):
         raise ValueError(f"{len(plans)} plans can't be taught from {len(soft)} sets of soft labels")
     if states is None and any(plan.terms.needs_hidden_states for plan in plans):
         raise ValueError("a plan's terms need the teacher's states, and none are given")
     students = _start_students(dataset, recipe, plans)
-    objective = make_objective(dataset, soft, plans, recipe, gate=gate, states=states)
+    held_out = held_out if by_teacher else None
+    objective = make_objective(dataset, soft, plans, recipe, held_out=held_out, gate=gate, states=states)
     if states is not None and "features" in objective.terms:
         _add_projection(students, plans, states.hidden.shape[-1])
     with seeded(seed, dataset.panel.observed.device):

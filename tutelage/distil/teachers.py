@@ -1,10 +1,12 @@
 """Teachers: ensembles of networks, boosted trees, or a registered model, all with the same kind of soft labels.
 
 A recipe has one teacher for each of its views; students learn from the mean of their labels. It may have further
-teachers for shorter horizons: each hour of a window is labelled by the one with the shortest horizon that covers it.
+teachers for shorter horizons: each hour of a window is labelled by the one with the shortest horizon that covers it. A
+teacher in the relative future labels the hours of a window from places within its horizon.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +25,11 @@ from tutelage.distil.soft_labels import (
     SoftLabels,
     join_windows,
     label_losses,
+    likely_weights,
     mean_labels,
     splice_horizons,
 )
+from tutelage.distil.views import shuffle_windows
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
 from tutelage.model.architectures import States
 from tutelage.model.heads import probabilities_of
@@ -57,10 +61,12 @@ FIRST_TEACHER = "teacher"
 
 PRETRAINED_TEACHER = "pretrained"
 """The name of a pretrained model among the teachers."""
+SIMPLE_TEACHER = "simple"
+"""The name of the mean of the simple forecasts among the teachers."""
 
 
 def list_teachers(recipe: Recipe, horizon: int) -> list[TeacherSpec]:
-    """All teachers of a recipe, by view, then by ascending horizon; a pretrained model comes last.
+    """All teachers of a recipe, by view, then by ascending horizon; simple forecasts and a pretrained model come last.
 
     Raises ValueError where the horizon is too short for the recipe.
     """
@@ -68,12 +74,14 @@ def list_teachers(recipe: Recipe, horizon: int) -> list[TeacherSpec]:
     specs = []
     for place, of_view in enumerate(recipe.by_view(), start=1):
         name = FIRST_TEACHER if place == 1 else f"{FIRST_TEACHER}-{place}"
+        if of_view.teacher.views.relative_hours is not None:
+            specs.append(TeacherSpec(name, of_view, of_view.teacher.views.relative_hours, name))
+            continue
         specs += [TeacherSpec(f"{name}-{shorter}h", of_view, shorter, name) for shorter in recipe.teacher.horizons]
         specs.append(TeacherSpec(name, of_view, horizon, name))
-    if recipe.teacher.pretrained is not None:
-        plain = recipe.override({"teacher.views": UNPRIVILEGED, "teacher.more_views": ()})
-        specs.append(TeacherSpec(PRETRAINED_TEACHER, plain, horizon, PRETRAINED_TEACHER))
-    return specs
+    plain = recipe.override({"teacher.views": UNPRIVILEGED, "teacher.more_views": ()})
+    further = {SIMPLE_TEACHER: recipe.teacher.simple, PRETRAINED_TEACHER: recipe.teacher.pretrained is not None}
+    return specs + [TeacherSpec(name, plain, horizon, name) for name, wanted in further.items() if wanted]
 
 
 def train_teacher(
@@ -137,24 +145,88 @@ def label_windows(
     return quantile_labels(teacher, dataset, origins)
 
 
-def label_part(
-    teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, origins: Int64[Tensor, " windows"], *, seed: int
+def _labels_on_the_way(
+    teacher: Teacher, dataset: WindowDataset, origins: Int64[Tensor, " windows"], recipe: Recipe, *, seed: int
 ) -> SoftLabels:
-    """The soft labels of all teachers as one set; `origins` are one part."""
+    """The labels of a teacher in the relative future: it stands at every step of the horizon, and labels the next.
+
+    A placebo teacher stands in other windows. Hours before which it lacks an observed value get uniform labels.
+    Source of the idea: Future-Guided Learning, arXiv:2410.15217.
+    """
+    step = recipe.teacher.views.relative_hours
+    assert step is not None
+    stand = shuffle_windows(origins, seed=seed) if recipe.teacher.views.placebo else origins
+    parts = []
+    for passed in range(0, dataset.horizon, step):
+        # The last step stands early enough to see no hour after the horizon.
+        place = min(passed, dataset.horizon - step)
+        labels = label_windows(teacher, dataset.shortened(step), stand + place, recipe, seed=seed)
+        parts.append(labels.log_probabilities[:, passed - place :])
+    logs = torch.cat(parts, dim=1)
+    return SoftLabels(origins, torch.where(logs.isfinite(), logs, -math.log(logs.shape[-1])))
+
+
+def label_views(
+    teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, origins: Int64[Tensor, " windows"], *, seed: int
+) -> dict[str, SoftLabels]:
+    """The soft labels of each view's teachers, by the view's name; `origins` are one part."""
     by_view: dict[str, list[SoftLabels]] = {}
     for spec, teacher in sorted(teachers.items(), key=lambda item: item[0].horizon):
-        labels = label_windows(teacher, dataset.shortened(spec.horizon), origins, spec.recipe, seed=seed)
+        if spec.recipe.teacher.views.relative_hours is not None:
+            labels = _labels_on_the_way(teacher, dataset, origins, spec.recipe, seed=seed)
+        else:
+            labels = label_windows(teacher, dataset.shortened(spec.horizon), origins, spec.recipe, seed=seed)
         by_view.setdefault(spec.view, []).append(labels)
-    return mean_labels([splice_horizons(labels) for labels in by_view.values()])
+    return {view: splice_horizons(labels) for view, labels in by_view.items()}
 
 
-def label_taught(teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, *, seed: int) -> SoftLabels:
+TeacherWeights = Mapping[str, Sequence[float]]
+"""The weight of each view's teachers by hour of the horizon, by the view's name."""
+
+
+def label_part(
+    teachers: Mapping[TeacherSpec, Teacher],
+    dataset: WindowDataset,
+    origins: Int64[Tensor, " windows"],
+    *,
+    seed: int,
+    weights: TeacherWeights | None = None,
+) -> SoftLabels:
+    """The soft labels of all teachers as one set; `origins` are one part. Without weights all views count equally."""
+    by_view = label_views(teachers, dataset, origins, seed=seed)
+    of_views = None if not weights else torch.tensor([list(weights[view]) for view in by_view])
+    return mean_labels(list(by_view.values()), of_views)
+
+
+def weigh_teachers(
+    held_out: Sequence[tuple[Mapping[TeacherSpec, Teacher], WindowDataset]], *, seed: int
+) -> dict[str, list[float]]:
+    """The weights under which the mean of all views makes the actual values of held-out blocks most likely.
+
+    held_out: the teachers of each block, and the block, as validation part; seed: of the first block's teachers
+    """
+    losses: dict[str, list[Tensor]] = {}
+    for number, (teachers, block) in enumerate(held_out):
+        for view, labels in label_views(teachers, block, block.validation, seed=seed + number).items():
+            losses.setdefault(view, []).append(label_losses(labels, block))
+    weights = likely_weights(torch.stack([torch.cat(of_view) for of_view in losses.values()]))
+    return dict(zip(losses, weights.tolist(), strict=True))
+
+
+def label_taught(
+    teachers: Mapping[TeacherSpec, Teacher],
+    dataset: WindowDataset,
+    *,
+    seed: int,
+    weights: TeacherWeights | None = None,
+) -> SoftLabels:
     """The soft labels that students learn from, in the order of `dataset.taught()`.
 
     The parts are labelled separately: a placebo teacher shuffles within a part, and must see the training part as in
     its training.
     """
-    return join_windows([label_part(teachers, dataset, part, seed=seed) for part in _taught_parts(dataset)])
+    parts = _taught_parts(dataset)
+    return join_windows([label_part(teachers, dataset, part, seed=seed, weights=weights) for part in parts])
 
 
 def states_taught(teachers: Mapping[TeacherSpec, Teacher], dataset: WindowDataset, *, seed: int) -> States:

@@ -14,7 +14,8 @@ def privileged_width(panel: Panel, views: Views, *, lookback: int, horizon: int)
     future = horizon if views.future_sigma is not None else 0
     minutes = min(views.minutes_hours, lookback) * panel.minutes.shape[1]
     auxiliary = lookback * panel.auxiliary.shape[1] if views.auxiliary else 0
-    return future + minutes + auxiliary
+    ahead = horizon * panel.auxiliary.shape[1] if views.sees_auxiliary_future else 0
+    return future + minutes + auxiliary + ahead
 
 
 def _standardised(values: Tensor, scaler: Scaler) -> Tensor:
@@ -39,18 +40,26 @@ def privileged_values(
       call; a schedule's final noise where the views have one
     - high resolution: the raw readings of the last `minutes_hours`, as deviations from their hours' means
     - auxiliary: the privileged columns over the lookback
+    - auxiliary future: the privileged columns over the horizon, with noise of `auxiliary_future_sigma`
     """
     parts, views = [], views.after(1.0)
+
+    def noised(values: Tensor, sigma: float) -> Tensor:
+        noise = torch.randn(values.shape, generator=generator, device=generator.device)
+        return values + sigma * noise.to(values.device, non_blocking=True)
+
     if views.future_sigma is not None:
         target = Scaler(scalers.observed.mean[:1], scalers.observed.std[:1])
         future = _standardised(gather_future(panel.observed[:, :1], origins, horizon), target)
-        noise = torch.randn(future.shape, generator=generator, device=generator.device)
-        parts.append(future + views.future_sigma * noise.to(future.device, non_blocking=True))
+        parts.append(noised(future, views.future_sigma))
     if views.minutes_hours:
         minutes = gather_past(panel.minutes, origins, min(views.minutes_hours, lookback))
         parts.append(_standardised(minutes.unsqueeze(-1), scalers.minutes))
     if views.auxiliary:
         parts.append(_standardised(gather_past(panel.auxiliary, origins, lookback), scalers.auxiliary))
+    if views.auxiliary_future_sigma is not None:
+        ahead = _standardised(gather_future(panel.auxiliary, origins, horizon), scalers.auxiliary)
+        parts.append(noised(ahead, views.auxiliary_future_sigma))
     if not parts:
         return torch.zeros(len(origins), 0, device=panel.observed.device)
     return torch.cat([part.flatten(1) for part in parts], dim=1)

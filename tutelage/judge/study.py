@@ -27,6 +27,7 @@ def score_group(
     recipes: Sequence[Recipe],
     *,
     soft: SoftLabels | None,
+    held_out: SoftLabels | None = None,
     states: States | None = None,
     seeds: Sequence[int],
     seed: int,
@@ -35,6 +36,7 @@ def score_group(
     """Train one student per recipe and seed, side by side, and return their CRPS on the test part.
 
     soft: the soft labels of all; None: they are twins
+    held_out: those of the validation part, for recipes whose students stop by them
     seeds: of each student's initial weights and dropout
     seed: of the batches. Groups of the same dataset with the same seeds start from the same weights and see the same
         batches
@@ -54,6 +56,7 @@ def score_group(
         plans,
         recipes[0],
         seed=seed,
+        held_out=None if held_out is None else [held_out],
         states=states,
         checkpoint=checkpoint,
     )

@@ -9,14 +9,22 @@ from tests.tutelage.builders import dataset_of, small_recipe, synthetic_panel
 from tutelage.data.windows import Panel
 from tutelage.distil import dataset as dataset_module
 from tutelage.distil.dataset import WindowDataset
-from tutelage.distil.ensemble import average_states, ensemble_labels, ensemble_states, train_ensemble
+from tutelage.distil.ensemble import (
+    COMPANION,
+    average_states,
+    coupled_loss,
+    ensemble_labels,
+    ensemble_states,
+    train_ensemble,
+)
 from tutelage.distil.losses import hard_label_loss
 from tutelage.distil.recipe import UNPRIVILEGED, Recipe, Views
+from tutelage.distil.soft_labels import label_losses
 from tutelage.distil.views import privileged_values
 from tutelage.model.architectures import States
 from tutelage.model.kinds import Architecture, Budget
 from tutelage.model.networks import Forecaster
-from tutelage.model.training import Progress
+from tutelage.model.training import Progress, seeded
 
 BUDGET = Budget(epochs=15, patience=15, batch_size=32, learning_rate=0.01, dropout=0.0)
 
@@ -219,3 +227,50 @@ def test_average_states__puts_hidden_states_side_by_side_and_averages_maps() -> 
     assert both.maps.unique().tolist() == [1.5]
     plain = average_states([States(torch.ones(1, 2, 3)), States(torch.ones(1, 2, 3))])
     assert (plain.tokens, plain.maps) == (None, None)
+
+
+def test_train_ensemble__coupled_it_says_less_that_only_privilege_knows(dataset: WindowDataset) -> None:
+    """Noise: only the future knows the future, and a coupled teacher says less of it."""
+    losses = []
+    for coupling in (0.0, 10.0):
+        recipe = small_recipe(views=Views(future_sigma=0.0), teacher_training=BUDGET, coupling=coupling)
+        teacher, _ = train_ensemble(dataset, recipe, seed=0)
+        assert COMPANION not in dict(teacher.named_children())
+        said = ensemble_labels(teacher, dataset, dataset.train, recipe, seed=0)
+        losses.append(float(label_losses(said, dataset).mean()))
+    apart, coupled = losses
+    assert apart < coupled - 0.1
+
+
+def test_train_ensemble__a_killed_coupled_run_goes_on_with_its_companion(
+    dataset: WindowDataset, tmp_path: Path
+) -> None:
+    recipe = small_recipe(coupling=1.0)
+    whole, _ = train_ensemble(dataset, recipe, seed=0)
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train_ensemble(dataset, recipe, seed=0, checkpoint=path, on_epoch=kill)
+    resumed, _ = train_ensemble(dataset, recipe, seed=0, checkpoint=path)
+    assert torch.equal(resumed.last.weight, whole.last.weight)
+
+
+def test_coupled_loss__moves_teacher_and_companion_towards_each_other(dataset: WindowDataset) -> None:
+    recipe = small_recipe(views=UNPRIVILEGED)
+    config = dataset.teacher_config(recipe)
+    with seeded(0, torch.device("cpu")):
+        teacher, companion = (Forecaster(config, dataset.scalers, 1) for _ in range(2))
+    teacher.add_module(COMPANION, companion)
+    inputs = dataset.teacher_inputs(dataset.train, recipe, torch.Generator())
+    labels = dataset.labels(dataset.train)
+    said, heard = teacher(*inputs), companion(*inputs[:2])
+    truth = hard_label_loss(said, labels)
+    distance = (heard.softmax(-1) * (heard.log_softmax(-1) - said.log_softmax(-1))).sum(-1).mean()
+    follows = (said.softmax(-1) * (said.log_softmax(-1) - heard.log_softmax(-1))).sum(-1).mean()
+    expected = truth + 3 * distance + 0.5 * hard_label_loss(heard, labels) + 0.5 * follows
+    torch.testing.assert_close(coupled_loss(teacher, inputs, labels, 3.0), expected)
+    assert torch.equal(coupled_loss(teacher, inputs, labels, 0.0), truth)

@@ -78,8 +78,20 @@ def test_load_recipe__names_the_known_recipes(tmp_path: Path) -> None:
         ({"horizons": [6, 2]}, "they must ascend, without duplicates"),
         ({"horizons": [6, 6]}, "they must ascend, without duplicates"),
         ({"horizons": [0]}, "greater than or equal to 1"),
-        ({"unlabelled": True}, r"leave future_sigma empty in teacher\.views"),
-        ({"unlabelled": True, "views": NO_FUTURE}, r"leave future_sigma empty in teacher\.views and teacher\.more_v"),
+        ({"unlabelled": True}, r"leave future_sigma and relative_hours empty in teacher\.views"),
+        ({"unlabelled": True, "views": NO_FUTURE}, r"empty in teacher\.views and teacher\.more_views"),
+        (
+            {"unlabelled": True, "views": NO_FUTURE | {"relative_hours": 1}, "more_views": []},
+            "there is no future to show",
+        ),
+        ({"kind": "boosted", "coupling": 1}, "only networks that this recipe trains learn together with a companion"),
+        ({"registered_model": "home-24h/3", "coupling": 1}, "only networks that this recipe trains learn together"),
+        ({"registered_model": "home-24h/3", "simple": True}, "simple: a registered model is the only teacher"),
+        ({"transfer": True, "other_sites": "homes", "simple": True}, "know this site alone and can't label a transfer"),
+        (
+            {"views": {"relative_hours": 1}, "terms": {"features": 1}},
+            "features compare hidden states of one issue time, and the first teacher",
+        ),
         ({"recursive": True, "architecture": "tcn"}, "only an mlp can be recursive, not tcn"),
         ({"recursive": True, "terms": {"windows": 1}}, "windows compare one hidden state per window; a recursive"),
         ({"terms": {"attention": 1.0}}, "two transformers of one kind, patch or inverted; the teacher's kind is mlp"),
@@ -105,6 +117,10 @@ def test_recipe__refuses_what_does_not_go_together(leaves: dict[str, object], se
         {"teacher": {"views": NO_FUTURE, "more_views": []}, "distillation": {"unlabelled": True}},
         {"teacher": {"registered_model": "home-24h/3"}, "distillation": {"unlabelled": True}},
         {"teacher": {"kind": "boosted", "horizons": [1, 6]}, "distillation": {"terms": {"times": 1}}},
+        {
+            "teacher": {"more_views": [{"relative_hours": 1}], "simple": True, "weights": "likely", "coupling": 1.0},
+            "distillation": {"terms": {"features": 1}, "stop": "teacher"},
+        },
         {
             "teacher": {"kind": "inverted"},
             "student": {"architecture": "inverted"},

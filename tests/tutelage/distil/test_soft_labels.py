@@ -13,6 +13,7 @@ from tutelage.distil.soft_labels import (
     join_windows,
     label_forecasts,
     label_losses,
+    likely_weights,
     mean_labels,
     splice_horizons,
     uniform_labels,
@@ -129,3 +130,19 @@ def test_label_losses__are_of_the_bins_that_came_true(dataset: WindowDataset) ->
 
     for window, hour in ((0, 0), (3, 1), (len(bins) - 1, 1)):
         assert losses[window, hour] == loss(window, hour)
+
+
+def test_mean_labels__weights_by_hour() -> None:
+    first, second = labels_of([0.4, 0.6], [0.8, 0.2]), labels_of([0.2, 0.8], [0.4, 0.6])
+    weights = torch.tensor([[0.25, 1.0], [0.75, 0.0]])
+    mean = mean_labels([first, second], weights).log_probabilities.exp()
+    expected = [[[0.25, 0.75], [0.4, 0.6]], [[0.5, 0.5], [0.8, 0.2]]]
+    torch.testing.assert_close(mean, torch.tensor(expected))
+
+
+def test_likely_weights__golden() -> None:
+    # In the first hour both say the same; in the second only the first one is ever right; in the third each is right
+    # in half of the windows.
+    likelihood = torch.tensor([[[0.5, 0.9, 0.9], [0.5, 0.9, 0.1]], [[0.5, 1e-9, 0.1], [0.5, 1e-9, 0.9]]])
+    weights = likely_weights(-likelihood.log())
+    torch.testing.assert_close(weights, torch.tensor([[0.5, 1.0, 0.5], [0.5, 0.0, 0.5]]), rtol=0, atol=1e-4)

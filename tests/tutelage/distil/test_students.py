@@ -19,6 +19,7 @@ from tests.tutelage.builders import (
 )
 from tutelage.data.windows import Span, window_origins
 from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.objective import make_objective
 from tutelage.distil.plans import StudentPlan
 from tutelage.distil.recipe import HIDDEN_STATE_TERMS, Terms
 from tutelage.distil.soft_labels import SoftLabels, uniform_labels
@@ -329,3 +330,31 @@ def test_forecast_students__makes_float64_on_the_cpu_alone(dataset: WindowDatase
 def test_forecast_students__is_in_float64(dataset: WindowDataset) -> None:
     [forecast, _] = forecast_students(small_network(dataset), dataset, dataset.validation)
     assert (forecast.mean.dtype, forecast.quantiles.dtype) == (np.float64, np.float64)
+
+
+@pytest.mark.parametrize("head", ["categorical", "quantiles", "point"])
+def test_train_students__stops_by_the_soft_labels_of_the_validation_part(dataset: WindowDataset, head: Head) -> None:
+    recipe, held_out = small_recipe(head=head, stop="teacher"), random_labels(dataset, dataset.validation, seed=5)
+    plans, soft = [PLANS[0].model_copy(update={"soft": 0}), TWIN], two_sets(dataset)[:1]
+    by_teacher, progress = train_students(dataset, soft, plans, recipe, seed=0, held_out=[held_out], chunk=7)
+    _, by_truth = train_students(dataset, soft, plans, small_recipe(head=head), seed=0)
+    twins = [[row["validation"][1] for row in each.history] for each in (progress, by_truth)]
+    assert twins[0] == pytest.approx(twins[1], rel=1e-5)
+    assert progress.history[0]["validation"][0] != pytest.approx(by_truth.history[0]["validation"][0], rel=1e-2)
+    # The best epoch's loss, again from the weights that were kept.
+    validated = replace(dataset, train=dataset.validation)
+    objective = make_objective(
+        validated, [held_out], [plans[0].model_copy(update={"alpha": 1.0})], recipe, gate=None, states=None
+    )
+    with torch.no_grad():
+        loss = objective(select_members(by_teacher, dataset.scalers, [0]).eval(), dataset.validation)
+    assert progress.best_loss[0] == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_train_students__to_stop_by_soft_labels_they_must_be_there(dataset: WindowDataset) -> None:
+    recipe = small_recipe(stop="teacher")
+    with pytest.raises(ValueError, match="stop by the soft labels of the validation part, and none are given"):
+        train_students(dataset, two_sets(dataset), PLANS, recipe, seed=0)
+    twins, _ = train_students(dataset, two_sets(dataset), [TWIN], recipe, seed=0)
+    expected, _ = train_students(dataset, two_sets(dataset), [TWIN], small_recipe(), seed=0)
+    assert torch.equal(twins.last.weight, expected.last.weight)

@@ -21,7 +21,9 @@ from tutelage.distil.teachers import (
     quantile_labels,
     states_taught,
     train_teacher,
+    weigh_teachers,
 )
+from tutelage.distil.views import shuffle_windows
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
 from tutelage.model.kinds import Kind
 from tutelage.model.networks import Forecaster
@@ -131,6 +133,13 @@ def test_list_teachers__a_registered_model_is_one_teacher_and_equal_views_are_on
     assert len(list_teachers(small_recipe(more_views=(Views(), UNPRIVILEGED, UNPRIVILEGED)), 24)) == 2
 
 
+def test_list_teachers__the_relative_future_is_shorter_too() -> None:
+    with pytest.raises(
+        ValueError, match=r"^recipe\.teacher\.views\.relative_hours: 4 h is not shorter than the horizon"
+    ):
+        list_teachers(small_recipe(views=Views(relative_hours=4)), 4)
+
+
 def test_list_teachers__refuses_a_teacher_that_is_not_shorter() -> None:
     with pytest.raises(ValueError, match=r"^recipe\.teacher\.horizons: 4 h is not shorter than the horizon, 4 h$"):
         list_teachers(small_recipe(horizons=(2, 4)), 4)
@@ -163,3 +172,72 @@ def test_states_taught__only_a_network_has_some(dataset: WindowDataset) -> None:
     (spec,) = list_teachers(small_recipe(), dataset.horizon)
     with pytest.raises(ValueError, match="only a network has hidden states"):
         states_taught({spec: flat_forecast}, dataset, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "boosted"])
+def test_label_part__in_the_relative_future_each_hour_is_the_teachers_next(dataset: WindowDataset, kind: Kind) -> None:
+    view = PAST.model_copy(update={"relative_hours": 1})
+    recipe = small_recipe(kind=kind, views=view)
+    teachers = train_teachers(dataset, recipe, seed=0).teachers
+    [(spec, teacher)] = teachers.items()
+    assert (spec.name, spec.horizon) == ("teacher", 1)
+    labels = label_part(teachers, dataset, dataset.validation, seed=0).log_probabilities
+    for hour in range(dataset.horizon):
+        there = label_windows(teacher, dataset.shortened(1), dataset.validation + hour, recipe, seed=0)
+        assert torch.equal(labels[:, hour], there.log_probabilities[:, 0])
+
+
+def test_label_part__the_relative_future_ends_with_the_horizon(dataset: WindowDataset) -> None:
+    recipe = small_recipe(views=Views(future_sigma=0.0, minutes_hours=0, auxiliary=False, relative_hours=3))
+    teachers = train_teachers(dataset, recipe, seed=0).teachers
+    labels = label_part(teachers, dataset, dataset.train, seed=0).log_probabilities
+    place, origin = 7, int(dataset.train[7])
+    panel = dataset.panel
+    for changed, hours in ((origin + dataset.horizon, []), (origin + 2, [0, 1, 2, 3]), (origin - 1, [0, 1, 2, 3])):
+        observed = panel.observed.clone()
+        observed[changed:] += 1
+        moved = replace(dataset, panel=replace(panel, observed=observed))
+        again = label_part(teachers, moved, dataset.train, seed=0).log_probabilities
+        different = (again != labels)[place].any(dim=-1)
+        assert different.nonzero().flatten().tolist() == hours
+
+
+def test_label_part__an_hour_that_the_relative_future_does_not_know_is_uniform(dataset: WindowDataset) -> None:
+    view = Views(future_sigma=None, minutes_hours=0, auxiliary=False, relative_hours=1)
+    recipe = small_recipe(views=view)
+    teachers = train_teachers(dataset, recipe, seed=0).teachers
+    observed = dataset.panel.observed.clone()
+    origin = int(dataset.validation[3])
+    observed[origin + 1, 1] = torch.nan  # not the target
+    gap = replace(dataset, panel=replace(dataset.panel, observed=observed))
+    labels = label_part(teachers, gap, dataset.validation[3:4], seed=0).log_probabilities[0].exp()
+    assert labels[:2].std(dim=-1).min() > 0.001
+    torch.testing.assert_close(labels[2:], torch.full_like(labels[2:], 1 / len(dataset.bins)))
+
+
+def test_label_part__a_placebo_stands_in_another_windows_future(dataset: WindowDataset) -> None:
+    view = Views(future_sigma=None, minutes_hours=0, auxiliary=False, relative_hours=1)
+    recipe = small_recipe(views=view)
+    [(spec, teacher)] = train_teachers(dataset, recipe, seed=0).teachers.items()
+    placebo = replace(spec, recipe=recipe.placebo)
+    assert placebo.recipe.teacher.views.placebo
+    shown = shuffle_windows(dataset.train, seed=0)
+    labels, elsewhere = (
+        label_part({each: teacher}, dataset, windows, seed=0).log_probabilities
+        for each, windows in ((placebo, dataset.train), (spec, shown))
+    )
+    assert torch.equal(labels, elsewhere)
+
+
+def test_weigh_teachers__who_knows_more_weighs_more(dataset: WindowDataset) -> None:
+    recipe = small_recipe(views=Views(future_sigma=0.1), more_views=(UNPRIVILEGED,))
+    teachers = train_teachers(dataset, recipe, seed=0).teachers
+    weights = weigh_teachers([(teachers, dataset)], seed=0)
+    assert list(weights) == ["teacher", "teacher-2"]
+    np.testing.assert_allclose(np.sum(list(weights.values()), axis=0), 1, rtol=1e-6)
+    assert np.mean(weights["teacher"]) > 0.6
+    equal, weighed = (
+        label_losses(label_part(teachers, dataset, dataset.validation, seed=0, weights=each), dataset).mean()
+        for each in (None, weights)
+    )
+    assert weighed < equal

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,3 +108,22 @@ def test_shuffle_windows__too_few_to_shuffle_stay(count: int) -> None:
 
 def test_privileged_values__of_no_view_are_none(dataset: WindowDataset) -> None:
     assert values(dataset, UNPRIVILEGED, dataset.train).shape == (len(dataset.train), 0)
+
+
+def test_privileged_values__without_noise_the_auxiliary_future_is_what_was_measured(dataset: WindowDataset) -> None:
+    ahead = Views(future_sigma=None, minutes_hours=0, auxiliary=False, auxiliary_future_sigma=0.0)
+    assert ahead.any
+    assert privileged_width(dataset.panel, ahead, lookback=LOOKBACK, horizon=HORIZON) == 2 * HORIZON
+    measured = dataset.panel.auxiliary.clone()
+    origin = int(dataset.train[5])
+    measured[origin + 1, 0] = torch.nan
+    gap = replace(dataset, panel=replace(dataset.panel, auxiliary=measured))
+    mean, std = (torch.tensor(each) for each in (gap.scalers.auxiliary.mean, gap.scalers.auxiliary.std))
+    expected = ((measured[origin : origin + HORIZON] - mean) / std).nan_to_num(0.0).flatten()
+    torch.testing.assert_close(values(gap, ahead, gap.train[5:6])[0], expected)
+    assert expected[2] == 0
+    noisy = ahead.model_copy(update={"auxiliary_future_sigma": 2.0})
+    origins = dataset.train.repeat(100)
+    noise = values(dataset, noisy, origins) - values(dataset, ahead, origins)
+    assert noise.std().item() == pytest.approx(2, abs=0.1)
+    assert [each.is_noisy for each in (ahead, noisy, PAST)] == [False, True, False]
