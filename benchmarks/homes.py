@@ -3,7 +3,8 @@
 Seventeen homes with hourly meters, a day ahead. Each in turn is the new one, with 14, 28, 56 or 100 days of history and
 the 30 days after them as test part, at three starts; the sixteen others are known until the history ends. Students of
 three kinds of teachers (`VARIANTS`): teachers that have learned from the other sites, a pretrained model next to them,
-and that model with teachers of this site alone. Of the first two, students also learn from the other sites' windows,
+and that model with teachers of this site alone. Of the first two, each once more with students that stop by the soft
+labels (`soft`), students also learn from the other sites' windows,
 which the teachers have labelled; so does `untaught`, by the actual values. All are averaged with their bases.
 
 Gains are CRPS on every fifth issue hour against the twin and against untaught, the mean of their logarithms over
@@ -31,10 +32,10 @@ from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, make_panel
 from tutelage.distil.base import forecast_with_base
-from tutelage.distil.blocks import fit_students, fit_teachers
+from tutelage.distil.blocks import BlockLabels, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_pretrained
-from tutelage.distil.recipe import Recipe, load_recipe
+from tutelage.distil.recipe import Recipe, load_recipe, teacher_part
 from tutelage.distil.sites import add_sites
 from tutelage.files import value_digest, write_json
 from tutelage.forecasts import Contender, crps
@@ -46,7 +47,9 @@ DEPLOYMENTS = Path(__file__).parent.parent / "deployments"
 SPEC, RECIPE = DEPLOYMENTS / "datasets" / "homes.yaml", load_recipe(DEPLOYMENTS / "recipes" / "new-site.yaml")
 VARIANTS: dict[str, Recipe] = {
     "sites": RECIPE,
+    "sites_soft": RECIPE.override({"distillation.stop": "teacher"}),
     "both": RECIPE.override({"teacher.pretrained": "fracast"}),
+    "both_soft": RECIPE.override({"teacher.pretrained": "fracast", "distillation.stop": "teacher"}),
     "pretrained": RECIPE.override(
         {"teacher.pretrained": "fracast", "teacher.other_sites": None, "distillation.transfer": False}
     ),
@@ -119,11 +122,13 @@ def measure(piece: Piece) -> Losses:
     dataset, pretrained = dataset_of(piece), load_pretrained("fracast")
     actual = actual_values(dataset, dataset.test)
     losses: Losses = {}
+    labels: dict[str, BlockLabels] = {}
     for variant, recipe in VARIANTS.items():
-        teachers = fit_teachers(
-            dataset if recipe.teacher.other_sites else dataset.alone(), recipe, seed=piece.start, pretrained=pretrained
-        )
-        fitted = fit_students(dataset, {Contender.STUDENT: teachers.labels}, recipe, seed=piece.start)
+        known = dataset if recipe.teacher.other_sites else dataset.alone()
+        taught_by = teacher_part(recipe).model_dump_json()
+        if taught_by not in labels:
+            labels[taught_by] = fit_teachers(known, recipe, seed=piece.start, pretrained=pretrained).labels
+        fitted = fit_students(dataset, {Contender.STUDENT: labels[taught_by]}, recipe, seed=piece.start)
         for name, network in fitted.trained.networks.items():
             [forecast] = forecast_with_base(network, dataset, dataset.test, fitted.bases[name])
             of_variant = name.value if name is Contender.TWIN else f"{variant}_{name}"
