@@ -122,10 +122,10 @@ def measure(piece: Piece) -> Losses:
     dataset, pretrained = dataset_of(piece), load_pretrained("fracast")
     actual = actual_values(dataset, dataset.test)
     losses: Losses = {}
-    labels: dict[str, BlockLabels] = {}
+    labels: dict[Recipe, BlockLabels] = {}
     for variant, recipe in VARIANTS.items():
         known = dataset if recipe.teacher.other_sites else dataset.alone()
-        taught_by = teacher_part(recipe).model_dump_json()
+        taught_by = teacher_part(recipe)
         if taught_by not in labels:
             labels[taught_by] = fit_teachers(known, recipe, seed=piece.start, pretrained=pretrained).labels
         fitted = fit_students(dataset, {Contender.STUDENT: labels[taught_by]}, recipe, seed=piece.start)

@@ -73,7 +73,7 @@ def train_all_teachers(
         best_epoch=fitted.epochs,
         best_validation_loss={name: fmean(values) for name, values in losses.items()},
         epochs=max(each.epoch for _, each in every),
-        weights=None if fitted.weights is None else dict(fitted.weights),
+        weights=fitted.weights,
     )
 
 

@@ -32,8 +32,7 @@ def label_fold(
     teachers = train_teachers(
         dataset, plan.recipe, seed=plan.seed, checkpoints=lambda name: checkpoint_in(folder, name)
     ).teachers
-    by_likelihood = plan.recipe.teacher.weights == "likely"
-    weights = weigh_teachers([(teachers, dataset)], seed=plan.seed) if by_likelihood else None
+    weights = weigh_teachers([(teachers, dataset)], plan.recipe, seed=plan.seed)
     labels = label_parts(teachers, dataset, seed=plan.seed, weights=weights)
     with folder_written_whole(folder) as part:
         digest = file_digest(write_labels(part, labels))

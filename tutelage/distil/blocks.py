@@ -73,7 +73,7 @@ class FittedTeachers:
 
     blocks: list[TrainedTeachers]
     labels: BlockLabels
-    weights: TeacherWeights | None
+    weights: dict[str, list[float]] | None
 
     @property
     def epochs(self) -> dict[str, int]:
@@ -117,9 +117,8 @@ def fit_teachers(
         )
         for number, block in enumerate(parts)
     ]
-    weights = None
-    if recipe.teacher.weights == "likely":
-        weights = weigh_teachers([(each.teachers, of) for each, of in zip(blocks, parts, strict=True)], seed=seed)
+    held_out = [(trained.teachers, block) for trained, block in zip(blocks, parts, strict=True)]
+    weights = weigh_teachers(held_out, recipe, seed=seed)
     for number, (trained, block) in enumerate(zip(blocks, parts, strict=True)):
         every = _label_all(trained.teachers, block, taught, seed=seed + number, weights=weights)
         of_block = taught[torch.isin(taught, block.taught())]

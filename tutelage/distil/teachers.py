@@ -199,12 +199,16 @@ def label_part(
 
 
 def weigh_teachers(
-    held_out: Sequence[tuple[Mapping[TeacherSpec, Teacher], WindowDataset]], *, seed: int
-) -> dict[str, list[float]]:
+    held_out: Sequence[tuple[Mapping[TeacherSpec, Teacher], WindowDataset]], recipe: Recipe, *, seed: int
+) -> dict[str, list[float]] | None:
     """The weights under which the mean of all views makes the actual values of held-out blocks most likely.
+
+    None: in this recipe all views count equally.
 
     held_out: the teachers of each block, and the block, as validation part; seed: of the first block's teachers
     """
+    if recipe.teacher.weights == "equal":
+        return None
     losses: dict[str, list[Tensor]] = {}
     for number, (teachers, block) in enumerate(held_out):
         for view, labels in label_views(teachers, block, block.validation, seed=seed + number).items():

@@ -154,9 +154,14 @@ def test_train_ensemble__noise_goes_to_its_end_over_the_epochs(
     assert sigmas == pytest.approx([sigma for epoch in expected for sigma in epoch])
 
 
-def test_train_ensemble__a_killed_run_goes_on_with_its_noise(dataset: WindowDataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "leaves", [{"views": Views(future_sigma=4.0, future_sigma_end=1.0)}, {"coupling": 1.0}], ids=["noise", "companion"]
+)
+def test_train_ensemble__a_killed_run_goes_on_with_its_noise_and_its_companion(
+    dataset: WindowDataset, tmp_path: Path, leaves: dict[str, object]
+) -> None:
     budget = Budget(epochs=8, patience=8, batch_size=32, learning_rate=3e-3, dropout=0.0)
-    recipe = small_recipe(views=Views(future_sigma=4.0, future_sigma_end=1.0), teacher_training=budget)
+    recipe = small_recipe(teacher_training=budget, **leaves)
     whole, _ = train_ensemble(dataset, recipe, seed=0)
 
     def kill(progress: Progress) -> None:
@@ -240,23 +245,6 @@ def test_train_ensemble__coupled_it_says_less_that_only_privilege_knows(dataset:
         losses.append(float(label_losses(said, dataset).mean()))
     apart, coupled = losses
     assert apart < coupled - 0.1
-
-
-def test_train_ensemble__a_killed_coupled_run_goes_on_with_its_companion(
-    dataset: WindowDataset, tmp_path: Path
-) -> None:
-    recipe = small_recipe(coupling=1.0)
-    whole, _ = train_ensemble(dataset, recipe, seed=0)
-
-    def kill(progress: Progress) -> None:
-        if progress.epoch == 3:
-            raise KeyboardInterrupt
-
-    path = tmp_path / "state.safetensors"
-    with pytest.raises(KeyboardInterrupt):
-        train_ensemble(dataset, recipe, seed=0, checkpoint=path, on_epoch=kill)
-    resumed, _ = train_ensemble(dataset, recipe, seed=0, checkpoint=path)
-    assert torch.equal(resumed.last.weight, whole.last.weight)
 
 
 def test_coupled_loss__moves_teacher_and_companion_towards_each_other(dataset: WindowDataset) -> None:

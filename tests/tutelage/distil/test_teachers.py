@@ -230,9 +230,11 @@ def test_label_part__a_placebo_stands_in_another_windows_future(dataset: WindowD
 
 
 def test_weigh_teachers__who_knows_more_weighs_more(dataset: WindowDataset) -> None:
-    recipe = small_recipe(views=Views(future_sigma=0.1), more_views=(UNPRIVILEGED,))
+    recipe = small_recipe(views=Views(future_sigma=0.1), more_views=(UNPRIVILEGED,), weights="likely")
     teachers = train_teachers(dataset, recipe, seed=0).teachers
-    weights = weigh_teachers([(teachers, dataset)], seed=0)
+    weights = weigh_teachers([(teachers, dataset)], recipe, seed=0)
+    assert weights is not None
+    assert weigh_teachers([(teachers, dataset)], recipe.override({"teacher.weights": "equal"}), seed=0) is None
     assert list(weights) == ["teacher", "teacher-2"]
     np.testing.assert_allclose(np.sum(list(weights.values()), axis=0), 1, rtol=1e-6)
     assert np.mean(weights["teacher"]) > 0.6
