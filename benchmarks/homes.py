@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Float
 from scipy import stats
 
 from benchmarks.common import QUICK, Cell, Losses, Row, make_cell_dataset, measure_pieces, scored_of
@@ -31,14 +32,15 @@ from runtime.paths import home
 from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, make_panel
-from tutelage.distil.base import forecast_with_base
-from tutelage.distil.blocks import BlockLabels, fit_students, fit_teachers
+from tutelage.distil.base import fit_simple, forecast_with_base
+from tutelage.distil.blocks import BLOCKS, BlockLabels, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, load_recipe, teacher_part
 from tutelage.distil.sites import add_sites
+from tutelage.distil.teachers import ForecastFunction
 from tutelage.files import value_digest, write_json
-from tutelage.forecasts import Contender, crps
+from tutelage.forecasts import Contender, Forecasts, crps
 from tutelage.judge.baselines import forecast_baselines
 from tutelage.judge.verdict import actual_values
 
@@ -106,6 +108,10 @@ def every_piece() -> list[Piece]:
     return [Piece(number, days, start) for days in HISTORIES for start in starts for number in homes]
 
 
+def _others(piece: Piece) -> list[int]:
+    return [number for number in range(len(home_panels())) if number != piece.number]
+
+
 def dataset_of(piece: Piece) -> WindowDataset:
     """The new home's windows, those of the others as its transfer set; of the test part every fifth issue hour."""
     panel = home_panels()[piece.number]
@@ -113,13 +119,45 @@ def dataset_of(piece: Piece) -> WindowDataset:
     # The starts are three months, or test parts, apart, so that they are of other seasons.
     cell = Cell(HORIZON, piece.days, 3 * piece.start)
     dataset = scored_of(make_cell_dataset(panel, cell, first, end, test_days=TEST_DAYS))
-    others = [each for number, each in enumerate(home_panels()) if number != piece.number]
-    return add_sites(dataset, joined_panels(others), until_hour=dataset.first_hour + 24 * piece.days)
+    others = joined_panels([home_panels()[number] for number in _others(piece)])
+    return add_sites(dataset, others, until_hour=dataset.first_hour + 24 * piece.days)
+
+
+@cache
+def _standardised(until_hour: int) -> dict[tuple[int, int], Float[np.ndarray, "horizon levels"]]:
+    """The quantiles, by home and hour, that `pretrained_of` has forecast in this process for homes known until then."""
+    return {}
+
+
+def pretrained_of(piece: Piece) -> ForecastFunction:
+    """The pretrained model for a piece's windows; windows of the other homes are computed once for all pieces.
+
+    Every home is in the transfer sets of sixteen others, with all their histories, each time shifted and stretched.
+    The model's forecasts of such a series are those of the standardised one, shifted and stretched.
+    """
+    model, numbers = load_pretrained("fracast"), [piece.number, *_others(piece)]
+
+    def forecast(dataset: WindowDataset, origins: torch.Tensor) -> Forecasts:
+        series, hour = dataset.panel.series[origins].tolist(), dataset.panel.hour[origins].tolist()
+        if not all(series):  # the home's own windows, whose past begins with its history
+            return model(dataset, origins)
+        known = _standardised(dataset.first_hour + 24 * piece.days)
+        mean, std = dataset.scalers.observed.mean[0], dataset.scalers.observed.std[0]
+        windows = [(numbers[number], of_number) for number, of_number in zip(series, hour, strict=True)]
+        fresh = [place for place, window in enumerate(windows) if window not in known]
+        if fresh:
+            quantiles = (model(dataset, origins[fresh]).quantiles - mean) / std
+            known.update(zip((windows[place] for place in fresh), quantiles.astype(np.float32), strict=True))
+        every = np.stack([known[window] for window in windows]).astype(np.float64) * std + mean
+        return Forecasts(every.mean(axis=-1), every)
+
+    return forecast
 
 
 def measure(piece: Piece) -> Losses:
     """CRPS by test window of the twin, of each variant's student and untaught network, and of two simple forecasts."""
-    dataset, pretrained = dataset_of(piece), load_pretrained("fracast")
+    dataset, pretrained = dataset_of(piece), pretrained_of(piece)
+    simple = fit_simple(dataset.whole(), dataset.blocks(BLOCKS))
     actual = actual_values(dataset, dataset.test)
     losses: Losses = {}
     labels: dict[Recipe, BlockLabels] = {}
@@ -128,13 +166,14 @@ def measure(piece: Piece) -> Losses:
         taught_by = teacher_part(recipe)
         if taught_by not in labels:
             labels[taught_by] = fit_teachers(known, recipe, seed=piece.start, pretrained=pretrained).labels
-        fitted = fit_students(dataset, {Contender.STUDENT: labels[taught_by]}, recipe, seed=piece.start)
+        taught = {Contender.STUDENT: labels[taught_by]}
+        fitted = fit_students(dataset, taught, recipe, seed=piece.start, simple=simple)
         for name, network in fitted.trained.networks.items():
             [forecast] = forecast_with_base(network, dataset, dataset.test, fitted.bases[name])
             of_variant = name.value if name is Contender.TWIN else f"{variant}_{name}"
             losses.setdefault(of_variant, crps(forecast, actual).mean(axis=1))
-    simple = forecast_baselines(dataset.alone(), dataset.test, FLOOR)
-    return losses | {name.value: crps(each, actual).mean(axis=1) for name, each in simple.items()}
+    floor = forecast_baselines(dataset.alone(), dataset.test, FLOOR)
+    return losses | {name.value: crps(each, actual).mean(axis=1) for name, each in floor.items()}
 
 
 def gain_over_homes(done: Mapping[Piece, Losses], name: str, reference: str) -> Row:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from benchmarks.common import Losses
-from benchmarks.homes import VARIANTS, Piece, dataset_of, every_piece, gain_over_homes, home_panels, summarise
+from benchmarks.homes import (
+    VARIANTS,
+    Piece,
+    dataset_of,
+    every_piece,
+    gain_over_homes,
+    home_panels,
+    pretrained_of,
+    summarise,
+)
+from tutelage.distil.pretrained import load_pretrained
 
 
 def losses_of(student: float, twin: float) -> Losses:
@@ -48,3 +58,19 @@ def test_dataset_of__the_others_are_known_until_the_history_ends() -> None:
     assert (dataset.transfer >= own).all()
     assert int(hour[own:].max()) < dataset.first_hour + 28 * 24
     assert len(dataset.panel.series.unique()) == 17
+
+
+def test_pretrained_of__a_window_of_another_home_is_forecast_once_for_all_scales(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short, long = Piece(2, 28, 0), Piece(2, 56, 0)
+    first, second = dataset_of(short), dataset_of(long)
+    assert first.scalers.observed != second.scalers.observed
+    assert first.transfer.tolist() == second.transfer.tolist()
+    origins = first.transfer[:3]
+    pretrained_of(short)(first, origins)
+    expected = load_pretrained("fracast")(second, origins)
+    monkeypatch.setattr("benchmarks.homes.load_pretrained", lambda name: None)
+    shared = pretrained_of(long)(second, origins)
+    np.testing.assert_allclose(shared.quantiles, expected.quantiles, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(shared.mean, expected.mean, rtol=1e-3, atol=1e-3)

@@ -1,6 +1,6 @@
 """What a student is averaged with, fitted on windows: simple forecasts, and their weights from held-out blocks."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -127,34 +127,49 @@ class HeldOut:
     truth: Float[np.ndarray, "windows horizon"]
 
 
-def forecast_held_out(block: WindowDataset, networks: Mapping[Contender, Forecaster], *, with_base: bool) -> HeldOut:
-    """The forecasts of a block by what was fitted on the other windows; networks have one member each.
+@dataclass(frozen=True)
+class FittedSimple:
+    """The simple forecasts of a history: fitted on all of it, and of each block by those of the other windows."""
 
-    with_base: whether to include simple forecasts
+    base: Base
+    blocks: tuple[dict[Contender, Forecasts], ...]
+
+
+def fit_simple(whole: WindowDataset, blocks: Iterable[WindowDataset]) -> FittedSimple:
+    """Fit the simple forecasts on a history, and on it without each of its blocks."""
+    held_out = tuple(forecast_simple(fit_base(block), block, block.validation) for block in blocks)
+    return FittedSimple(fit_base(whole), held_out)
+
+
+def forecast_held_out(
+    blocks: Sequence[WindowDataset], networks: Sequence[Mapping[Contender, Forecaster]], simple: FittedSimple | None
+) -> HeldOut:
+    """The forecasts of all blocks, each by what was fitted on the other windows; networks have one member each.
+
+    A simple forecast that a block lacks is left out.
     """
-    origins = block.validation
+    every = [
+        {name: next(forecast_students(network, block, block.validation)) for name, network in of_block.items()}
+        for block, of_block in zip(blocks, networks, strict=True)
+    ]
+    of_simple = () if simple is None else simple.blocks
     return HeldOut(
-        networks={name: next(forecast_students(network, block, origins)) for name, network in networks.items()},
-        simple=forecast_simple(fit_base(block), block, origins) if with_base else {},
-        truth=block.truth(origins).cpu().double().numpy(),
+        networks=_joined(every),
+        simple=_joined(of_simple),
+        truth=np.concatenate([block.truth(block.validation).cpu().double().numpy() for block in blocks]),
     )
 
 
-def join_held_out(blocks: Iterable[HeldOut]) -> HeldOut:
-    """All blocks as one; a simple forecast that a block lacks is left out."""
-    every = list(blocks)
-    names = [name for name in every[0].simple if all(name in block.simple for block in every)]
-    return HeldOut(
-        networks={name: _joined([block.networks[name] for block in every]) for name in every[0].networks},
-        simple={name: _joined([block.simple[name] for block in every]) for name in names},
-        truth=np.concatenate([block.truth for block in every]),
-    )
-
-
-def _joined(forecasts: list[Forecasts]) -> Forecasts:
-    return Forecasts(
-        np.concatenate([each.mean for each in forecasts]), np.concatenate([each.quantiles for each in forecasts])
-    )
+def _joined(blocks: Sequence[Mapping[Contender, Forecasts]]) -> dict[Contender, Forecasts]:
+    """All blocks as one, of the contenders that each of them has."""
+    names = [name for name in (blocks[0] if blocks else ()) if all(name in block for block in blocks)]
+    return {
+        name: Forecasts(
+            np.concatenate([block[name].mean for block in blocks]),
+            np.concatenate([block[name].quantiles for block in blocks]),
+        )
+        for name in names
+    }
 
 
 def weigh(held_out: HeldOut, name: Contender, base: Base) -> Base:

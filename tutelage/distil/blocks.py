@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tutelage.distil.base import combine_held_out, fit_base, forecast_held_out, join_held_out, weigh
+from tutelage.distil.base import FittedSimple, combine_held_out, fit_simple, forecast_held_out, weigh
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.ensemble import average_states
 from tutelage.distil.pipeline import (
@@ -190,6 +190,7 @@ def fit_students(
     seed: int,
     replicates: int = 1,
     states: Sequence[States] | None = None,
+    simple: FittedSimple | None = None,
     checkpoints: Checkpoints = no_checkpoint,
     reports: Reports = no_report,
 ) -> FittedStudents:
@@ -201,6 +202,7 @@ def fit_students(
     best on the blocks. A refit does the same with the test part as well, so the verdict applies to what is registered.
 
     states: those of `states_of_blocks`, where terms compare hidden states
+    simple: those of `fit_simple`, which students of several recipes can share; None: fitted here
     The other arguments are as in `distil_students`.
 
     Raises GapsError where there are too few windows for blocks.
@@ -211,10 +213,11 @@ def fit_students(
     last = {name: replace(each.blocks[-1], taught=each.whole.taught) for name, each in labels.items()}
     gates = gates_of(parts[-1], last, recipe, seed=seed)
     blocks = _distil_blocks(whole, parts, labels, recipe, seed, gates, states, checkpoints, reports)
-    with_base = recipe.student.has_base
-    everything = join_held_out(
-        forecast_held_out(part, block.networks, with_base=with_base) for part, block in zip(parts, blocks, strict=True)
-    )
+    if not recipe.student.has_base:
+        simple = None
+    elif simple is None:
+        simple = fit_simple(whole, parts)
+    everything = forecast_held_out(parts, [block.networks for block in blocks], simple)
     epochs = {
         name: max(1, round(median(each.progress.best_epoch[each.members[name].start] for each in blocks)))
         for name in blocks[0].members
@@ -231,10 +234,7 @@ def fit_students(
         checkpoints=checkpoints,
         reports=reports,
     )
-    bases = {}
-    if with_base:
-        base = fit_base(whole)
-        bases = {name: weigh(everything, name, base) for name in epochs}
+    bases = {name: weigh(everything, name, simple.base) for name in epochs} if simple is not None else {}
     scored = {
         name: float(crps(combine_held_out(everything, name, bases.get(name)), everything.truth).mean())
         for name in epochs

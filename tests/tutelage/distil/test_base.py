@@ -9,10 +9,10 @@ from tests.tutelage.builders import START, dataset_of, small_network, small_spec
 from tutelage.distil.base import (
     combine_held_out,
     fit_base,
+    fit_simple,
     forecast_held_out,
     forecast_simple,
     forecast_with_base,
-    join_held_out,
     linear_inputs,
     weigh,
 )
@@ -166,9 +166,10 @@ def test_export_student__settles_at_an_atom(
 def test_weigh__networks_and_simple_forecasts_of_blocks_that_they_have_not_learned_from(dataset: WindowDataset) -> None:
     networks = {Contender.TWIN: small_network(dataset, members=1)}
     blocks = dataset.blocks(3)
-    held_out = join_held_out([forecast_held_out(block, networks, with_base=True) for block in blocks])
+    simple = fit_simple(dataset.whole(), blocks)
+    held_out = forecast_held_out(blocks, [networks] * 3, simple)
     assert len(held_out.truth) == len(dataset.train) + len(dataset.validation)
-    base = weigh(held_out, Contender.TWIN, fit_base(dataset.whole()))
+    base = weigh(held_out, Contender.TWIN, simple.base)
     assert base.atom is None
     assert all(0 < weight <= 1 for weight in base.weights.values())
     combined = crps(combine_held_out(held_out, Contender.TWIN, base), held_out.truth).mean()
@@ -178,6 +179,6 @@ def test_weigh__networks_and_simple_forecasts_of_blocks_that_they_have_not_learn
 
 def test_combine_held_out__without_a_base_is_the_networks(dataset: WindowDataset) -> None:
     networks = {Contender.TWIN: small_network(dataset, members=1)}
-    held_out = forecast_held_out(dataset, networks, with_base=False)
+    held_out = forecast_held_out([dataset], [networks], None)
     assert held_out.simple == {}
     assert combine_held_out(held_out, Contender.TWIN, None) is held_out.networks[Contender.TWIN]
