@@ -23,12 +23,15 @@ import torch
 from statsmodels.stats.multitest import multipletests
 
 from tutelage.data.windows import Panel, split
-from tutelage.distil.blocks import fit_students, fit_teachers
+from tutelage.distil.base import fit_simple
+from tutelage.distil.blocks import BLOCKS, BlockLabels, FittedStudents, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
-from tutelage.distil.recipe import Recipe, TeacherRecipe
+from tutelage.distil.recipe import Recipe, TeacherRecipe, teacher_part
+from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
 from tutelage.files import written_whole
 from tutelage.forecasts import Contender
+from tutelage.judge.comparison import Gain, gain_over
 from tutelage.judge.verdict import score_baselines, score_contenders
 
 QUICK = os.environ.get("QUICK") == "1"
@@ -113,6 +116,25 @@ def measure_contenders(dataset: WindowDataset, *, seed: int) -> Losses:
     return losses | {name.value: forecasts.losses.mean(axis=0) for name, forecasts in scored.items()}
 
 
+def fit_variants(
+    dataset: WindowDataset,
+    variants: Mapping[str, Recipe],
+    *,
+    seed: int,
+    pretrained: ForecastFunction | None = None,
+    replicates: int = 1,
+) -> Iterator[tuple[str, FittedStudents]]:
+    """The students of each recipe, with their twins; equal teachers are trained once, and so are simple forecasts."""
+    simple = fit_simple(dataset.whole(), dataset.blocks(BLOCKS))
+    labels: dict[Recipe, BlockLabels] = {}
+    for name, recipe in variants.items():
+        known, taught_by = dataset if recipe.teacher.other_sites else dataset.alone(), teacher_part(recipe)
+        if taught_by not in labels:
+            labels[taught_by] = fit_teachers(known, recipe, seed=seed, pretrained=pretrained).labels
+        taught = {Contender.STUDENT: labels[taught_by]}
+        yield name, fit_students(dataset, taught, recipe, seed=seed, replicates=replicates, simple=simple)
+
+
 def load_or_measure(path: Path, measure: Callable[[], Losses]) -> Losses:
     """A piece's losses from its file; where there is none, they are measured and the file is written.
 
@@ -146,6 +168,11 @@ def measure_pieces(paths: Mapping[Piece, Path], measure: Callable[[Piece], Losse
 def joined(pieces: Sequence[Losses], name: str) -> np.ndarray:
     """The losses of this name over all pieces of a cell."""
     return np.concatenate([piece[name] for piece in pieces])
+
+
+def gain_of(pieces: Sequence[Losses], name: str, reference: str) -> Gain:
+    """The gain of one over another over all pieces of a cell, with its interval."""
+    return gain_over(joined(pieces, name), joined(pieces, reference), joined(pieces, "hour"), seed=0)
 
 
 def gain_by_origin(pieces: Sequence[Losses]) -> list[float]:

@@ -40,6 +40,7 @@ from benchmarks.common import (
     add_holm,
     gain_by_origin,
     gain_by_seed,
+    gain_of,
     joined,
     make_cell_dataset,
     measure_contenders,
@@ -79,7 +80,8 @@ def _test_days(history: int | None) -> int:
     return TESTED_DAYS // (3 if QUICK else origins_of(history))
 
 
-def _dataset_of(cell: Cell) -> WindowDataset:
+def dataset_of(cell: Cell) -> WindowDataset:
+    """A cell's windows."""
     panel, first, end = _household()
     return make_cell_dataset(panel, cell, first, end, test_days=_test_days(cell.history))
 
@@ -96,13 +98,13 @@ def every_piece() -> list[Cell]:
 
 def measure(cell: Cell) -> Losses:
     """All losses of a cell."""
-    return measure_contenders(_dataset_of(cell), seed=cell.origin)
+    return measure_contenders(dataset_of(cell), seed=cell.origin)
 
 
 @cache
 def can_be_measured(cell: Cell) -> bool:
     """Whether all parts have as many windows as a retrain asks for: masked hours may leave a short one without any."""
-    dataset = _dataset_of(cell)
+    dataset = dataset_of(cell)
     return min(len(dataset.train), len(dataset.validation), len(dataset.test)) >= LEAST_WINDOWS
 
 
@@ -117,18 +119,14 @@ def folder_of_pieces() -> Path:
     return home() / "benchmarks" / f"efficacy-{value_digest(by)[:12]}"
 
 
-def _gain(pieces: list[Losses], name: str, reference: str) -> Gain:
-    return gain_over(joined(pieces, name), joined(pieces, reference), joined(pieces, "hour"), seed=0)
-
-
 def summarise_cell(pieces: list[Losses]) -> Row:
     """The figures of one cell over its origins."""
     scored = (*STUDENTS, Contender.TEACHER, *SEASONS_HOURS)
     return {
         "n_train_windows": [int(piece["n_train"]) for piece in pieces],
         "crps": {name: float(joined(pieces, name).mean()) for name in scored},
-        "gain": {name: asdict(_gain(pieces, name, Contender.TWIN)) for name in RECIPES},
-        "gain_of_privilege": asdict(_gain(pieces, Contender.STUDENT, Contender.UNPRIVILEGED)),
+        "gain": {name: asdict(gain_of(pieces, name, Contender.TWIN)) for name in RECIPES},
+        "gain_of_privilege": asdict(gain_of(pieces, Contender.STUDENT, Contender.UNPRIVILEGED)),
         "gain_by_origin": gain_by_origin(pieces),
         "gain_by_seed": gain_by_seed(pieces),
     }

@@ -26,17 +26,16 @@ import torch
 from jaxtyping import Float
 from scipy import stats
 
-from benchmarks.common import QUICK, Cell, Losses, Row, make_cell_dataset, measure_pieces, scored_of
+from benchmarks.common import QUICK, Cell, Losses, Row, fit_variants, make_cell_dataset, measure_pieces, scored_of
 from flows.homes import read_homes
 from runtime.paths import home
 from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, make_panel
-from tutelage.distil.base import fit_simple, forecast_with_base
-from tutelage.distil.blocks import BLOCKS, BlockLabels, fit_students, fit_teachers
+from tutelage.distil.base import forecast_with_base
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_pretrained
-from tutelage.distil.recipe import Recipe, load_recipe, teacher_part
+from tutelage.distil.recipe import Recipe, load_recipe
 from tutelage.distil.sites import add_sites
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.files import value_digest, write_json
@@ -156,18 +155,10 @@ def pretrained_of(piece: Piece) -> ForecastFunction:
 
 def measure(piece: Piece) -> Losses:
     """CRPS by test window of the twin, of each variant's student and untaught network, and of two simple forecasts."""
-    dataset, pretrained = dataset_of(piece), pretrained_of(piece)
-    simple = fit_simple(dataset.whole(), dataset.blocks(BLOCKS))
+    dataset = dataset_of(piece)
     actual = actual_values(dataset, dataset.test)
     losses: Losses = {}
-    labels: dict[Recipe, BlockLabels] = {}
-    for variant, recipe in VARIANTS.items():
-        known = dataset if recipe.teacher.other_sites else dataset.alone()
-        taught_by = teacher_part(recipe)
-        if taught_by not in labels:
-            labels[taught_by] = fit_teachers(known, recipe, seed=piece.start, pretrained=pretrained).labels
-        taught = {Contender.STUDENT: labels[taught_by]}
-        fitted = fit_students(dataset, taught, recipe, seed=piece.start, simple=simple)
+    for variant, fitted in fit_variants(dataset, VARIANTS, seed=piece.start, pretrained=pretrained_of(piece)):
         for name, network in fitted.trained.networks.items():
             [forecast] = forecast_with_base(network, dataset, dataset.test, fitted.bases[name])
             of_variant = name.value if name is Contender.TWIN else f"{variant}_{name}"

@@ -9,6 +9,7 @@ import polars as pl
 
 from schemas.retrain import FeaturesManifest, ReadingsManifest
 from tutelage.data.dataset import DatasetSpec
+from tutelage.errors import LeakError
 from tutelage.judge.leaks import LeakReport, check_leaks, clean_issue_times, without_masked
 from tutelage.model.inference import Student, forecast_readings
 
@@ -29,11 +30,7 @@ def check_exported(
     longest = max(int(student.card["lookback_hours"]) for student in exported.values())
     reach = dt.timedelta(hours=longest) + dt.timedelta(days=2)
     raw = pl.scan_parquet(readings.path).filter(pl.col("time_utc").is_between(start - reach, end)).collect()
-    first = raw["series_id"].unique(maintain_order=True)[0]
-    series = without_masked(raw.filter(pl.col("series_id") == first), spec)
-    times = clean_issue_times(
-        series, spec, start, end, lookback_hours=features.lookback_hours, horizon_hours=features.horizon_hours
-    )
+    series, times = _checkable(raw, spec, features)
     checked, faults = 0, []
     for label, student in exported.items():
 
@@ -46,3 +43,24 @@ def check_exported(
     combined = LeakReport(checked, tuple(faults))
     combined.require()
     return combined
+
+
+def _checkable(
+    raw: pl.DataFrame, spec: DatasetSpec, features: FeaturesManifest
+) -> tuple[pl.DataFrame, list[dt.datetime]]:
+    """The readings of one series, and its issue times to check: of the fullest series that has any.
+
+    Raises LeakError where no series has one.
+    """
+    start, end = features.test.start_utc, features.test.end_utc
+    fullest = raw.group_by("series_id", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
+    error = LeakError("the student can't be checked for leaks: there are no readings in the test part")
+    for name in fullest["series_id"]:
+        series = without_masked(raw.filter(pl.col("series_id") == name), spec)
+        try:
+            return series, clean_issue_times(
+                series, spec, start, end, lookback_hours=features.lookback_hours, horizon_hours=features.horizon_hours
+            )
+        except LeakError as reason:
+            error = reason
+    raise error

@@ -32,14 +32,20 @@ def client() -> MlflowClient:
     return MlflowClient(mlflow.get_tracking_uri())
 
 
-def champion_version(name: str) -> str | None:
-    """The champion version of a registered model; None where there is none."""
+def version_of_alias(name: str, alias: str) -> ModelVersion | None:
+    """The version of a registered model that has an alias; None where there is none."""
     try:
-        return str(client().get_model_version_by_alias(name, CHAMPION).version)
+        return client().get_model_version_by_alias(name, alias)
     except MlflowException as error:
         if error.error_code not in NOT_THERE:
             raise
         return None
+
+
+def champion_version(name: str) -> str | None:
+    """The champion version of a registered model; None where there is none."""
+    version = version_of_alias(name, CHAMPION)
+    return None if version is None else str(version.version)
 
 
 def find_version(name: str, version: int | str) -> ModelVersion:

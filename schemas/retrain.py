@@ -32,7 +32,7 @@ class RetrainParameters(TrainingParameters):
     promotion: Promotion = Field(
         "automatic",
         title="Promotion",
-        description="automatic: a version that beats the current champion becomes the champion. "
+        description="automatic: a version that beats the simple forecasts and the champion becomes the champion. "
         "approval: the version is registered as challenger, and the approve flow asks a person. "
         "never: the version is only registered as challenger.",
     )

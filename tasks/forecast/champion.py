@@ -1,6 +1,6 @@
 """The champion version and its files."""
 
-from runtime.registry import champion_version, download_version, exported_in
+from runtime.registry import CHALLENGER, champion_version, download_version, exported_in, version_of_alias
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest
 from tutelage.errors import RegistryError
@@ -16,7 +16,7 @@ def find_champion(name: str) -> ChampionManifest:
     """
     version = champion_version(name)
     if version is None:
-        raise RegistryError(f"{name} has no champion yet: retrain it first")
+        raise RegistryError(f"{name} has no champion yet: {_what_to_do(name)}")
     folder = download_version(name, version)
     card = read_json(exported_in(folder) / CARD)
     return ChampionManifest(
@@ -28,3 +28,11 @@ def find_champion(name: str) -> ChampionManifest:
         horizon_hours=card["horizon_hours"],
         trained_until_utc=card["trained_until_utc"],
     )
+
+
+def _what_to_do(name: str) -> str:
+    challenger = version_of_alias(name, CHALLENGER)
+    if challenger is None:
+        return "retrain it first"
+    reason = challenger.tags.get("promotion", "it was not promoted")
+    return f"version {challenger.version} is a challenger ({reason}); a person can make it the champion: flow rollback"

@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest, ForecastManifest, HoursManifest, model_columns
-from tutelage.data.dataset import DatasetSpec
+from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.inputs import HOUR
 from tutelage.errors import DataError
 from tutelage.files import written_whole
@@ -19,6 +19,7 @@ from tutelage.forecasts import QUANTILE_NAMES, Forecasts
 from tutelage.model.conformal import Widths, follow, widened
 
 ISSUE_FORMAT = "%Y-%m-%dT%H%MZ"
+MOST_NAMES = 10
 WIDTH_BELOW, WIDTH_ABOVE = "width_below", "width_above"
 """Columns of a stored forecast: the factors on the distance of its quantiles from the median (`Widths`)."""
 
@@ -36,30 +37,15 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
     """
     path = forecast_path(champion.name, f"{hours.issue_time_utc:{ISSUE_FORMAT}}")
     table = pl.read_parquet(hours.path)
-    needed = pl.col("time_utc") >= hours.issue_time_utc - champion.complete_hours * HOUR
-    state = (
-        table.filter(needed)
-        .group_by("series_id", maintain_order=True)
-        .agg(filled=pl.col("filled").sum(), missing=pl.col("missing").sum())
-    )
-    enough = (pl.col("filled") == pl.col("missing")) & (pl.col("missing") <= spec.serving.at_most_hours)
-    refused = state.filter(~enough)
-    for name, filled, missing in refused.iter_rows():
-        get_run_logger().warning(
-            "%s: %d of the %d hours before %s are missing, %d can be filled by rule %s, %d are tolerated: no forecast",
-            name, missing, champion.complete_hours, hours.issue_time_utc, filled,
-            spec.serving.missing_hours, spec.serving.at_most_hours,
-        )  # fmt: skip
+    good, refused = _sorted_out(table, hours.issue_time_utc, spec, champion)
+    for name, reason in refused.items():
+        get_run_logger().warning("%s: %s: no forecast", name, reason)
     fresh = not path.is_file()
     if fresh:
-        good = state.filter(enough)
         if good.is_empty():
-            worst = int(refused["missing"].to_numpy().max())
-            raise DataError(
-                f"{champion.name}: at {hours.issue_time_utc:%Y-%m-%d %H:%M} UTC {worst} of {champion.complete_hours} "
-                f"past hours are missing, more than rule {spec.serving.missing_hours} of the spec can fill "
-                f"(at most {spec.serving.at_most_hours}); nothing is issued"
-            )
+            why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:MOST_NAMES])
+            why = why or f"no series has a reading in the last {champion.lookback_hours} hours"
+            raise DataError(f"{champion.name}: at {hours.issue_time_utc:%Y-%m-%d %H:%M} UTC {why}; nothing is issued")
         widths = _widths(path.parent.parent, table, hours.issue_time_utc, spec, champion)
         _write(path, table.join(good, on="series_id", how="semi", maintain_order="left"), good, widths, spec, champion)
     stored = pl.read_parquet(path)
@@ -70,9 +56,45 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
         model_version=stored["model_version"][0],
         rows=stored.height,
         filled_hours=int(stored.unique("series_id")["filled_hours"].sum()),
-        refused=refused["series_id"].to_list(),
+        refused=list(refused),
         fresh=fresh,
     )
+
+
+def _sorted_out(
+    hours: pl.DataFrame, issued: dt.datetime, spec: DatasetSpec, champion: ChampionManifest
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The series that can be forecast, with their numbers of filled and missing hours, and why each other one can't.
+
+    A series without any reading in the lookback has ended, or has not begun; all of these are named in one line.
+    """
+    past = pl.col("time_utc") < issued
+    needed = past & (pl.col("time_utc") >= issued - champion.complete_hours * HOUR)
+    unknown = pl.any_horizontal(pl.lit(False), *(pl.col(name).is_null() for name in spec.names(Role.KNOWN_FUTURE)))
+    state = hours.group_by("series_id", maintain_order=True).agg(
+        filled=(pl.col("filled") & needed).sum(),
+        missing=(pl.col("missing") & needed).sum(),
+        is_silent=pl.col("missing").filter(past).all(),
+        unplanned=(~past & unknown).sum(),
+    )
+    silent, rows = state.filter("is_silent")["series_id"].to_list(), state.filter(~pl.col("is_silent"))
+    if silent:
+        get_run_logger().info(
+            "without a reading in the last %d hours, so without a forecast: %s", champion.lookback_hours,
+            ", ".join(silent[:MOST_NAMES]) + (f" and {more} more" if (more := len(silent) - MOST_NAMES) > 0 else ""),
+        )  # fmt: skip
+    planned = " or ".join(spec.names(Role.KNOWN_FUTURE))
+    late = (pl.col("filled") < pl.col("missing")) | (pl.col("missing") > spec.serving.at_most_hours)
+    reasons = {
+        name: f"{missing} of {champion.complete_hours} past hours are missing, more than rule "
+        f"{spec.serving.missing_hours} of the spec can fill ({filled} here, at most {spec.serving.at_most_hours})"
+        for name, filled, missing in rows.filter(late).select("series_id", "filled", "missing").iter_rows()
+    }
+    reasons |= {
+        name: f"{planned} is not known of {unplanned} of the {champion.horizon_hours} hours ahead"
+        for name, unplanned in rows.filter(~late & (pl.col("unplanned") > 0)).select("series_id", "unplanned").rows()
+    }
+    return rows.filter(~late & (pl.col("unplanned") == 0)), reasons
 
 
 def _widths(

@@ -41,14 +41,15 @@ from tutelage.files import file_digest, folder_written_whole
 from tutelage.forecasts import Contender, Forecasts
 from tutelage.judge.baselines import BASELINES
 from tutelage.judge.champion import Champion, Meeting, meet_champion
-from tutelage.judge.metrics import ScoredForecasts, score_members
-from tutelage.judge.plots import plot_fan, plot_losses, plot_reliability, plot_skill
+from tutelage.judge.metrics import ScoredForecasts, score_by_hour, score_members
+from tutelage.judge.plots import plot_coverage, plot_fan, plot_losses, plot_reliability, plot_skill
 from tutelage.judge.verdict import (
     REGISTRABLE,
     actual_values,
     choose,
     find_floor,
     find_gains,
+    hours_of_day,
     score_baselines,
     score_contenders,
 )
@@ -172,6 +173,11 @@ def _plots(
             title=f"{features.task}: the {chosen.label}'s forecasts, issued {issued}",
         ),
         "reliability": plot_reliability({name: each.reliability for name, each in compared.items()}),
+        "coverage": plot_coverage(
+            scored[Contender.CHOSEN].by_lead,
+            score_by_hour(candidate, actual_values(dataset, dataset.test), hours_of_day(dataset, dataset.test)),
+            title=f"{features.task}: the {chosen.label}",
+        ),
         "skill": plot_skill(
             {name: each.by_lead for name, each in compared.items()},
             reference=floor,

@@ -118,7 +118,7 @@ def _aliases_by_gain(evaluation: Evaluation) -> tuple[list[str], str]:
     if floor.bars_promotion:
         # Whatever it gains over a champion or a twin: this simple forecast costs nothing.
         against = gain_text(floor.gain, f"that of {floor.baseline.label}")
-        return [CHALLENGER], f"significantly worse than a simple forecast: CRPS {against}"
+        return [CHALLENGER], f"no better than a simple forecast: CRPS {against}"
     champion = evaluation.champion
     if champion is None:
         return [CHALLENGER, CHAMPION], "there was no champion"
@@ -176,15 +176,16 @@ def _model_card(
 
 
 def _example(features: FeaturesManifest, card: dict[str, Any]) -> pd.DataFrame:
-    """The last complete hours before the end of the validation part, as many as the registered model needs."""
+    """The last complete hours before the end of the validation part, as the registered model needs them.
+
+    Of the first series that has them: one may begin late, or end early.
+    """
     names = ["series_id", "time_utc", *card["observed"], *card["known_future"]]
-    hours = read_hours(features).filter(
-        pl.col("time_utc") < features.validation.end_utc, pl.col("series_id") == pl.col("series_id").first()
-    )
+    hours = read_hours(features).filter(pl.col("time_utc") < features.validation.end_utc)
     rows = card.get("complete_hours", card["lookback_hours"]) + (card["horizon_hours"] if card["known_future"] else 0)
     whole = pl.all_horizontal(pl.col(names[2:]).is_not_null()).cast(pl.Int64)
-    ends = hours.with_row_index("row").filter(whole.rolling_sum(rows) == rows)["row"]
-    last = int(ends[-1]) + 1
+    ends = hours.with_row_index("row").filter(whole.rolling_sum(rows).over("series_id") == rows)
+    last = int(ends.filter(pl.col("series_id") == pl.col("series_id").first())["row"][-1]) + 1
     table = hours.slice(last - rows, rows).select(names).to_pandas()
     table["time_utc"] = table["time_utc"].dt.strftime("%Y-%m-%dT%H:%M:%S")
     return table

@@ -28,6 +28,7 @@ PLOTS = {
     "forecast": "One week of the test part",
     "skill": "Skill by lead time",
     "reliability": "Reliability",
+    "coverage": "Inside the 80 % interval, by lead time and hour of the day",
     "losses": "Training",
 }
 TEMPLATES = Environment(

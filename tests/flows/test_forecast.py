@@ -12,8 +12,11 @@ import pytest
 
 from flows.forecast import forecast
 from flows.retrain import retrain
+from flows.rollback import rollback
 from runtime.paths import datasets_folder, home
+from runtime.registry import find_version
 from schemas.forecast import ForecastManifest, ForecastParameters
+from schemas.promotion import RollbackParameters
 from tests.flows.test_retrain import small
 from tests.household import write_slice
 from tutelage.data.dataset import load_dataset_spec, source_files
@@ -31,7 +34,12 @@ ROOT = Path(__file__).parents[2]
 def dataset(prefect_server: None) -> str:
     """A slice of the household with a champion that forecasts six hours from a day."""
     name = write_slice(datasets_folder(), name="forecast-slice", days=40)
-    retrain(small(name, horizon_hours=6, lookback_hours=24))
+    verdict = retrain(small(name, horizon_hours=6, lookback_hours=24))
+    assert "no better than a simple forecast" in find_version(verdict.task, 1).tags["promotion"]
+    with pytest.raises(RegistryError, match="version 1 is a challenger "):
+        asked(name)
+    by = {"by": "ada", "why": "the tests need a champion"}
+    rollback(RollbackParameters(name=verdict.task, version=1, **by))
     return name
 
 

@@ -13,8 +13,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from flows.retrain import retrain
+from flows.rollback import rollback
 from runtime.paths import datasets_folder, home
 from runtime.registry import exported_in
+from schemas.promotion import RollbackParameters
 from schemas.retrain import RetrainParameters
 from schemas.verdict import Verdict
 from tests.household import write_slice
@@ -69,6 +71,8 @@ def first(household_slice: str, prefect_server: None) -> Verdict:
 
 @pytest.fixture(scope="module")
 def second(household_slice: str, first: Verdict) -> Verdict:
+    """The same retrain again, after a person has made the first version the champion."""
+    rollback(RollbackParameters(name=first.task, version=1, by="ada", why="to be challenged"))
     return retrain(small(household_slice))
 
 
@@ -96,11 +100,12 @@ def test_retrain__writes_a_whole_verdict(first: Verdict) -> None:
     assert evaluation["leak_check"]["passed"] is True
     assert evaluation["leak_check"]["checked"] > 100
     registered = written["registered"]
-    assert (registered["name"], registered["version"], registered["alias"]) == (first.task, "1", "champion")
+    assert (registered["name"], registered["version"], registered["alias"]) == (first.task, "1", "challenger")
+    assert first.conclusion.startswith("worse than ")
     assert registered["source"] in ("student", "twin")
     assert written["parts"]["train"]["windows"] > 300
     page = (home() / "reports" / "latest" / first.task / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert first.sentence in page.replace("&#39;", "'")
 
 
@@ -118,6 +123,7 @@ def test_retrain__one_run_with_a_child_for_each_that_learns(first: Verdict) -> N
         "forecast.png",
         "losses.png",
         "reliability.png",
+        "coverage.png",
         "skill.png",
         "report.html",
         "verdict.json",
@@ -131,13 +137,13 @@ def test_retrain__one_run_with_a_child_for_each_that_learns(first: Verdict) -> N
 
 def test_retrain__registers_with_lineage(first: Verdict) -> None:
     client = mlflow.MlflowClient()
-    version = client.get_model_version_by_alias(first.task, "champion")
+    version = client.get_model_version(first.task, "1")
     assert version.run_id == first.mlflow_run_id
     assert {"git_commit", "spec_digest", "prefect.flow_run_id"} <= set(version.tags)
     assert "On the test part" in version.description
     [lineage] = client.get_run(first.mlflow_run_id).inputs.dataset_inputs
     assert lineage.dataset.name == "household-slice"
-    model = mlflow.pyfunc.load_model(f"models:/{first.task}@champion")
+    model = mlflow.pyfunc.load_model(f"models:/{first.task}/1")
     assert "global_active_power_kw" in str(model.metadata.signature.inputs)
     assert "q50" in model.metadata.signature.outputs.input_names()
     assert len(model.predict(model.input_example)) == 1
@@ -202,7 +208,7 @@ def test_retrain__an_equal_challenger_does_not_dethrone_the_champion(second: Ver
     assert champion is not None
     assert champion.gain is not None
     assert champion.gain.estimate == pytest.approx(0, abs=1e-9)
-    assert "not significantly better" in client.get_model_version(second.task, "2").tags["promotion"]
+    assert "no better than a simple forecast" in client.get_model_version(second.task, "2").tags["promotion"]
 
 
 def test_retrain__of_one_replicate_the_chosen_one_is_its_better_half(household_slice: str, first: Verdict) -> None:

@@ -56,3 +56,17 @@ def test_check_exported__names_the_student_that_sees_a_privileged_column(
     assert "twin:" not in str(error.value)
     assert min(seen) >= features.test.start_utc
     assert max(seen) < features.test.end_utc
+
+
+def test_check_exported__takes_a_series_that_can_be_checked(
+    readings: ReadingsManifest, spec: DatasetSpec, features: FeaturesManifest, honest: Student, tmp_path: Path
+) -> None:
+    whole = pl.read_parquet(readings.path)
+    ended = whole.filter(pl.col("time_utc") < features.test.start_utc).with_columns(series_id=pl.lit("ended"))
+    pl.concat([ended, whole]).write_parquet(tmp_path / "readings.parquet")
+    both = readings.model_copy(update={"path": tmp_path / "readings.parquet"})
+    assert check_exported(both, spec, {"student": honest}, features, seed=0).checked == 4 * 8
+    ended.write_parquet(tmp_path / "ended.parquet")
+    alone = readings.model_copy(update={"path": tmp_path / "ended.parquet"})
+    with pytest.raises(LeakError, match="can't be checked for leaks"):
+        check_exported(alone, spec, {"student": honest}, features, seed=0)

@@ -135,5 +135,7 @@ def ran(deployment: str, parameters: dict[str, Any]) -> FlowRun:
 
 @pytest.fixture(scope="session")
 def retrained(service: Up) -> str:
-    """The id of a retrain that the worker ran; its version is the champion."""
-    return str(ran("retrain/household", SMALL).id)
+    """The id of a retrain that the worker ran. It is too short to earn anything: a person makes it champion."""
+    run = ran("retrain/household", SMALL)
+    ran("rollback/any", {"name": "household-24h", "version": 1, "by": "ada", "why": "the tests need a champion"})
+    return str(run.id)

@@ -126,7 +126,7 @@ def test_mlflow__compares_the_last_retrains(from_the_page: str, service: Up, pag
         page.scroll_to(name)
     page.find("//*[normalize-space(text())='student.crps']")
     page.picture("mlflow-compare-metrics")
-    for plot in ("forecast.png", "losses.png", "reliability.png", "skill.png"):
+    for plot in ("coverage.png", "forecast.png", "losses.png", "reliability.png", "skill.png"):
         page.scroll_to(plot)
     page.find("//*[normalize-space(text())='skill.png']").click()
     until(lambda: len(page.driver.find_elements(By.XPATH, "//img")) >= 2)

@@ -27,11 +27,12 @@ from tasks.retrain.run import open_run, retrain_key
 from tasks.retrain.students import distil_all_students
 from tasks.retrain.teachers import train_all_teachers
 from tasks.retrain.validate import validate
-from tests.runtime.builders import Published, register_old, serverless
+from tests.runtime.builders import Published, gain_of, register_old, serverless
 from tests.tasks.builders import PARAMETERS
 from tests.tutelage.data.builders import meter, random_readings, write_readings
 from tutelage.data.dataset import DatasetSpec
 from tutelage.forecasts import Contender
+from tutelage.judge.comparison import Floor
 
 
 @pytest.fixture(autouse=True)
@@ -134,8 +135,9 @@ def evaluated(
 
 @pytest.fixture(scope="session")
 def taught(evaluated: EvaluationManifest) -> EvaluationManifest:
-    """The evaluation with the student as the chosen one, whatever the noise says."""
-    evaluation = evaluated.evaluation.model_copy(update={"chosen": Contender.STUDENT})
+    """The evaluation with the student as the chosen one, and better than ridge, whatever the noise says."""
+    changes = {"chosen": Contender.STUDENT, "floor": Floor(Contender.RIDGE, gain_of(0.05))}
+    evaluation = evaluated.evaluation.model_copy(update=changes)
     return evaluated.model_copy(update={"evaluation": evaluation})
 
 

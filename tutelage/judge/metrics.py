@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts, crps
 
@@ -45,6 +45,16 @@ def score_by_lead(forecasts: Forecasts, actual: Float[np.ndarray, "windows horiz
     """The scores for each lead time, the first hour first."""
     leads = [slice(lead, lead + 1) for lead in range(actual.shape[1])]
     return [score(Forecasts(forecasts.mean[:, at], forecasts.quantiles[:, at]), actual[:, at]) for at in leads]
+
+
+def score_by_hour(
+    forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"], hour: Int[np.ndarray, "windows horizon"]
+) -> dict[int, Scores]:
+    """The scores for each hour of the day that is forecast; `hour` is that of each forecast hour, 0 to 23."""
+    levels = forecasts.quantiles.shape[-1]
+    mean, quantiles, values = forecasts.mean.reshape(-1, 1), forecasts.quantiles.reshape(-1, 1, levels), actual.ravel()
+    of_hour = {each: hour.ravel() == each for each in np.unique(hour).tolist()}
+    return {each: score(Forecasts(mean[at], quantiles[at]), values[at, None]) for each, at in of_hour.items()}
 
 
 def reliability(forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"]) -> Float[np.ndarray, " levels"]:

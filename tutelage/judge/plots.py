@@ -1,7 +1,7 @@
 """The plots of verdict, monitor and backtest."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,31 @@ def plot_skill(by_lead: Mapping[Contender, list[Scores]], *, reference: Contende
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def plot_coverage(by_lead: Sequence[Scores], by_hour: Mapping[int, Scores], *, title: str) -> Figure:
+    """The share of actual values inside the 80 % interval by lead time and by hour of the day, 77 to 83 % shaded.
+
+    by_lead: the first hour first; with one lead time only the hours of the day are drawn
+    """
+    panels = {"lead time [h]": dict(enumerate(by_lead, start=1))} if len(by_lead) > 1 else {}
+    panels["hour of the day, local clock"] = dict(by_hour)
+    figure = Figure(figsize=(9, 3.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (label, scores) in zip(every, panels.items(), strict=True):
+        shares = [100 * each.coverage_80 for each in scores.values()]
+        axes.axhspan(77, 83, color="black", alpha=0.08, lw=0, label="77 to 83 %")
+        axes.axhline(80, color="black", lw=0.8, ls="--")
+        axes.plot(list(scores), shares, color=COLOURS[Contender.STUDENT], marker="o", ms=4, lw=1.5)
+        axes.set(xlabel=label, ylim=(min(50, *shares) - 5, 100))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.6)
+    every[0].set_ylabel("inside the 80 % interval [%]")
+    every[-1].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.suptitle(title)
     return figure
 
 

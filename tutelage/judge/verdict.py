@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from tutelage.distil.base import forecast_with_base
@@ -25,6 +25,11 @@ REGISTRABLE = (Contender.STUDENT, Contender.TWIN)
 def actual_values(dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Float[np.ndarray, "windows horizon"]:
     """The actual values, in the target's unit."""
     return dataset.truth(origins).cpu().numpy().astype(np.float64)
+
+
+def hours_of_day(dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Int[np.ndarray, "windows horizon"]:
+    """The hour of the day of each forecast hour, by the local clock: the first of the known columns."""
+    return dataset.student_inputs(origins)[1][..., 0].cpu().numpy().astype(int)
 
 
 def score_contenders(

@@ -9,9 +9,10 @@ import tasks.forecast.issue
 from runtime.paths import home
 from runtime.registry import download_version
 from schemas.forecast import ChampionManifest, HoursManifest, model_columns
-from tasks.forecast.issue import WIDTH_ABOVE, WIDTH_BELOW, forecast_path, issue_forecast
+from tasks.forecast.issue import WIDTH_ABOVE, WIDTH_BELOW, _sorted_out, forecast_path, issue_forecast
 from tests.runtime.builders import Log
-from tests.tutelage.data.builders import HOUR, START, meter, table_of
+from tests.tutelage.data.builders import HOUR, START, meter, meter_with_plan, table_of
+from tutelage.data.dataset import Role
 from tutelage.errors import DataError
 from tutelage.files import write_table
 
@@ -91,9 +92,41 @@ def test_issue_forecast__a_series_without_enough_hours_gets_none(
     assert [line.partition(":")[0] for line in log.lines] == ["gap", "late"]
 
 
+def test_issue_forecast__names_ended_series_once(
+    champion: ChampionManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log()
+    monkeypatch.setattr(tasks.forecast.issue, "get_run_logger", lambda: log)
+    ended = {f"meter-{number:02d}": (6, 6) for number in range(12)}
+    issued = issue_forecast.fn(hours_of(tmp_path, whole=(0, 0), **ended), SPEC, champion)
+    assert issued.refused == []
+    assert pl.read_parquet(issued.path)["series_id"].unique().to_list() == ["whole"]
+    [line] = log.lines
+    assert line.startswith("without a reading in the last 6 hours, so without a forecast: meter-00, ")
+    assert line.endswith("meter-09 and 2 more")
+
+
+def test_sorted_out__a_plan_that_one_series_lacks_harms_no_other(champion: ChampionManifest) -> None:
+    spec = meter_with_plan()
+    [planned] = spec.names(Role.KNOWN_FUTURE)
+    times = [ISSUE + hour * HOUR for hour in range(-6, 2)]
+    tables = [
+        pl.DataFrame({"series_id": name, "time_utc": times, "missing": False, "filled": False}).with_columns(
+            pl.Series(planned, [1.0] * 7 + [last], dtype=pl.Float64)
+        )
+        for name, last in (("a", 1.0), ("b", None))
+    ]
+    good, refused = _sorted_out(pl.concat(tables), ISSUE, spec, champion)
+    assert good["series_id"].to_list() == ["a"]
+    assert refused == {"b": f"{planned} is not known of 1 of the 2 hours ahead"}
+
+
 def test_issue_forecast__without_any_series_issues_nothing(champion: ChampionManifest, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"at 2024-07-01 09:00 UTC 4 of 6 past hours are missing"):
+    wrong = r"at 2024-07-01 09:00 UTC a: 1 of 6 past hours are missing.*; b: 4 of 6 .*; nothing is issued"
+    with pytest.raises(DataError, match=wrong):
         issue_forecast.fn(hours_of(tmp_path, a=(1, 0), b=(4, 2)), SPEC, champion)
+    with pytest.raises(DataError, match="no series has a reading in the last 6 hours; nothing is issued"):
+        issue_forecast.fn(hours_of(tmp_path, a=(6, 6), b=(6, 0)), SPEC, champion)
     assert not forecast_path(champion.name, "2024-07-01T0900Z").parent.exists()
 
 

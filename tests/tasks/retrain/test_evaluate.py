@@ -55,7 +55,7 @@ def test_evaluate__scores_every_contender(evaluated: EvaluationManifest) -> None
 
 def test_evaluate__writes_what_it_found(evaluated: EvaluationManifest, run: RunManifest) -> None:
     assert evaluated.folder == run_folder(run.run_id, "evaluation")
-    plots = {f"{name}.png" for name in ("forecast", "skill", "reliability", "losses")}
+    plots = {f"{name}.png" for name in ("forecast", "skill", "reliability", "coverage", "losses")}
     assert {file.name for file in evaluated.folder.iterdir()} == {EVALUATION, BY_LEAD} | plots
     assert read_evaluation(evaluated.folder / EVALUATION) == evaluated.evaluation
     assert file_digest(evaluated.folder / EVALUATION) == evaluated.digest

@@ -5,7 +5,7 @@ import pytest
 import scoringrules
 
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts, crps
-from tutelage.judge.metrics import quantile_at, reliability, score, score_by_lead, score_members
+from tutelage.judge.metrics import quantile_at, reliability, score, score_by_hour, score_by_lead, score_members
 
 STANDARD = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 
@@ -50,6 +50,19 @@ def test_score_by_lead__is_the_score_of_each_lead() -> None:
     whole = score(forecast, actual)
     for name in ("crps", "mae", "coverage_80"):
         assert np.mean([getattr(scores, name) for scores in by_lead]) == pytest.approx(getattr(whole, name))
+
+
+def test_score_by_hour__is_the_score_of_the_windows_hours_at_each_hour_of_the_day() -> None:
+    actual = np.random.default_rng(0).normal(size=(40, 3))
+    forecast = normal(np.zeros((40, 3)))
+    hour = (np.arange(40)[:, None] + np.arange(3)) % 24
+    hour[hour == 5] = 6  # an hour that never comes
+    by_hour = score_by_hour(forecast, actual, hour)
+    assert list(by_hour) == [each for each in range(24) if each != 5]
+    at = hour == 7
+    alone = normal(np.zeros((int(at.sum()), 1)))
+    assert by_hour[7] == score(alone, actual[at][:, None])
+    assert by_hour[7].crps != by_hour[8].crps
 
 
 def test_reliability__of_the_true_distribution_is_the_diagonal() -> None:

@@ -21,6 +21,7 @@ from tutelage.judge.verdict import (
     floor_sentence,
     gain_text,
     gains_sentence,
+    hours_of_day,
     interval_text,
     percent,
     score_baselines,
@@ -46,6 +47,13 @@ def students(dataset: WindowDataset) -> dict[Contender, Forecaster]:
 @pytest.fixture(scope="module")
 def scored(dataset: WindowDataset, students: dict[Contender, Forecaster]) -> dict[Contender, ScoredForecasts]:
     return score_contenders(dataset, students, random_labels(dataset, dataset.test))
+
+
+def test_hours_of_day__are_those_of_the_local_clock(dataset: WindowDataset) -> None:
+    hours = hours_of_day(dataset, dataset.test)
+    # The synthetic panel's clock is UTC.
+    expected = dataset.panel.hour[dataset.test].numpy()[:, None] + np.arange(dataset.horizon)
+    np.testing.assert_array_equal(hours, expected % 24)
 
 
 def test_score_contenders__scores_all_on_the_test_part(
