@@ -47,7 +47,7 @@ def key_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
         checks=[
             _row_check("unreadable_time", quality.unreadable_time()),
             _row_check("off_grid_time", quality.off_grid_time(spec)),
-            _row_check("duplicate_time", quality.duplicate_time()),
+            _row_check("duplicate_time", quality.duplicate_time(spec)),
         ],
         strict=True,
         ordered=True,

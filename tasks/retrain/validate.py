@@ -8,9 +8,8 @@ from runtime.stage import cached_stage
 from schemas.quality import quality_rows
 from schemas.readings import Breach, find_breaches, key_schema, value_schema
 from schemas.retrain import ReadingsManifest, RuleCount, ValidatedManifest
-from tutelage.data.dataset import DatasetSpec
+from tutelage.data.dataset import KEY, DatasetSpec
 from tutelage.data.quality import QUARANTINED, masked, regular_grid
-from tutelage.data.readings import KEY
 from tutelage.errors import QualityError
 from tutelage.files import write_table
 

@@ -20,6 +20,9 @@ from tutelage.contract import Contract, load_contract
 from tutelage.errors import DataError, SpecError
 from tutelage.files import file_digest
 
+KEY = ["series_id", "time_utc"]
+"""The columns that no two rows of a table of readings, or of hours, have in common."""
+
 
 def _known_zone(name: str) -> str:
     if name not in zoneinfo.available_timezones():
@@ -101,6 +104,9 @@ class Column(Contract):
     role: Role
     unit: str
     aggregation: Literal["mean", "sum"] = "mean"
+    reading: Literal["interval", "register"] = Field(
+        "interval", description="register: a running total, whose differences are the readings"
+    )
     minimum: float
     maximum: float
 
@@ -108,6 +114,8 @@ class Column(Contract):
     def _range(self) -> "Column":
         if not self.minimum < self.maximum:
             raise ValueError(f"minimum {self.minimum} is not below maximum {self.maximum}")
+        if self.reading == "register" and self.aggregation != "sum":
+            raise ValueError("a register's differences add up to an hour's: aggregation must be sum")
         return self
 
 
@@ -115,6 +123,12 @@ class Tolerance(Contract):
     """The share of rows that may break a rule before the flow stops."""
 
     tolerance: Share
+
+
+class Duplicate(Tolerance):
+    """Rows with the series and the time of another row; one of them stays."""
+
+    keep: Literal["first", "last"] = "first"
 
 
 class Repeated(Tolerance):
@@ -134,7 +148,7 @@ class QualityRules(Contract):
 
     unreadable_time: Tolerance = Tolerance(tolerance=0)
     off_grid_time: Tolerance = Tolerance(tolerance=0)
-    duplicate_time: Tolerance = Tolerance(tolerance=0)
+    duplicate_time: Duplicate = Duplicate(tolerance=0)
     missing_row: Tolerance = Tolerance(tolerance=0.05)
     missing_value: Tolerance = Tolerance(tolerance=0.05)
     out_of_range: Tolerance = Tolerance(tolerance=0)
@@ -216,6 +230,11 @@ class DatasetSpec(Contract):
     source: Source
     timestamp: Timestamp
     series_column: str | None = Field(None, description="column with the series id; empty: one series")
+    series_from: Literal["column", "file", "header"] = Field(
+        "column",
+        description="file: each file is a series, named as the file; header: each column that matches the target's "
+        "`source`, such as meter_*, is a series, named as the column",
+    )
     target: Name
     raw_step: dt.timedelta
     student_step: dt.timedelta
@@ -246,6 +265,10 @@ class DatasetSpec(Contract):
                 f"target: {self.target!r} has the role {by_name[self.target].role.value!r}; "
                 "a target must be observed, or the student could not see its own past"
             )
+        if self.series_from != "column" and self.series_column is not None:
+            raise ValueError(f"series_column: series_from is {self.series_from}, so no column names the series")
+        if self.series_from == "header" and len(self.columns) != 1:
+            raise ValueError("series_from: with header there is one column, the target, whose source is a pattern")
         if self.raw_step <= dt.timedelta(0):
             raise ValueError(f"raw_step: {self.raw_step} is not above zero")
         if self.student_step < self.raw_step:

@@ -4,9 +4,8 @@ import datetime as dt
 
 import polars as pl
 
-from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.dataset import KEY, DatasetSpec, Role
 from tutelage.data.quality import clean
-from tutelage.data.readings import KEY
 from tutelage.data.resample import hourly_table
 
 HOUR = dt.timedelta(hours=1)

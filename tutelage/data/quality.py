@@ -3,13 +3,12 @@
 A rule's expression is true where a row (or a value) breaks the rule. A rule reads a row and earlier rows, never later
 ones: a forecast issued at noon can't know from the afternoon which of its inputs were bad. (`frozen` marks a whole run,
 and so looks ahead to the run's end; `inference.student_window` cuts the readings at the issue time before it applies
-the rules.)
+the rules. Where the spec keeps the last of several rows with one time, a later row replaces an earlier one.)
 """
 
 import polars as pl
 
-from tutelage.data.dataset import DatasetSpec
-from tutelage.data.readings import KEY
+from tutelage.data.dataset import KEY, DatasetSpec
 
 QUARANTINED = ("unreadable_time", "off_grid_time", "duplicate_time")
 
@@ -24,9 +23,11 @@ def off_grid_time(spec: DatasetSpec) -> pl.Expr:
     return (pl.col("time_utc") != pl.col("time_utc").dt.truncate(spec.raw_step)).fill_null(False)
 
 
-def duplicate_time() -> pl.Expr:
-    """Rows whose key appears in an earlier row; the first row is not marked."""
-    return (pl.int_range(pl.len()).over(KEY) > 0) & pl.col("time_utc").is_not_null()
+def duplicate_time(spec: DatasetSpec) -> pl.Expr:
+    """Rows whose key appears in another row; the first, or by the spec the last, of them is not marked."""
+    place = pl.int_range(pl.len()).over(KEY)
+    stays = pl.lit(0) if spec.quality.duplicate_time.keep == "first" else pl.len().over(KEY) - 1
+    return (place != stays) & pl.col("time_utc").is_not_null()
 
 
 def out_of_range(name: str, minimum: float, maximum: float) -> pl.Expr:
@@ -86,4 +87,4 @@ def masked(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
 def clean(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
     """Readings on a regular grid, with everything that breaks a rule set to null, as the validate stage writes them."""
     good = table.filter(~(unreadable_time() | off_grid_time(spec)))
-    return masked(regular_grid(good.filter(~duplicate_time()).sort(KEY), spec), spec)
+    return masked(regular_grid(good.filter(~duplicate_time(spec)).sort(KEY), spec), spec)

@@ -1,55 +1,21 @@
 """From a source's files to one table of readings with the spec's column names, keyed by (series_id, time_utc)."""
 
 import datetime as dt
-import difflib
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from tutelage.data.dataset import DatasetSpec, Source
+from tutelage.data.dataset import KEY, DatasetSpec, Source
+from tutelage.data.registers import register_differences
+from tutelage.data.scan import scan_file
 from tutelage.errors import DataError
 
-KEY = ["series_id", "time_utc"]
 LEAST_TEXTS = 10
 """A column with fewer texts that are no numbers is not refused at once: the quality rules count them."""
 MOST_STEPS_PER_ROW = 50
 """Raw steps between the first and the last time, for each row: with more, a time must be wrong."""
 LOCAL = pl.Datetime("us")
 UTC = pl.Datetime("us", "UTC")
-
-
-def _scan(path: Path, source: Source) -> pl.LazyFrame:
-    """One file, all columns unchanged; those of a CSV as text, so that a bad value is detected, not converted."""
-    if source.format == "parquet":
-        return pl.scan_parquet(path)
-    how: dict[str, Any] = {
-        "separator": source.separator,
-        "null_values": list(source.null_values),
-        "infer_schema": False,
-        "skip_lines": source.skip_lines,
-        "comment_prefix": source.comment,
-    }
-    if source.encoding == "utf-8":
-        return pl.scan_csv(path, **how)
-    try:
-        return pl.read_csv(path, encoding=source.encoding, **how).lazy()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not written in {source.encoding}: {error}") from error
-
-
-def _check_columns(scan: pl.LazyFrame, path: Path, spec: DatasetSpec) -> None:
-    wanted = [*spec.timestamp.columns, *(column.source for column in spec.columns)]
-    wanted += [spec.series_column] if spec.series_column else []
-    have = scan.collect_schema().names()
-    for name in wanted:
-        if name not in have:
-            near = difflib.get_close_matches(name, have, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{path.name}: column {name!r} is missing; the file has {', '.join(map(repr, have))}{hint}")
-        # polars renames the second of two equal names.
-        if f"{name}_duplicated_0" in have:
-            raise DataError(f"{path.name}: column {name!r} occurs twice in the header, so its values are not known")
 
 
 def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr]:
@@ -163,6 +129,7 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
 
     Rows keep the source's order; nothing is repaired or dropped, except readings that were not complete at `as_of`
     (UTC). A time that can't be read is null. A time with an offset or a zone is converted; a time without is local.
+    Of a register the reading is the increase over the raw step.
 
     Raises DataError with a sentence that names the file and the column where a column is missing, doubled, holds no
     numbers or no readable times, where files differ in whether their times have offsets, where a time is years away
@@ -171,11 +138,9 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     parts, zoned = [], {}
     for path in files:
         try:
-            scan = _scan(path, spec.source)
-            _check_columns(scan, path, spec)
-            series = pl.col(spec.series_column).cast(pl.String) if spec.series_column else pl.lit(spec.name)
+            scan = scan_file(path, spec)
             time, zoned[path.name] = _time(path, scan, spec)
-            part = scan.select(series.alias("series_id"), time.alias("local"), *_measured(path, scan, spec)).collect()
+            part = scan.select("series_id", time.alias("local"), *_measured(path, scan, spec)).collect()
         except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
             hint = (
                 "; if it is not written in UTF-8, name its encoding in source.encoding" if "utf" in str(error) else ""
@@ -194,7 +159,7 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     time_utc = table["local"].alias("time_utc") if any(zoned.values()) else to_utc(table, spec)
     if spec.timestamp.marks == "end":
         time_utc = time_utc - spec.raw_step
-    table = table.with_columns(time_utc)
+    table = register_differences(table.with_columns(time_utc), spec)
     if as_of is not None:
         # A row without a readable time stays: validation must count it, and no forecast can use it.
         done = pl.col("time_utc") + spec.raw_step <= pl.lit(as_of).dt.convert_time_zone("UTC")
@@ -207,7 +172,7 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
 
 def _no_time(path: Path, spec: DatasetSpec) -> str:
     """What the time columns hold instead of times in the spec's format."""
-    scan = _scan(path, spec.source).select(spec.timestamp.columns).head(1).collect()
+    scan = scan_file(path, spec).select(spec.timestamp.columns).head(1).collect()
     first = " ".join(str(value) for value in scan.row(0)) if scan.height else ""
     return (
         f"column {', '.join(spec.timestamp.columns)} has no time in the format {spec.timestamp.format}, but {first!r}"

@@ -15,9 +15,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.dataset import KEY, DatasetSpec, Role
 from tutelage.data.quality import clean
-from tutelage.data.readings import KEY
 from tutelage.data.resample import hourly_table
 from tutelage.errors import LeakError
 

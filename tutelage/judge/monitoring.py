@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import ks_2samp
 
-from tutelage.data.dataset import DatasetSpec, Monitoring, Role
-from tutelage.data.readings import KEY
+from tutelage.data.dataset import KEY, DatasetSpec, Monitoring, Role
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts, crps
 from tutelage.judge.metrics import LEVELS
 

@@ -11,9 +11,9 @@ from polars.testing import assert_frame_equal
 
 from tests.tutelage.data.builders import REPOSITORY
 from tutelage.data import quality
-from tutelage.data.dataset import DatasetSpec, load_dataset_spec, source_files
+from tutelage.data.dataset import KEY, DatasetSpec, load_dataset_spec, source_files
 from tutelage.data.quality import clean, masked, regular_grid
-from tutelage.data.readings import KEY, read_readings
+from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table
 
 SPEC_PATH = REPOSITORY / "deployments" / "datasets" / "household.yaml"
@@ -56,7 +56,7 @@ def test_household__has_every_minute_once(household: Household) -> None:
     broken = readings.select(
         unreadable=quality.unreadable_time(),
         off_grid=quality.off_grid_time(household.spec),
-        duplicate=quality.duplicate_time(),
+        duplicate=quality.duplicate_time(household.spec),
     )
     assert broken.sum().row(0) == (0, 0, 0)
 

@@ -46,7 +46,9 @@ def test_off_grid_time__is_no_multiple_of_the_step() -> None:
 def test_duplicate_time__keeps_the_first_of_each_series() -> None:
     first = table_of(SPEC, [1] * 6, times=minutes(0, 1, 0, None, None, 0))
     table = pl.concat([first, table_of(SPEC, [1, 1], series_id="other")])
-    assert flags(table, quality.duplicate_time()) == [2, 5]
+    assert flags(table, quality.duplicate_time(SPEC)) == [2, 5]
+    last = meter(quality__duplicate_time={"keep": "last", "tolerance": 0.5})
+    assert flags(table, quality.duplicate_time(last)) == [0, 2]
 
 
 def test_out_of_range__bounds_and_null_are_within() -> None:
@@ -127,7 +129,7 @@ def test_rules__never_depend_on_later_rows(first: list[float | None], second: li
     rules = [
         quality.repeated(SPEC).alias("repeated"),
         quality.out_of_range("power_kw", 0.0, 15.0).alias("out_of_range"),
-        quality.duplicate_time().alias("duplicate"),
+        quality.duplicate_time(SPEC).alias("duplicate"),
     ]
     table = two_series(first, second)
     assert_frame_equal(table.head(rows).select(rules), table.select(rules).head(rows))

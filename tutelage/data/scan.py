@@ -1,0 +1,80 @@
+"""One file of a source as a lazy table with a row per series and time, its columns unchanged."""
+
+import difflib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tutelage.data.dataset import DatasetSpec, Source
+from tutelage.errors import DataError
+
+SERIES = "series_id"
+
+
+def scan_file(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
+    """A file with its columns under the names that the spec's `source` keys have, and the series' name as `series_id`.
+
+    Values of a CSV are text, so that a bad value is detected, not converted. Of a wide file, each column that matches
+    the target's `source` is a series.
+
+    Raises DataError with a sentence that names the file and the column where one is missing or doubled.
+    """
+    scan = _scan(path, spec.source)
+    if spec.series_from != "header":
+        _check_columns(scan, path, spec)
+        series = pl.lit(path.stem if spec.series_from == "file" else spec.name)
+        if spec.series_column:
+            series = pl.col(spec.series_column).cast(pl.String)
+        return scan.with_columns(series.alias(SERIES))
+    [pattern] = [column.source for column in spec.columns]
+    have = _names(scan)
+    _require(have, list(spec.timestamp.columns), path)
+    meters = [name for name in have if fnmatchcase(name, pattern) and name not in spec.timestamp.columns]
+    if not meters:
+        raise DataError(f"{path.name}: no column matches {pattern!r}; the file has {', '.join(map(repr, have))}")
+    for name in meters:
+        _require(have, [name], path)
+    rows = scan.unpivot(meters, index=list(spec.timestamp.columns), variable_name=SERIES, value_name=pattern)
+    # An empty cell is where a meter has no row: it may have begun late, or ended.
+    return rows.filter(pl.col(pattern).is_not_null())
+
+
+def _scan(path: Path, source: Source) -> pl.LazyFrame:
+    """One file, all columns unchanged; those of a CSV as text, so that a bad value is detected, not converted."""
+    if source.format == "parquet":
+        return pl.scan_parquet(path)
+    how: dict[str, Any] = {
+        "separator": source.separator,
+        "null_values": list(source.null_values),
+        "infer_schema": False,
+        "skip_lines": source.skip_lines,
+        "comment_prefix": source.comment,
+    }
+    if source.encoding == "utf-8":
+        return pl.scan_csv(path, **how)
+    try:
+        return pl.read_csv(path, encoding=source.encoding, **how).lazy()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not written in {source.encoding}: {error}") from error
+
+
+def _names(scan: pl.LazyFrame) -> list[str]:
+    return scan.collect_schema().names()
+
+
+def _check_columns(scan: pl.LazyFrame, path: Path, spec: DatasetSpec) -> None:
+    wanted = [*spec.timestamp.columns, *(column.source for column in spec.columns)]
+    _require(_names(scan), wanted + ([spec.series_column] if spec.series_column else []), path)
+
+
+def _require(have: list[str], wanted: list[str], path: Path) -> None:
+    for name in wanted:
+        if name not in have:
+            near = difflib.get_close_matches(name, have, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{path.name}: column {name!r} is missing; the file has {', '.join(map(repr, have))}{hint}")
+        # polars renames the second of two equal names.
+        if f"{name}_duplicated_0" in have:
+            raise DataError(f"{path.name}: column {name!r} occurs twice in the header, so its values are not known")
