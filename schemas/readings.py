@@ -65,6 +65,7 @@ def value_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
         checks=[
             _row_check("repeated", quality.repeated(spec)),
             _row_check("frozen", quality.frozen(spec)),
+            _row_check("flat", quality.flat(spec)),
         ],
         strict=True,
         ordered=True,

@@ -17,6 +17,7 @@ import holidays
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from tutelage.contract import Contract, load_contract
+from tutelage.data.rules import QualityRules, Share
 from tutelage.errors import DataError, SpecError
 from tutelage.files import file_digest
 
@@ -39,7 +40,6 @@ def _known_encoding(name: str) -> str:
 
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Role(StrEnum):
@@ -117,44 +117,6 @@ class Column(Contract):
         if self.reading == "register" and self.aggregation != "sum":
             raise ValueError("a register's differences add up to an hour's: aggregation must be sum")
         return self
-
-
-class Tolerance(Contract):
-    """The share of rows that may break a rule before the flow stops."""
-
-    tolerance: Share
-
-
-class Duplicate(Tolerance):
-    """Rows with the series and the time of another row; one of them stays."""
-
-    keep: Literal["first", "last"] = "first"
-
-
-class Repeated(Tolerance):
-    """Rows equal in every measured column to the row `after` earlier: gaps that a logger filled without a mark."""
-
-    after: dt.timedelta
-
-
-class Frozen(Tolerance):
-    """Runs of at least `at_least` in which each row equals its predecessor in every measured column."""
-
-    at_least: dt.timedelta
-
-
-class QualityRules(Contract):
-    """The quality rules, and the tolerated share of rows that break each."""
-
-    unreadable_time: Tolerance = Tolerance(tolerance=0)
-    off_grid_time: Tolerance = Tolerance(tolerance=0)
-    duplicate_time: Duplicate = Duplicate(tolerance=0)
-    missing_row: Tolerance = Tolerance(tolerance=0.05)
-    missing_value: Tolerance = Tolerance(tolerance=0.05)
-    out_of_range: Tolerance = Tolerance(tolerance=0)
-    repeated: Repeated | None = None
-    frozen: Frozen | None = None
-    complete_share: Share = Field(0.9, description="least share of an hour's readings; with fewer the hour is null")
 
 
 class Serving(Contract):

@@ -1,15 +1,17 @@
 """The quality rules, one boolean expression each, and the cleaning that they lead to.
 
 A rule's expression is true where a row (or a value) breaks the rule. A rule reads a row and earlier rows, never later
-ones: a forecast issued at noon can't know from the afternoon which of its inputs were bad. (`frozen` marks a whole run,
-and so looks ahead to the run's end; `inference.student_window` cuts the readings at the issue time before it applies
-the rules. Where the spec keeps the last of several rows with one time, a later row replaces an earlier one.)
+ones: a forecast issued at noon can't know from the afternoon which of its inputs were bad. (`frozen` and `flat` mark
+a whole run, and so look ahead to its end; `inference.student_window` cuts the readings at the issue time before it
+applies the rules. Where the spec keeps the last of several rows with one time, a later row replaces an earlier one.)
 """
 
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec
 
+ROUNDING = 1e-9
+"""Differences of decimals, such as 0.03 − 0.01, miss by less than this."""
 QUARANTINED = ("unreadable_time", "off_grid_time", "duplicate_time")
 
 
@@ -63,6 +65,21 @@ def frozen(spec: DatasetSpec) -> pl.Expr:
     return still & (length >= rule.at_least // spec.raw_step)
 
 
+def flat(spec: DatasetSpec) -> pl.Expr:
+    """Values of the target in a run of at least `flat.at_least` that stays within `flat.within`.
+
+    Other columns may move: a stuck sensor next to living ones. Needs a regular grid of rows; a null ends a run.
+    """
+    rule = spec.quality.flat
+    if rule is None:
+        return pl.lit(False)
+    rows, target = max(2, rule.at_least // spec.raw_step), pl.col(spec.target)
+    width = target.rolling_max(rows) - target.rolling_min(rows)
+    ends = (width.over("series_id") <= rule.within + ROUNDING).fill_null(False).cast(pl.Int8)
+    # Each row of a run that is long enough, not only those that end one.
+    return ends.reverse().rolling_max(rows, min_samples=1).reverse().over("series_id") == 1
+
+
 def regular_grid(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
     """The table with one row per raw step of each series, from its first row to its last; new rows hold nulls."""
     if table.height == 0:
@@ -78,9 +95,10 @@ def regular_grid(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
 
 
 def masked(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
-    """The grid with repeated rows, frozen runs and values out of range set to null."""
+    """The grid with repeated rows, frozen and flat runs and values out of range set to null."""
     bad_row = repeated(spec) | frozen(spec)
     keep = {c.name: ~(bad_row | out_of_range(c.name, c.minimum, c.maximum)) for c in spec.columns}
+    keep[spec.target] &= ~flat(spec)
     return grid.with_columns(pl.when(ok).then(pl.col(name)).alias(name) for name, ok in keep.items())
 
 

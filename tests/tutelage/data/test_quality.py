@@ -95,6 +95,27 @@ def test_frozen__runs_of_at_least_three_still_minutes(power: list[float | None],
     assert flags(table_of(SPEC, power), quality.frozen(SPEC)) == expected
 
 
+@pytest.mark.parametrize(
+    ("power", "expected"),
+    [
+        ([0.01, 0.03, 0.02, 5, 0.01, 0.02], [0, 1, 2]),
+        ([1.2] * 5, [0, 1, 2, 3, 4]),
+        ([1, 2, 1, 2, 1], []),
+        ([1, 1, None, 1, 1], []),
+        ([1, 1.02, 1.04, 1.04, 9], [1, 2, 3]),  # no three of the first three are within 0.02, the next three are
+    ],
+)
+def test_flat__a_stuck_target_next_to_a_living_column(power: list[float | None], expected: list[int]) -> None:
+    spec = meter(quality={"flat": {"at_least": "PT3M", "within": 0.02, "tolerance": 1}})
+    table = table_of(spec, power, voltage_v=[230 + minute for minute in range(len(power))])
+    assert flags(table, quality.flat(spec)) == expected
+    kept = [None if row in expected else value for row, value in enumerate(power)]
+    assert clean(table, spec)["power_kw"].to_list() == kept
+    assert clean(table, spec)["voltage_v"].null_count() == 0
+    both = pl.concat([table.head(2), table.head(2).with_columns(series_id=pl.lit("other"))])
+    assert flags(both, quality.flat(spec)) == []
+
+
 def test_rules__are_silent_where_the_spec_has_none() -> None:
     still = table_of(WITHOUT, [7] * 20)
     assert_frame_equal(masked(still, WITHOUT), still)
