@@ -10,7 +10,7 @@ import polars as pl
 from schemas.retrain import FeaturesManifest, ReadingsManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.errors import LeakError
-from tutelage.judge.leaks import LeakReport, check_leaks, clean_issue_times, without_masked
+from tutelage.judge.leaks import LeakReport, check_leaks, clean_issue_times
 from tutelage.model.inference import Student, forecast_readings
 
 
@@ -56,7 +56,7 @@ def _checkable(
     fullest = raw.group_by("series_id", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
     error = LeakError("the student can't be checked for leaks: there are no readings in the test part")
     for name in fullest["series_id"]:
-        series = without_masked(raw.filter(pl.col("series_id") == name), spec)
+        series = raw.filter(pl.col("series_id") == name)
         try:
             return series, clean_issue_times(
                 series, spec, start, end, lookback_hours=features.lookback_hours, horizon_hours=features.horizon_hours

@@ -5,7 +5,7 @@ import datetime as dt
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec, Role
-from tutelage.data.quality import clean
+from tutelage.data.quality import clean, reach
 from tutelage.data.resample import hourly_table
 
 HOUR = dt.timedelta(hours=1)
@@ -67,8 +67,7 @@ def hours_before(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, ho
     end: UTC, a full hour
     """
     start = end - hours * HOUR
-    before = spec.quality.repeated.after if spec.quality.repeated else dt.timedelta(0)
-    near = readings.filter(pl.col("time_utc") >= start - before)
+    near = readings.filter(pl.col("time_utc") >= start - reach(spec))
     series = readings.select("series_id").unique().sort("series_id")
     grid = series.join(pl.DataFrame({"time_utc": pl.datetime_range(start, end - HOUR, "1h", eager=True)}), how="cross")
     table = hourly_table(clean(near, spec), spec) if near.height else near.select(*KEY, *spec.names())

@@ -1,14 +1,17 @@
 """The quality rules, one boolean expression each, and the cleaning that they lead to.
 
 A rule's expression is true where a row (or a value) breaks the rule. A rule reads a row and earlier rows, never later
-ones: a forecast issued at noon can't know from the afternoon which of its inputs were bad. (`frozen` and `flat` mark
-a whole run, and so look ahead to its end; `inference.student_window` cuts the readings at the issue time before it
-applies the rules. Where the spec keeps the last of several rows with one time, a later row replaces an earlier one.)
+ones: a forecast issued at noon can't know from the afternoon which of its inputs were bad. (`repeated`, `frozen` and
+`flat` mark a whole run, and so look ahead to its end; `inference.student_window` cuts the readings at the issue time
+before it applies the rules. Where the spec keeps the last of several rows with one time, a later row replaces an
+earlier.)
 """
+
+import datetime as dt
 
 import polars as pl
 
-from tutelage.data.dataset import KEY, DatasetSpec
+from tutelage.data.dataset import KEY, DatasetSpec, Role
 
 ROUNDING = 1e-9
 """Differences of decimals, such as 0.03 − 0.01, miss by less than this."""
@@ -38,18 +41,30 @@ def out_of_range(name: str, minimum: float, maximum: float) -> pl.Expr:
 
 
 def _same_as_before(spec: DatasetSpec, rows: int, span: pl.Expr) -> pl.Expr:
-    """Rows equal in all measured columns to the row `rows` before, where that row is `span` earlier."""
-    same = [(pl.col(name) == pl.col(name).shift(rows).over("series_id")) for name in spec.names()]
+    """Rows equal in all observed columns to the row `rows` before, where that row is `span` earlier.
+
+    Production may lack all other columns, and what is masked there and in training must be the same.
+    """
+    same = [(pl.col(name) == pl.col(name).shift(rows).over("series_id")) for name in spec.names(Role.OBSERVED)]
     earlier = pl.col("time_utc") - pl.col("time_utc").shift(rows).over("series_id") == span
     return pl.all_horizontal(*same, earlier).fill_null(False)
 
 
 def repeated(spec: DatasetSpec) -> pl.Expr:
-    """Rows equal in every measured column to the reading `repeated.after` earlier. Needs a regular grid of rows."""
+    """Rows of a run of at least `repeated.at_least` that each equal the reading `repeated.after` earlier.
+
+    Needs a regular grid of rows.
+    """
     rule = spec.quality.repeated
     if rule is None:
         return pl.lit(False)
-    return _same_as_before(spec, rule.after // spec.raw_step, pl.lit(rule.after))
+    same = _same_as_before(spec, rule.after // spec.raw_step, pl.lit(rule.after))
+    return same & (_run_length(same) >= rule.at_least // spec.raw_step)
+
+
+def _run_length(flag: pl.Expr) -> pl.Expr:
+    """The number of rows in each row's run of equal flags, series by series."""
+    return pl.len().over("series_id", flag.rle_id())
 
 
 def frozen(spec: DatasetSpec) -> pl.Expr:
@@ -61,8 +76,7 @@ def frozen(spec: DatasetSpec) -> pl.Expr:
     if rule is None:
         return pl.lit(False)
     still = _same_as_before(spec, 1, pl.lit(spec.raw_step))
-    length = pl.len().over("series_id", still.rle_id())
-    return still & (length >= rule.at_least // spec.raw_step)
+    return still & (_run_length(still) >= rule.at_least // spec.raw_step)
 
 
 def flat(spec: DatasetSpec) -> pl.Expr:
@@ -78,6 +92,15 @@ def flat(spec: DatasetSpec) -> pl.Expr:
     ends = (width.over("series_id") <= rule.within + ROUNDING).fill_null(False).cast(pl.Int8)
     # Each row of a run that is long enough, not only those that end one.
     return ends.reverse().rolling_max(rows, min_samples=1).reverse().over("series_id") == 1
+
+
+def reach(spec: DatasetSpec) -> dt.timedelta:
+    """How far back from a row the rules look: a run that is long enough may have begun there."""
+    rules = spec.quality
+    spans = [rule.at_least for rule in (rules.frozen, rules.flat) if rule is not None]
+    if rules.repeated is not None:
+        spans.append(rules.repeated.after + rules.repeated.at_least)
+    return max(spans, default=dt.timedelta(0)) + spec.raw_step
 
 
 def regular_grid(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:

@@ -23,13 +23,17 @@ class Duplicate(Tolerance):
 
 
 class Repeated(Tolerance):
-    """Rows equal in every measured column to the row `after` earlier: gaps that a logger filled without a mark."""
+    """Rows that repeat those `after` earlier, in a run of `at_least`: gaps that a logger filled without a mark.
+
+    Like `Frozen`, by the observed columns alone: what a student sees must not depend on what production lacks.
+    """
 
     after: dt.timedelta
+    at_least: dt.timedelta = dt.timedelta(0)
 
 
 class Frozen(Tolerance):
-    """Runs of at least `at_least` in which each row equals its predecessor in every measured column."""
+    """Runs of at least `at_least` in which each row equals its predecessor in every observed column."""
 
     at_least: dt.timedelta
 

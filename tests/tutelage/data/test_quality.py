@@ -66,6 +66,27 @@ def test_repeated__one_other_value_is_enough_to_differ() -> None:
     assert flags(table, quality.repeated(SPEC)) == [6]
 
 
+def test_repeated__a_privileged_column_makes_no_difference() -> None:
+    moving = table_of(SPEC, [1, 2, 3, 4, 5, 1, 2], voltage_v=[230 + minute for minute in range(7)])
+    assert flags(moving, quality.repeated(SPEC)) == [5, 6]
+    still = table_of(SPEC, [7] * 4, voltage_v=[230, 231, 232, 233])
+    assert flags(still, quality.frozen(SPEC)) == [1, 2, 3]
+
+
+def test_repeated__in_runs_of_at_least_two_minutes() -> None:
+    runs = meter(quality={"repeated": {"after": "PT5M", "at_least": "PT2M", "tolerance": 1}})
+    table = table_of(runs, [1, 2, 3, 4, 5, 1, 2, 9, 4, None, 1])
+    assert flags(table, quality.repeated(runs)) == [5, 6]
+
+
+def test_reach__is_as_far_as_the_rules_look_back() -> None:
+    assert quality.reach(SPEC) == 6 * MINUTE
+    assert quality.reach(WITHOUT) == MINUTE
+    longer = meter(quality__repeated={"after": "PT5M", "at_least": "PT2M", "tolerance": 1})
+    assert quality.reach(longer) == 8 * MINUTE
+    assert quality.reach(meter(quality={"flat": {"at_least": "PT9M", "tolerance": 1}})) == 10 * MINUTE
+
+
 def test_repeated__across_a_gap_looks_at_the_clock() -> None:
     gap = table_of(SPEC, [1, 2, 3, 4, 5, 1, 2, 3], times=minutes(0, 1, 2, 3, 4, 6, 7, 8))
     assert flags(gap, quality.repeated(SPEC)) == []  # five rows before is six minutes before

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from tests.tutelage.data.builders import HOUR, METER, START, meter
-from tutelage.data.dataset import DatasetSpec, Duplicate
+from tutelage.data.dataset import DatasetSpec
 from tutelage.data.readings import read_readings
+from tutelage.data.rules import Duplicate
 
 REGISTER = meter(
     columns=[METER["columns"][0] | {"reading": "register", "aggregation": "sum"}], raw_step="PT1H", quality={}

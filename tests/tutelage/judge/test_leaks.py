@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from tests.tutelage.data.builders import HOUR, MINUTE, START, export_untrained, meter, random_readings
+from tutelage.data.quality import clean
 from tutelage.errors import LeakError
 from tutelage.judge.leaks import Forecast, LeakReport, check_leaks, without_masked
 from tutelage.model.inference import forecast_readings, load_student
@@ -69,6 +70,25 @@ def test_guard__passes_the_mean_of_the_last_hour() -> None:
 def test_guard__catches_a_privileged_column() -> None:
     report = guard(forecast_from(lambda readings, time: mean_between(readings, "voltage_v", time - HOUR, time)))
     assert traces(report) == ["privileged column voltage_v changed", "privileged column voltage_v removed"]
+
+
+def test_guard__masked_readings_depend_on_no_privileged_column() -> None:
+    """Half of the readings are copies of those of five minutes before, in all columns; a rule masks them."""
+    late = pl.col("time_utc").dt.minute() % 10 >= 5
+    copied = READINGS.with_columns(
+        pl.when(late).then(pl.col(name).shift(5)).otherwise(pl.col(name)).alias(name) for name in SPEC.names()
+    )
+
+    def by_the_rules(readings: pl.DataFrame, time: dt.datetime) -> float:
+        return last_hour(clean(readings, SPEC), time)
+
+    def by_all_columns(readings: pl.DataFrame, time: dt.datetime) -> float:
+        fresh = pl.any_horizontal(pl.col(name) != pl.col(name).shift(5) for name in SPEC.names())
+        return last_hour(readings.filter(fresh), time)
+
+    assert clean(copied, SPEC)["power_kw"].null_count() > READINGS.height / 3
+    assert guard(forecast_from(by_the_rules), copied).passed
+    assert traces(guard(forecast_from(by_all_columns), copied))[0] == "privileged column voltage_v changed"
 
 
 def test_guard__catches_whether_a_privileged_column_is_there() -> None:
