@@ -9,7 +9,7 @@ from schemas.quality import quality_rows
 from schemas.readings import Breach, find_breaches, key_schema, value_schema
 from schemas.retrain import ReadingsManifest, RuleCount, ValidatedManifest
 from tutelage.data.dataset import KEY, DatasetSpec
-from tutelage.data.quality import QUARANTINED, masked, regular_grid
+from tutelage.data.quality import QUARANTINED, masked, regular_grid, step_change
 from tutelage.errors import QualityError
 from tutelage.files import write_table
 
@@ -33,7 +33,7 @@ def validate(readings: ReadingsManifest, spec: DatasetSpec) -> ValidatedManifest
     rules += [_count(grid, b.rule, b.column, b.broken, spec) for b in value_breaches]
     rules += _gaps(good, grid, spec)
     rules = _with_silent_rules(rules, spec)
-    _stop_beyond_tolerance(rules, spec)
+    _stop_beyond_tolerance(rules, spec, table)
     quarantine = pl.concat([*caught, _caught(table.clear(), Breach("none", None, pl.Series([], dtype=pl.Boolean)))])
     quarantine_path, _ = write_table(quarantine, home() / "data" / "quarantine")
     path, digest = write_table(masked(grid, spec), home() / "data" / "validated")
@@ -91,7 +91,7 @@ def _with_silent_rules(rules: list[RuleCount], spec: DatasetSpec) -> list[RuleCo
     ]
 
 
-def _stop_beyond_tolerance(rules: list[RuleCount], spec: DatasetSpec) -> None:
+def _stop_beyond_tolerance(rules: list[RuleCount], spec: DatasetSpec, table: pl.DataFrame) -> None:
     broken = [rule for rule in rules if rule.share > rule.tolerance]
     if not broken:
         return
@@ -103,4 +103,10 @@ def _stop_beyond_tolerance(rules: list[RuleCount], spec: DatasetSpec) -> None:
         + (f"  from {rule.first_utc:%Y-%m-%d %H:%M} UTC" if rule.first_utc else "")
         for rule in broken
     ]
+    if change := step_change(table):
+        since, before, after = change
+        lines.append(
+            f"The step changes from {before} to {after} at {since:%Y-%m-%d %H:%M} UTC, and the spec's raw_step is "
+            f"{spec.raw_step}: bring all rows to one step, or make a dataset of each."
+        )
     raise QualityError(f"dataset {spec.name} is worse than its spec tolerates:\n" + "\n".join(lines))

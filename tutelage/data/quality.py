@@ -15,6 +15,7 @@ from tutelage.data.dataset import KEY, DatasetSpec, Role
 
 ROUNDING = 1e-9
 """Differences of decimals, such as 0.03 − 0.01, miss by less than this."""
+STEADY_STEPS = 24
 QUARANTINED = ("unreadable_time", "off_grid_time", "duplicate_time")
 
 
@@ -92,6 +93,24 @@ def flat(spec: DatasetSpec) -> pl.Expr:
     ends = (width.over("series_id") <= rule.within + ROUNDING).fill_null(False).cast(pl.Int8)
     # Each row of a run that is long enough, not only those that end one.
     return ends.reverse().rolling_max(rows, min_samples=1).reverse().over("series_id") == 1
+
+
+def step_change(table: pl.DataFrame) -> tuple[dt.datetime, dt.timedelta, dt.timedelta] | None:
+    """Where the readings of a series go over to another step for good: the time, the step before it and the step after.
+
+    Both last for STEADY_STEPS or more. None: nowhere.
+    """
+    times = table.drop_nulls("time_utc").unique(KEY).sort(KEY)
+    steps = times.select(*KEY, step=pl.col("time_utc").diff().shift(-1).over("series_id")).drop_nulls()
+    runs = (
+        steps.with_columns(run=pl.col("step").rle_id().over("series_id"))
+        .group_by("series_id", "run", maintain_order=True)
+        .agg(pl.col("step").first(), since=pl.col("time_utc").first(), rows=pl.len())
+        .filter(pl.col("rows") >= STEADY_STEPS)
+        .with_columns(before=pl.col("step").shift(1).over("series_id"))
+        .filter(pl.col("before") != pl.col("step"))
+    )
+    return None if runs.is_empty() else (runs["since"][0], runs["before"][0], runs["step"][0])
 
 
 def reach(spec: DatasetSpec) -> dt.timedelta:

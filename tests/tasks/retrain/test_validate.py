@@ -109,6 +109,18 @@ def test_validate__stops_beyond_tolerance_and_shows_why(tmp_path: Path, publishe
     assert {row["rule"] for row in rows} >= {"out_of_range", "duplicate_time", "frozen"}
 
 
+def test_validate__says_where_the_step_changes(tmp_path: Path, published: Published) -> None:
+    spec = meter(**TOLERANT, raw_step="PT1H", quality__repeated=None, quality__frozen=None)
+    offsets = [*range(0, 30 * 60, 60), *range(30 * 60, 60 * 60, 15)]
+    times = [START + offset * MINUTE for offset in offsets]
+    path, digest = write_table(table_of(spec, [1.0] * len(times), times=times), tmp_path)
+    readings = readings_of(tmp_path, spec).model_copy(update={"path": path, "digest": digest})
+    with pytest.raises(QualityError, match="step changes from 1:00:00 to 0:15:00 at 2024-07-02 06:00 UTC") as error:
+        validate.fn(readings, spec)
+    assert str(error.value).endswith("raw_step is 1:00:00: bring all rows to one step, or make a dataset of each.")
+    assert published.of("create_table_artifact")
+
+
 def test_validate__refuses_a_table_of_other_columns(tmp_path: Path) -> None:
     readings = readings_of(tmp_path, meter())
     with pytest.raises(DataError, match=r"readings: .*planned_c"):

@@ -79,6 +79,25 @@ def test_repeated__in_runs_of_at_least_two_minutes() -> None:
     assert flags(table, quality.repeated(runs)) == [5, 6]
 
 
+def test_step_change__from_hours_to_quarters() -> None:
+    hours = [60 * hour for hour in range(30)]
+    quarters = [60 * 30 + 15 * quarter for quarter in range(40)]
+    table = table_of(SPEC, [1] * 70, times=minutes(*hours, *quarters))
+    late = START + 30 * 60 * MINUTE
+    assert quality.step_change(table) == (late, 60 * MINUTE, 15 * MINUTE)
+    assert quality.step_change(table.reverse()) == (late, 60 * MINUTE, 15 * MINUTE)
+    other = table.with_columns(series_id=pl.lit("a"), time_utc=pl.lit(START) + pl.int_range(70) * MINUTE)
+    assert quality.step_change(pl.concat([other, table])) == (late, 60 * MINUTE, 15 * MINUTE)
+
+
+def test_step_change__a_gap_or_a_short_stretch_is_none() -> None:
+    gap = minutes(*range(30), *range(500, 530))
+    assert quality.step_change(table_of(SPEC, [1] * 60, times=gap)) is None
+    short = minutes(*range(30), *range(30, 70, 2), *range(70, 100))
+    assert quality.step_change(table_of(SPEC, [1] * 80, times=short)) is None
+    assert quality.step_change(table_of(SPEC, [1])) is None
+
+
 def test_reach__is_as_far_as_the_rules_look_back() -> None:
     assert quality.reach(SPEC) == 6 * MINUTE
     assert quality.reach(WITHOUT) == MINUTE
