@@ -29,7 +29,7 @@ from scipy import stats
 from benchmarks.common import QUICK, Cell, Losses, Row, fit_variants, make_cell_dataset, measure_pieces, scored_of
 from flows.homes import read_homes
 from runtime.paths import home
-from runtime.provenance import code_digest
+from runtime.provenance import code_digest, git_commit
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, make_panel
 from tutelage.distil.base import forecast_with_base
@@ -168,12 +168,15 @@ def measure(piece: Piece) -> Losses:
 
 
 def gain_over_homes(done: Mapping[Piece, Losses], name: str, reference: str) -> Row:
-    """1 − the geometric mean of the CRPS ratios over homes and starts, its p over homes, and the gain of each home."""
+    """1 − the geometric mean of the CRPS ratios over homes and starts, its p over homes, and the gain of each home.
+
+    p is None with one home.
+    """
     by_home: dict[int, list[float]] = {}
     for piece, losses in done.items():
         by_home.setdefault(piece.number, []).append(math.log(losses[name].mean() / losses[reference].mean()))
     means = np.array([np.mean(each) for each in by_home.values()])
-    p = float(stats.ttest_1samp(means, 0.0, alternative="less").pvalue) if len(means) > 1 else math.nan
+    p = float(stats.ttest_1samp(means, 0.0, alternative="less").pvalue) if len(means) > 1 else None
     by_number = {str(number + 1): 1 - math.exp(np.mean(each)) for number, each in sorted(by_home.items())}
     return {"gain": 1 - math.exp(float(means.mean())), "p": p, "homes": len(means), "by_home": by_number}
 
@@ -211,11 +214,12 @@ def main() -> None:
     done: dict[Piece, Losses] = {}
     for piece, losses in measure_pieces(pieces, measure):
         done[piece] = losses
-        settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK, "torch": torch.__version__}
+        settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK}
+        settings |= {"torch": torch.__version__, "commit": git_commit()}
         write_json(results, summarise(done) | {"settings": settings})
     figures = summarise(done)
     for pair, row in figures["short"].items():
-        print(f"{pair:<40}{row['gain']:>+8.1%}  p {row['p']:.3f}  homes {row['homes']}")
+        print(f"{pair:<40}{row['gain']:>+8.1%}  p {row['p'] or math.nan:.3f}  homes {row['homes']}")
     print(json.dumps({name: figures[name] for name in ("mean_gain_short", "p")}, indent=2))
 
 

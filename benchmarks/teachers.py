@@ -22,7 +22,7 @@ import torch
 from benchmarks.common import QUICK, RECIPE, Cell, Losses, Row, fit_variants, gain_of, holm, joined, measure_pieces
 from benchmarks.efficacy import SHORT_DAYS, SHORT_ORIGINS, dataset_of
 from runtime.paths import home
-from runtime.provenance import code_digest
+from runtime.provenance import code_digest, git_commit
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.privilege import UNPRIVILEGED, Views
@@ -139,7 +139,8 @@ def main() -> None:
     done: dict[Cell, Losses] = {}
     for piece, losses in measure_pieces(pieces, measure):
         done[piece] = losses
-        settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK, "torch": torch.__version__}
+        settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK}
+        settings |= {"torch": torch.__version__, "commit": git_commit()}
         write_json(results, summarise(done) | {"settings": settings})
     print(table(summarise(done)))
 

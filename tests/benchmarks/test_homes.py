@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -30,6 +31,9 @@ def test_gain_over_homes__weighs_homes_not_their_size() -> None:
     assert row["by_home"] == pytest.approx({"1": 0.1, "2": -0.01})
     assert row["homes"] == 2
     assert 0 < row["p"] < 0.5
+    alone = summarise({Piece(0, 28, 0): small})
+    assert alone["p"] is None
+    assert json.loads(json.dumps(alone, allow_nan=False)) == alone
 
 
 def test_summarise__short_histories_are_those_up_to_eight_weeks() -> None:
