@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from statsmodels.stats.multitest import multipletests
 
+from runtime.provenance import git_commit
 from tutelage.data.windows import Panel, split
 from tutelage.distil.base import fit_simple
 from tutelage.distil.blocks import BLOCKS, BlockLabels, FittedStudents, fit_students, fit_teachers
@@ -29,7 +30,7 @@ from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import Recipe, TeacherRecipe, teacher_part
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
-from tutelage.files import written_whole
+from tutelage.files import write_json, written_whole
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import Gain, gain_over
 from tutelage.judge.verdict import score_baselines, score_contenders
@@ -122,7 +123,6 @@ def fit_variants(
     *,
     seed: int,
     pretrained: ForecastFunction | None = None,
-    replicates: int = 1,
 ) -> Iterator[tuple[str, FittedStudents]]:
     """The students of each recipe, with their twins; equal teachers are trained once, and so are simple forecasts."""
     simple = fit_simple(dataset.whole(), dataset.blocks(BLOCKS))
@@ -132,7 +132,7 @@ def fit_variants(
         if taught_by not in labels:
             labels[taught_by] = fit_teachers(known, recipe, seed=seed, pretrained=pretrained).labels
         taught = {Contender.STUDENT: labels[taught_by]}
-        yield name, fit_students(dataset, taught, recipe, seed=seed, replicates=replicates, simple=simple)
+        yield name, fit_students(dataset, taught, recipe, seed=seed, simple=simple)
 
 
 def load_or_measure(path: Path, measure: Callable[[], Losses]) -> Losses:
@@ -163,6 +163,22 @@ def measure_pieces(paths: Mapping[Piece, Path], measure: Callable[[Piece], Losse
                 yield piece, finished.result()
             except TutelageError as error:
                 print(f"left out: {paths[piece].stem}: {error}", flush=True)
+
+
+def measure_into(
+    results: Path,
+    paths: Mapping[Piece, Path],
+    measure: Callable[[Piece], Losses],
+    summarise: Callable[[Mapping[Piece, Losses]], Row],
+) -> Row:
+    """Measure what is missing; write the figures with their settings after each piece, and return them."""
+    done: dict[Piece, Losses] = {}
+    for piece, losses in measure_pieces(paths, measure):
+        done[piece] = losses
+        settings = {"pieces": len(paths), "measured": len(done), "quick": QUICK}
+        settings |= {"torch": torch.__version__, "commit": git_commit()}
+        write_json(results, summarise(done) | {"settings": settings})
+    return summarise(done)
 
 
 def joined(pieces: Sequence[Losses], name: str) -> np.ndarray:

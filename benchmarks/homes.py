@@ -26,10 +26,10 @@ import torch
 from jaxtyping import Float
 from scipy import stats
 
-from benchmarks.common import QUICK, Cell, Losses, Row, fit_variants, make_cell_dataset, measure_pieces, scored_of
+from benchmarks.common import QUICK, Cell, Losses, Row, fit_variants, make_cell_dataset, measure_into, scored_of
 from flows.homes import read_homes
 from runtime.paths import home
-from runtime.provenance import code_digest, git_commit
+from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, make_panel
 from tutelage.distil.base import forecast_with_base
@@ -38,7 +38,7 @@ from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, load_recipe
 from tutelage.distil.sites import add_sites
 from tutelage.distil.teachers import ForecastFunction
-from tutelage.files import value_digest, write_json
+from tutelage.files import value_digest
 from tutelage.forecasts import Contender, Forecasts, crps
 from tutelage.judge.baselines import forecast_baselines
 from tutelage.judge.verdict import actual_values
@@ -211,15 +211,10 @@ def main() -> None:
     folder = folder_of_pieces()
     results = folder / "homes.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
-    done: dict[Piece, Losses] = {}
-    for piece, losses in measure_pieces(pieces, measure):
-        done[piece] = losses
-        settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK}
-        settings |= {"torch": torch.__version__, "commit": git_commit()}
-        write_json(results, summarise(done) | {"settings": settings})
-    figures = summarise(done)
+    figures = measure_into(results, pieces, measure, summarise)
     for pair, row in figures["short"].items():
-        print(f"{pair:<40}{row['gain']:>+8.1%}  p {row['p'] or math.nan:.3f}  homes {row['homes']}")
+        p = math.nan if row["p"] is None else row["p"]
+        print(f"{pair:<40}{row['gain']:>+8.1%}  p {p:.3f}  homes {row['homes']}")
     print(json.dumps({name: figures[name] for name in ("mean_gain_short", "p")}, indent=2))
 
 

@@ -17,17 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from benchmarks.common import QUICK, RECIPE, Cell, Losses, Row, fit_variants, gain_of, holm, joined, measure_pieces
+from benchmarks.common import QUICK, RECIPE, Cell, Losses, Row, fit_variants, gain_of, holm, joined, measure_into
 from benchmarks.efficacy import SHORT_DAYS, SHORT_ORIGINS, dataset_of
 from runtime.paths import home
-from runtime.provenance import code_digest, git_commit
+from runtime.provenance import code_digest
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.distil.recipe import Recipe
-from tutelage.files import value_digest, write_json
+from tutelage.files import value_digest
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.verdict import actual_values
 
@@ -136,13 +135,7 @@ def main() -> None:
     folder = home() / "benchmarks" / f"teachers-{value_digest(by)[:12]}"
     results = folder / "teachers.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in every_piece()}
-    done: dict[Cell, Losses] = {}
-    for piece, losses in measure_pieces(pieces, measure):
-        done[piece] = losses
-        settings = {"pieces": len(pieces), "measured": len(done), "quick": QUICK}
-        settings |= {"torch": torch.__version__, "commit": git_commit()}
-        write_json(results, summarise(done) | {"settings": settings})
-    print(table(summarise(done)))
+    print(table(measure_into(results, pieces, measure, summarise)))
 
 
 if __name__ == "__main__":

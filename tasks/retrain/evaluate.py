@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from prefect import get_run_logger
@@ -113,7 +114,7 @@ def evaluate(
     folder = run_folder(run.run_id, "evaluation")
     with folder_written_whole(folder) as part:
         digest = file_digest(write_evaluation(part, evaluation, scored))
-        for name, figure in _plots(dataset, scored, candidate, features, evaluation).items():
+        for name, figure in _plots(dataset, scored, candidate, actual, features, evaluation).items():
             figure.savefig(part / f"{name}.png")
         plot_losses(read_history(teachers) | read_history(students)).savefig(part / "losses.png")
     _log(run, evaluation, folder, teachers, students)
@@ -154,6 +155,7 @@ def _plots(
     dataset: WindowDataset,
     scored: dict[Contender, ScoredForecasts],
     candidate: Forecasts,
+    actual: np.ndarray,
     features: FeaturesManifest,
     evaluation: Evaluation,
 ) -> dict[str, Figure]:
@@ -175,7 +177,7 @@ def _plots(
         "reliability": plot_reliability({name: each.reliability for name, each in compared.items()}),
         "coverage": plot_coverage(
             scored[Contender.CHOSEN].by_lead,
-            score_by_hour(candidate, actual_values(dataset, dataset.test), hours_of_day(dataset, dataset.test)),
+            score_by_hour(candidate, actual, hours_of_day(dataset, dataset.test)),
             title=f"{features.task}: the {chosen.label}",
         ),
         "skill": plot_skill(

@@ -34,8 +34,7 @@ def scan_file(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
     meters = [name for name in have if fnmatchcase(name, pattern) and name not in spec.timestamp.columns]
     if not meters:
         raise DataError(f"{path.name}: no column matches {pattern!r}; the file has {', '.join(map(repr, have))}")
-    for name in meters:
-        _require(have, [name], path)
+    _require(have, meters, path)
     rows = scan.unpivot(meters, index=list(spec.timestamp.columns), variable_name=SERIES, value_name=pattern)
     # An empty cell is where a meter has no row: it may have begun late, or ended.
     return rows.filter(pl.col(pattern).is_not_null())

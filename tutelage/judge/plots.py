@@ -39,10 +39,15 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e6e6", linewidth=0.6)
+    _plain(axes)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    """Two spines and a light grid, as all plots have them."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
 
 
 def plot_fan(
@@ -136,8 +141,7 @@ def plot_coverage(by_lead: Sequence[Scores], by_hour: Mapping[int, Scores], *, t
         axes.plot(list(scores), shares, color=COLOURS[Contender.STUDENT], marker="o", ms=4, lw=1.5)
         axes.set(xlabel=label, ylim=(min(50, *shares) - 5, 100))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e6e6", linewidth=0.6)
+        _plain(axes)
     every[0].set_ylabel("inside the 80 % interval [%]")
     every[-1].legend(frameon=False, fontsize=8, loc="lower right")
     figure.suptitle(title)
@@ -187,8 +191,7 @@ def plot_health(
     lower.xaxis.set_major_locator(locator)
     lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e6e6", linewidth=0.6)
+        _plain(axes)
         axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -228,6 +231,5 @@ def plot_backtest(
     lower.xaxis.set_major_locator(locator)
     lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#e6e6e6", linewidth=0.6)
+        _plain(axes)
     return figure

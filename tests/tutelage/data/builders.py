@@ -75,6 +75,12 @@ def write_spec(folder: Path, content: object) -> Path:
     return path
 
 
+def write_csv(path: Path, *lines: str) -> Path:
+    """Write lines, the header first, as a file."""
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 def table_of(
     spec: DatasetSpec,
     power: Sequence[float | None],

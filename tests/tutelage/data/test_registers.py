@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tutelage.data.builders import HOUR, METER, START, meter
+from tests.tutelage.data.builders import HOUR, METER, START, meter, write_csv
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.readings import read_readings
 from tutelage.data.rules import Duplicate
@@ -12,15 +12,9 @@ REGISTER = meter(
 )
 
 
-def write_csv(folder: Path, *rows: str) -> Path:
-    path = folder / "meter.csv"
-    path.write_text("\n".join(["time,power", *rows]) + "\n", encoding="utf-8")
-    return path
-
-
 def read_register(folder: Path, hours: list[int], totals: list[str], spec: DatasetSpec) -> list[float | None]:
     rows = [f"{START + hour * HOUR:%Y-%m-%d %H:%M:%S},{total}" for hour, total in zip(hours, totals, strict=True)]
-    table = read_readings([write_csv(folder, *rows)], spec)
+    table = read_readings([write_csv(folder / "meter.csv", "time,power", *rows)], spec)
     assert table.height == len(rows)
     return [None if value is None else round(value, 6) for value in table["power_kw"]]
 
@@ -44,7 +38,8 @@ def test_register__rows_in_any_order_doubled_or_unreadable(tmp_path: Path) -> No
 
 
 def test_register__the_newest_total_is_known_at_its_time(tmp_path: Path) -> None:
-    path = write_csv(tmp_path, *(f"2024-07-01 0{hour}:00:00,{hour * hour}" for hour in range(5)))
+    rows = [f"2024-07-01 0{hour}:00:00,{hour * hour}" for hour in range(5)]
+    path = write_csv(tmp_path / "meter.csv", "time,power", *rows)
     table = read_readings([path], REGISTER, as_of=START + 3 * HOUR)
     assert table["power_kw"].to_list() == [1, 3, 5]
 

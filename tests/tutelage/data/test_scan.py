@@ -3,7 +3,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.tutelage.data.builders import METER, START, meter
+from tests.tutelage.data.builders import METER, START, meter, write_csv
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table
@@ -11,11 +11,6 @@ from tutelage.errors import DataError
 
 TARGET = METER["columns"][0] | {"source": "meter_*"}
 WIDE = meter(columns=[TARGET], series_from="header", raw_step="PT1H", quality={})
-
-
-def write_csv(path: Path, *rows: str) -> Path:
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return path
 
 
 def values(table: pl.DataFrame) -> dict[str, list[float | None]]:
