@@ -40,10 +40,11 @@ def _replays() -> dict[str, Replay]:
     return {spec.name: spec.replay for spec in specs if spec.replay is not None}
 
 
-def start_clock(dataset: str, replay: Replay, wall: dt.datetime) -> bool:
-    """Start or continue a dataset's clock at a real time; return whether it is new."""
+def start_clock(dataset: str, replay: Replay) -> bool:
+    """Start or continue a dataset's clock now; return whether it is new."""
     before = read_clock(clock_path(dataset))
-    write_clock(started(replay, wall, before), clock_path(dataset))
+    # Now is after the reading: a service that runs moves the clock on, and an earlier now would count that time twice.
+    write_clock(started(replay, dt.datetime.now(dt.UTC), before), clock_path(dataset))
     return before is None
 
 
@@ -55,9 +56,9 @@ def _unschedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> No
 
 def main() -> None:
     """Start or continue the clocks and set the schedules; datasets that are no longer replayed lose both."""
-    wall = dt.datetime.now(dt.UTC)
     replays = _replays()
-    new = {dataset: start_clock(dataset, replay, wall) for dataset, replay in replays.items()}
+    new = {dataset: start_clock(dataset, replay) for dataset, replay in replays.items()}
+    wall = dt.datetime.now(dt.UTC)
     with get_client(sync_client=True) as client:
         for deployment in client.read_deployments():
             flow = client.read_flow(deployment.flow_id).name

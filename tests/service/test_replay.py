@@ -14,8 +14,11 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
+from deployments.replay import start_clock
+from runtime.clock import clock_path
 from tests.household import write_slice
 from tests.service.conftest import ROOT, Up, ran, service_environment, until
+from tutelage.data.dataset import Replay
 from tutelage.data.replay import Clock, read_clock, write_clock
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
@@ -119,6 +122,28 @@ def test_replay__its_schedule_makes_runs_that_move_on(replayed: Up) -> None:
     assert run.state.name == "Completed", run.state.message
     assert clock_of(replayed).hour_at(run.expected_start_time) in issue_times(replayed)
     assert time.time() - run.expected_start_time.timestamp() < 240
+
+
+def test_replay__time_that_a_running_service_has_counted_is_not_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed in CI: specs were read for two seconds, in which the service moved the clock on."""
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
+    write_clock(Clock(dt.datetime.now(dt.UTC), START, END, 24), clock_path("household"))
+    shown: list[Clock] = []
+
+    def moved_by_the_service(path: Path) -> Clock:
+        before = read_clock(path)
+        assert before is not None
+        shown.append(before.moved(dt.datetime.now(dt.UTC)))
+        return shown[-1]
+
+    monkeypatch.setattr("deployments.replay.read_clock", moved_by_the_service)
+    assert not start_clock("household", Replay(start=START, end=END, hours_per_minute=24))
+    after = read_clock(clock_path("household"))
+    assert after is not None
+    assert after.data == shown[0].data
+    assert after.wall >= shown[0].wall
 
 
 def test_replay__a_bad_spec_is_told_in_a_sentence(tmp_path: Path) -> None:
