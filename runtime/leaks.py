@@ -1,8 +1,6 @@
-"""The leak check of exported students, from raw readings to forecast: a student must pass it to be registered."""
+"""The leak check of an exported student, from raw readings to forecast: it must pass to be registered."""
 
 import datetime as dt
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,34 +13,23 @@ from tutelage.model.inference import Student, forecast_readings
 
 
 def check_exported(
-    readings: ReadingsManifest,
-    spec: DatasetSpec,
-    exported: Mapping[Any, Student],
-    features: FeaturesManifest,
-    *,
-    seed: int,
+    readings: ReadingsManifest, spec: DatasetSpec, exported: Student, features: FeaturesManifest, *, seed: int
 ) -> LeakReport:
-    """Check exported students, from raw readings to forecast, at issue times spread over the test part.
+    """Check an exported student, from raw readings to forecast, at issue times spread over the test part.
 
-    Raises LeakError where a student sees data that it must not see.
+    Raises LeakError where it sees data that it must not see.
     """
     start, end = features.test.start_utc, features.test.end_utc
-    longest = max(int(student.card["lookback_hours"]) for student in exported.values())
-    reach = dt.timedelta(hours=longest) + dt.timedelta(days=2)
+    reach = dt.timedelta(hours=exported.card["lookback_hours"]) + dt.timedelta(days=2)
     raw = pl.scan_parquet(readings.path).filter(pl.col("time_utc").is_between(start - reach, end)).collect()
     series, times = _checkable(raw, spec, features)
-    checked, faults = 0, []
-    for label, student in exported.items():
 
-        def forecast(table: pl.DataFrame, issue_times: list[dt.datetime], student: Student = student) -> np.ndarray:
-            return forecast_readings(student, table, spec, issue_times).quantiles
+    def forecast(table: pl.DataFrame, issue_times: list[dt.datetime]) -> np.ndarray:
+        return forecast_readings(exported, table, spec, issue_times).quantiles
 
-        report = check_leaks(forecast, series, spec, times, seed=seed)
-        checked += report.checked
-        faults += [f"{label}: {fault}" for fault in report.faults]
-    combined = LeakReport(checked, tuple(faults))
-    combined.require()
-    return combined
+    report = check_leaks(forecast, series, spec, times, seed=seed)
+    report.require()
+    return report
 
 
 def _checkable(

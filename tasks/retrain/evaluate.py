@@ -45,7 +45,6 @@ from tutelage.judge.champion import Champion, Meeting, meet_champion
 from tutelage.judge.metrics import ScoredForecasts, score_by_hour, score_members
 from tutelage.judge.plots import plot_coverage, plot_fan, plot_losses, plot_reliability, plot_skill
 from tutelage.judge.verdict import (
-    REGISTRABLE,
     actual_values,
     choose,
     find_floor,
@@ -79,17 +78,17 @@ def evaluate(
     is between all students and all twins. The chosen network of the first replicate, which may be registered, is
     evaluated as the ONNX file that production runs, and so is the champion.
 
-    Raises LeakError where an exported student sees data that it must not see.
+    Raises LeakError where the exported student sees data that it must not see.
     """
     dataset = read_dataset(features, spec, plan.model_copy(update={"device": "cpu"}))
     networks = {Contender(name): load_network(students.folder / name, CPU) for name in students.best_epoch}
-    exported = {name: load_student(students.folder / name / EXPORT) for name in REGISTRABLE}
+    exported = load_student(students.folder / EXPORT)
     bases = {name: base for name in networks if (base := read_base(students.folder / name)) is not None}
     held_out = read_held_out(students.folder)
     chosen = choose(held_out)
     scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test, bases=bases)
     scored |= score_baselines(dataset)
-    candidate = forecast_exported(exported[chosen], dataset, dataset.test)
+    candidate = forecast_exported(exported, dataset, dataset.test)
     champion = _champion(features.task) if meets_champion else None
     meeting = None if champion is None else _meet(champion, candidate, dataset, features, seed=plan.seed)
     actual = actual_values(dataset, dataset.test)

@@ -78,8 +78,7 @@ def refit(
         card = student_card(network, spec, trained_until=features.test.end_utc, base=base)
         export_student(network, dataset.bins, card, part / EXPORT, base=base)
         digest = file_digest(part / WEIGHTS)
-        exported = {"refit": load_student(part / EXPORT)}
-        checked = check_exported(readings, spec, exported, features, seed=plan.seed).checked
+        checked = check_exported(readings, spec, load_student(part / EXPORT), features, seed=plan.seed).checked
     clear_checkpoints(folder)
     return RefitManifest(
         folder=folder,

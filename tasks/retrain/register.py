@@ -149,7 +149,7 @@ def _tags(
 
 def _exported(students: TrainedManifest, evaluation: Evaluation, refitted: RefitManifest | None) -> Path:
     """The folder of the student that is registered."""
-    return refitted.folder / EXPORT if refitted else students.folder / evaluation.chosen / EXPORT
+    return refitted.folder / EXPORT if refitted else students.folder / EXPORT
 
 
 def _model_card(
@@ -205,7 +205,7 @@ def _log_model(
 
     Ids are passed explicitly: MLflow's `log_model` would use the experiment and run active in this thread.
     """
-    evaluated = students.folder / evaluation.chosen / EXPORT
+    evaluated = students.folder / EXPORT
     export = _exported(students, evaluation, refitted)
     model = client().create_logged_model(
         run.experiment_id, name=f"{features.task}-{evaluation.chosen}", source_run_id=run.run_id

@@ -31,7 +31,7 @@ from tutelage.distil.recipe import TrainingPlan
 from tutelage.distil.teachers import FIRST_TEACHER, list_teachers
 from tutelage.files import file_digest, folder_written_whole, value_digest
 from tutelage.forecasts import Contender
-from tutelage.judge.verdict import REGISTRABLE
+from tutelage.judge.verdict import REGISTRABLE, choose
 from tutelage.model.architectures import States
 from tutelage.model.export import export_student, student_card
 from tutelage.model.networks import select_members
@@ -93,18 +93,19 @@ def _write(
     features: FeaturesManifest,
     notes: dict[str, object],
 ) -> None:
-    """Write networks, what they are averaged with, and the exported first replicates that may be registered."""
+    """Write networks, what they are averaged with, and what is chosen, exported: the first replicate of it."""
     trained = fitted.trained
     for name, network in trained.networks.items():
         save_network(network, dataset.scalers, folder / name, notes=notes)
     for name, fitted_base in fitted.bases.items():
         write_base(folder / name, fitted_base)
-    for name in REGISTRABLE:
-        network, base = trained.networks[name], fitted.bases.get(name)
-        card = student_card(network, spec, trained_until=features.validation.end_utc, base=base)
-        first = select_members(network, dataset.scalers, [0])
-        export_student(first, dataset.bins, card, folder / name / EXPORT, base=base)
-    write_held_out(folder, {name: fitted.held_out_crps[name] for name in REGISTRABLE})
+    held_out = {name: fitted.held_out_crps[name] for name in REGISTRABLE}
+    write_held_out(folder, held_out)
+    chosen = choose(held_out)
+    network, base = trained.networks[chosen], fitted.bases.get(chosen)
+    card = student_card(network, spec, trained_until=features.validation.end_utc, base=base)
+    first = select_members(network, dataset.scalers, [0])
+    export_student(first, dataset.bins, card, folder / EXPORT, base=base)
     if trained.gates is not None:
         write_gate(folder, trained.gates[0].expand(-1, dataset.horizon).mean(dim=0))
 

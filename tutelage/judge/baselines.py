@@ -108,6 +108,7 @@ def same_hour(panel: Panel, train: Train, origins: Origins, *, horizon: int, day
     """
     target = panel.observed[train, 0].cpu().numpy()
     everything = np.nanquantile(target, QUANTILE_LEVELS)
+    levels = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
     means, quantiles = [], []
     for lead in range(horizon):
         known_days = range(1 + lead // DAY_HOURS, 1 + lead // DAY_HOURS + days)
@@ -116,7 +117,8 @@ def same_hour(panel: Panel, train: Train, origins: Origins, *, horizon: int, day
         )
         lacking = np.isnan(values).all(axis=1)
         values[lacking] = np.nanmean(target)
-        quantiles.append(np.nanquantile(values, QUANTILE_LEVELS, axis=1).T)
+        # Not numpy's nanquantile, which takes the windows one by one.
+        quantiles.append(torch.from_numpy(values).double().nanquantile(levels, dim=1).T.numpy())
         quantiles[-1][lacking] = everything
         means.append(np.nanmean(values, axis=1))
     return Forecasts(np.stack(means, axis=1).astype(np.float64), np.stack(quantiles, axis=1).astype(np.float64))

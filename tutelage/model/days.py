@@ -15,13 +15,15 @@ def recent_days(past: Float[Tensor, "windows hours"], days: int) -> Float[Tensor
     past: 24 hours for each day, or more; a missing value is NaN and takes that of the next later day, else of the next
         earlier one, else the last value before the issue time
     """
-    latest_first = past[:, -DAY_HOURS * days :].unflatten(1, (days, DAY_HOURS)).flip(1).unbind(1)
-    filled = list(latest_first)
-    for day in range(1, days):
-        filled[day] = torch.where(filled[day].isnan(), filled[day - 1], filled[day])
-    for day in range(days - 2, -1, -1):
-        filled[day] = torch.where(filled[day].isnan(), filled[day + 1], filled[day])
-    values = torch.stack(filled, dim=1)
+    values = past[:, -DAY_HOURS * days :].unflatten(1, (days, DAY_HOURS)).flip(1)
+    # In steps of 1, 2, 4 … days, which end at the nearest: an exported graph has a node for each.
+    steps = [2**power for power in range((days - 1).bit_length())]
+    for step in steps:
+        later = torch.cat([values[:, :step], values[:, :-step]], dim=1)
+        values = torch.where(values.isnan(), later, values)
+    for step in steps:
+        earlier = torch.cat([values[:, step:], values[:, -step:]], dim=1)
+        values = torch.where(values.isnan(), earlier, values)
     return torch.where(values.isnan(), past[:, -1, None, None], values)
 
 

@@ -165,13 +165,13 @@ def test_champion__of_a_version_registered_before_0_2_is_read(old_version: tuple
 
 
 def test_champion__without_a_refit_is_one_student(students: TrainedManifest, tmp_path: Path) -> None:
-    shutil.copytree(students.folder / "twin" / EXPORT, tmp_path / "artifacts" / "export")
+    shutil.copytree(students.folder / EXPORT, tmp_path / "artifacts" / "export")
     version = register_folder("no-refit-2h", tmp_path)
     client().set_registered_model_alias("no-refit-2h", CHAMPION, version)
     champion = tasks.retrain.evaluate._champion("no-refit-2h")
     assert champion is not None
     assert champion.registered is champion.evaluated
-    assert champion.registered.card == load_student(students.folder / "twin" / EXPORT).card
+    assert champion.registered.card == load_student(students.folder / EXPORT).card
 
 
 def test_evaluation_metrics__begin_with_the_gain() -> None:

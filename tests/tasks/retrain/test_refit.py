@@ -34,7 +34,7 @@ def test_refit__learns_from_all_parts(
 def test_refit__exports_a_student_that_is_another(
     refitted: RefitManifest, features: FeaturesManifest, students: TrainedManifest
 ) -> None:
-    again, before = load_student(refitted.folder / EXPORT), load_student(students.folder / "student" / EXPORT)
+    again, before = load_student(refitted.folder / EXPORT), load_student(students.folder / EXPORT)
     assert again.trained_until == features.test.end_utc
     assert before.trained_until == features.validation.end_utc
     known = np.zeros((1, 2, 3))
@@ -50,7 +50,7 @@ def test_refit__exports_a_student_that_is_another(
 def test_refit__is_checked_for_leaks_and_leaves_no_checkpoint(
     refitted: RefitManifest, evaluated: EvaluationManifest
 ) -> None:
-    assert refitted.leak_checks == evaluated.evaluation.leak_check.checked / 2
+    assert refitted.leak_checks == evaluated.evaluation.leak_check.checked
     assert not checkpoint_in(refitted.folder, "student").parent.exists()
 
 
@@ -65,7 +65,7 @@ def test_refit__of_a_twin_needs_no_teacher(
     parameters: RetrainParameters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copied = students.folder / "twin" / EXPORT
+    copied = students.folder / EXPORT
     monkeypatch.setattr(tasks.retrain.refit, "export_student", lambda *given, base: shutil.copytree(copied, given[-1]))
     monkeypatch.setattr(tasks.retrain.refit, "train_teachers", lambda *given, **named: pytest.fail("taught again"))
     evaluation = taught.evaluation.model_copy(update={"chosen": Contender.TWIN})

@@ -149,7 +149,7 @@ def test_register__the_version_holds_both_students(
     folder = download_version(registered.name, registered.version)
     assert file_digest(exported_in(folder) / CARD) == file_digest(refitted.folder / EXPORT / CARD)
     assert evaluated_in(folder) == folder / "evaluated"
-    assert file_digest(evaluated_in(folder) / CARD) == file_digest(students.folder / "student" / EXPORT / CARD)
+    assert file_digest(evaluated_in(folder) / CARD) == file_digest(students.folder / EXPORT / CARD)
     load_student(exported_in(folder))
 
 
@@ -208,7 +208,7 @@ def test_register__for_approval_asks_and_promotes_nothing(
     assert "**Refit.**" not in version.description
     folder = download_version(waiting.name, 2)
     assert evaluated_in(folder) == exported_in(folder), "without a refit it is the one that was evaluated"
-    assert read_json(exported_in(folder) / CARD) == read_json(students.folder / "student" / EXPORT / CARD)
+    assert read_json(exported_in(folder) / CARD) == read_json(students.folder / EXPORT / CARD)
 
 
 def test_example__is_the_last_whole_window_of_the_validation_part(tmp_path: Path, spec: DatasetSpec) -> None:

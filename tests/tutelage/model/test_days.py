@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -23,6 +24,18 @@ def test_recent_days__a_missing_value_takes_that_of_a_day_nearby() -> None:
     assert days[:, 5].tolist() == [77, 77, 29, 5]
     assert days[:, 6].tolist() == [54, 54, 30, 6]
     assert days[:, 7].tolist() == [95] * 4
+
+
+def test_recent_days__the_nearest_later_day_fills_then_the_nearest_earlier_one() -> None:
+    past = torch.rand(5, 24 * 11, generator=torch.Generator().manual_seed(0))
+    past = torch.where(torch.rand(past.shape, generator=torch.Generator().manual_seed(1)) < 0.8, torch.nan, past)
+    latest_first = past.unflatten(1, (11, 24)).flip(1)
+    for window, day, hour in itertools.product(range(5), range(11), range(24)):
+        of_hour = latest_first[window, :, hour]
+        later = [value for value in of_hour[: day + 1].flip(0) if not value.isnan()]
+        earlier = [value for value in of_hour[day:] if not value.isnan()]
+        expected = (later or earlier or [past[window, -1]])[0]
+        torch.testing.assert_close(recent_days(past, 11)[window, day, hour], expected, equal_nan=True, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("windows", "most"), [(10, 600), (601, 600), (2_400, 600), (14_400, 600), (1, 1), (10**6, 7)])
