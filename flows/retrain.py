@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.naming import task_of_run
 from runtime.clock import at_its_time
@@ -31,11 +31,12 @@ from tasks.retrain.teachers import train_all_teachers
 from tasks.retrain.validate import validate
 from tutelage.data.dataset import DatasetSpec, Role, load_dataset_spec, source_files
 from tutelage.distil.dataset import require_recursive_columns
+from tutelage.distil.recipe import TrainingPlan
 from tutelage.forecasts import Contender
 
 
 class Evaluated(NamedTuple):
-    """The manifests of the stages up to the evaluation."""
+    """The manifests of the stages up to the evaluation, and the plan of the trainings."""
 
     readings: ReadingsManifest
     validated: ValidatedManifest
@@ -43,6 +44,7 @@ class Evaluated(NamedTuple):
     teachers: TrainedManifest
     students: TrainedManifest
     evaluated: EvaluationManifest
+    plan: TrainingPlan
 
 
 def train_and_evaluate(
@@ -76,6 +78,7 @@ def train_and_evaluate(
         others=others,
         others_spec=others_spec,
     )
+    plan = with_views_there(plan, features)
     teachers = train_all_teachers(features, spec, plan.of_teachers, run, role=Contender.TEACHER)
     unprivileged = None
     if plan.unprivileged:
@@ -83,7 +86,16 @@ def train_and_evaluate(
         unprivileged = train_all_teachers(features, spec, of_unprivileged, run, role=Contender.UNPRIVILEGED)
     students = distil_all_students(features, spec, teachers, unprivileged, plan, run)
     evaluated = evaluate(readings, features, spec, teachers, students, plan, run, meets_champion=meets_champion)
-    return Evaluated(readings, validated, features, teachers, students, evaluated)
+    return Evaluated(readings, validated, features, teachers, students, evaluated, plan)
+
+
+def with_views_there(plan: TrainingPlan, features: FeaturesManifest) -> TrainingPlan:
+    """The plan without the teachers' views of which the history has no data; the run's log names them."""
+    there = plan.with_recipe(plan.recipe.without_views({"minutes", "auxiliary"} - features.privileged))
+    if there != plan:
+        seen = "; ".join(views.sentence for views in there.recipe.teacher.every_view)
+        get_run_logger().warning("views without data are left out; the teachers see: %s", seen)
+    return there
 
 
 @flow(name="retrain", flow_run_name=lambda: f"retrain {task_of_run(RetrainParameters)}")
@@ -98,9 +110,9 @@ def retrain(parameters: RetrainParameters) -> Verdict:
     files = source_files(spec.source)
     with tracked_retrain(parameters, spec, files) as run:
         stages = train_and_evaluate(files, spec, parameters, run)
-        readings, validated, features, teachers, students, evaluated = stages
+        readings, validated, features, teachers, students, evaluated, plan = stages
         refitted = None
         if parameters.refit:
-            refitted = refit(readings, features, spec, teachers, students, evaluated, parameters.plan)
+            refitted = refit(readings, features, spec, teachers, students, evaluated, plan)
         registered = register(readings, validated, features, spec, students, evaluated, refitted, parameters, run)
         return report(readings, validated, features, evaluated, refitted, registered, run, seed=parameters.seed)

@@ -78,11 +78,16 @@ class ValidatedManifest(Manifest):
 
 
 class SpanManifest(BaseModel):
-    """A part of the history and its windows: from start up to, not including, end."""
+    """A part of the history and its windows: from start up to, not including, end.
+
+    minutes, auxiliary: shares of its hours with readings within the hour, and of the privileged columns' values
+    """
 
     start_utc: dt.datetime
     end_utc: dt.datetime
     windows: int
+    minutes: float = 1.0
+    auxiliary: float = 1.0
 
 
 class FeaturesManifest(Manifest):
@@ -104,6 +109,12 @@ class FeaturesManifest(Manifest):
     test: SpanManifest
     hours: int
     null_hours: int
+
+    @property
+    def privileged(self) -> set[str]:
+        """The kinds of privileged data, of `minutes` and `auxiliary`, that the history before the test part has."""
+        before = (self.train, self.validation)
+        return {name for name in ("minutes", "auxiliary") if any(getattr(part, name) for part in before)}
 
     @property
     def parts(self) -> Parts:

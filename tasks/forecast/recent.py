@@ -18,8 +18,9 @@ def read_recent(
 ) -> HoursManifest:
     """Read up to `as_of`, clean, resample, and fill missing hours by the spec's rule.
 
-    known_future columns are also read for the horizon.
+    known_future columns are also read for the horizon; privileged columns are not, and need not be in the files.
     """
+    spec = spec.of_student()
     planned = spec.names(Role.KNOWN_FUTURE) and as_of is not None
     until = as_of + champion.horizon_hours * HOUR if planned and as_of is not None else as_of
     readings = read_readings(files, spec, as_of=until)

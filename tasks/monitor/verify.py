@@ -30,7 +30,7 @@ def verify_forecasts(
 
     Raises DataError where there is no actual value for any stored forecast yet.
     """
-    rule = spec.monitoring
+    rule, spec = spec.monitoring, spec.of_student()
     readings = read_readings(files, spec, as_of=as_of)
     end = issue_time(readings, spec, as_of)
     shown = end - dt.timedelta(days=SHOWN_WINDOWS * rule.window_days)

@@ -13,7 +13,7 @@ from schemas.hourly import hourly_schema
 from schemas.readings import find_breaches
 from schemas.retrain import FeaturesManifest, SpanManifest, ValidatedManifest
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.resample import hourly_table, minutes_of_hours, privileged_shares
 from tutelage.data.windows import LEAST_WINDOWS, Panel, Parts, Span, make_panel, split, window_origins
 from tutelage.distil.dataset import Fitted, fit_on
 from tutelage.errors import DataError, GapsError
@@ -54,7 +54,7 @@ def build_features(
         validation_share=validation_share,
         test_days=test_days,
     )
-    spans = _describe_parts(panel, parts, lookback=lookback_hours, horizon=horizon_hours)
+    spans = _describe_parts(panel, parts, hours, spec, lookback=lookback_hours, horizon=horizon_hours)
     sites, source = None, validated.digest
     if others is not None and others_spec is not None:
         sites = make_panel(*_resampled(pl.read_parquet(others.path), others_spec, end), others_spec)
@@ -86,10 +86,14 @@ def _resampled(grid: pl.DataFrame, spec: DatasetSpec, end: dt.datetime | None) -
     return hours, minutes_of_hours(grid, hours, spec)
 
 
-def _describe_parts(panel: Panel, parts: Parts, *, lookback: int, horizon: int) -> dict[str, SpanManifest]:
+def _describe_parts(
+    panel: Panel, parts: Parts, hours: pl.DataFrame, spec: DatasetSpec, *, lookback: int, horizon: int
+) -> dict[str, SpanManifest]:
     def describe(name: str, span: Span) -> SpanManifest:
         origins = window_origins(panel, span, lookback=lookback, horizon=horizon, start=parts.train.start)
-        return _describe(span, name, lookback, horizon, windows=len(origins))
+        described = _describe(span, name, lookback, horizon, windows=len(origins))
+        inside = hours.filter(pl.col("time_utc").is_between(span.start, span.end, closed="left"))
+        return described.model_copy(update=privileged_shares(inside, spec))
 
     return {name: describe(name, span) for name, span in vars(parts).items()}
 

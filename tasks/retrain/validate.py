@@ -10,6 +10,7 @@ from schemas.readings import Breach, find_breaches, key_schema, value_schema
 from schemas.retrain import ReadingsManifest, RuleCount, ValidatedManifest
 from tutelage.data.dataset import KEY, DatasetSpec
 from tutelage.data.quality import QUARANTINED, masked, regular_grid, step_change
+from tutelage.data.readings import inside_period
 from tutelage.errors import QualityError
 from tutelage.files import write_table
 
@@ -77,7 +78,9 @@ def _gaps(good: pl.DataFrame, grid: pl.DataFrame, spec: DatasetSpec) -> list[Rul
     joined = grid.select(KEY).join(good.select(*KEY, present=True), on=KEY, how="left", maintain_order="left")
     missing = joined["present"].is_null()
     counts = [_count(grid, "missing_row", None, missing, spec)]
-    counts += [_count(grid, "missing_value", name, grid[name].is_null() & ~missing, spec) for name in spec.names()]
+    for column in sorted(spec.columns, key=lambda column: column.name != spec.target):
+        lacking = grid.select(inside_period(column) & pl.col(column.name).is_null()).to_series()
+        counts.append(_count(grid, "missing_value", column.name, lacking & ~missing, spec))
     return [c for c in counts if c.rows or c.column is None]
 
 
@@ -107,6 +110,6 @@ def _stop_beyond_tolerance(rules: list[RuleCount], spec: DatasetSpec, table: pl.
         since, before, after = change
         lines.append(
             f"The step changes from {before} to {after} at {since:%Y-%m-%d %H:%M} UTC, and the spec's raw_step is "
-            f"{spec.raw_step}: bring all rows to one step, or make a dataset of each."
+            f"{spec.raw_step}: name the change in step_changes, or bring all rows to one step."
         )
     raise QualityError(f"dataset {spec.name} is worse than its spec tolerates:\n" + "\n".join(lines))

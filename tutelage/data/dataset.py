@@ -109,13 +109,39 @@ class Column(Contract):
     )
     minimum: float
     maximum: float
+    since: AwareDatetime | None = Field(
+        None, description="a privileged column's first time; empty: it always was there"
+    )
+    until: AwareDatetime | None = Field(None, description="a privileged column is gone from then on; empty: it stays")
+
+    @property
+    def ends(self) -> bool:
+        """Whether there are times without it, of which a file may lack the column."""
+        return self.since is not None or self.until is not None
 
     @model_validator(mode="after")
     def _range(self) -> "Column":
         if not self.minimum < self.maximum:
             raise ValueError(f"minimum {self.minimum} is not below maximum {self.maximum}")
+        if self.ends and self.role is not Role.PRIVILEGED:
+            raise ValueError(f"since, until: a student needs a column with the role {self.role.value!r} at any time")
+        if self.since is not None and self.until is not None and not self.since < self.until:
+            raise ValueError(f"since {self.since} is not before until {self.until}")
         if self.reading == "register" and self.aggregation != "sum":
             raise ValueError("a register's differences add up to an hour's: aggregation must be sum")
+        return self
+
+
+class StepChange(Contract):
+    """A time from which on the readings have another step: minutes of a campaign, then hours."""
+
+    since: AwareDatetime
+    raw_step: dt.timedelta
+
+    @model_validator(mode="after")
+    def _on_the_hour(self) -> "StepChange":
+        if self.since.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0) != self.since:
+            raise ValueError(f"since {self.since} is no full hour, UTC")
         return self
 
 
@@ -199,6 +225,7 @@ class DatasetSpec(Contract):
     )
     target: Name
     raw_step: dt.timedelta
+    step_changes: tuple[StepChange, ...] = Field((), description="later steps, by time; empty: it stays raw_step")
     student_step: dt.timedelta
     columns: tuple[Column, ...] = Field(min_length=1)
     calendar: Calendar
@@ -231,25 +258,39 @@ class DatasetSpec(Contract):
             raise ValueError(f"series_column: series_from is {self.series_from}, so no column names the series")
         if self.series_from == "header" and len(self.columns) != 1:
             raise ValueError("series_from: with header there is one column, the target, whose source is a pattern")
-        if self.raw_step <= dt.timedelta(0):
-            raise ValueError(f"raw_step: {self.raw_step} is not above zero")
-        if self.student_step < self.raw_step:
-            raise ValueError(f"student_step: {self.student_step} is finer than raw_step {self.raw_step}")
-        if self.student_step != dt.timedelta(hours=1):
-            raise ValueError(f"student_step: {self.student_step} is not one hour, the only supported step")
-        if self.student_step % self.raw_step:
-            raise ValueError(f"student_step: {self.student_step} is not a multiple of raw_step {self.raw_step}")
+        later = [("step_changes", change.raw_step) for change in self.step_changes]
+        for key, step in [("raw_step", self.raw_step), *later]:
+            if step <= dt.timedelta(0):
+                raise ValueError(f"{key}: {step} is not above zero")
+            if self.student_step < step:
+                raise ValueError(f"student_step: {self.student_step} is finer than {key} {step}")
+            if self.student_step != dt.timedelta(hours=1):
+                raise ValueError(f"student_step: {self.student_step} is not one hour, the only supported step")
+            if self.student_step % step:
+                raise ValueError(f"student_step: {self.student_step} is not a multiple of {key} {step}")
+        times = [change.since for change in self.step_changes]
+        if times != sorted(set(times)):
+            raise ValueError("step_changes: each must be later than the one before")
         return self
 
     @property
+    def finest_step(self) -> dt.timedelta:
+        """The shortest step that the readings ever have."""
+        return min([self.raw_step, *(change.raw_step for change in self.step_changes)])
+
+    @property
     def readings_per_hour(self) -> int:
-        """Raw readings in one full hour."""
-        return self.student_step // self.raw_step
+        """Raw readings in one full hour at the finest step."""
+        return self.student_step // self.finest_step
 
     @property
     def target_column(self) -> Column:
         """The column that is forecast."""
         return next(column for column in self.columns if column.name == self.target)
+
+    def of_student(self) -> "DatasetSpec":
+        """The spec without the privileged columns, which production's files need not have."""
+        return self.model_copy(update={"columns": tuple(c for c in self.columns if c.role is not Role.PRIVILEGED)})
 
     def names(self, *roles: Role) -> list[str]:
         """The names of the columns in these roles (no roles: all), the target first, then in the spec's order."""

@@ -12,6 +12,7 @@ import datetime as dt
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec, Role
+from tutelage.data.steps import by_step, step_spans
 
 ROUNDING = 1e-9
 """Differences of decimals, such as 0.03 − 0.01, miss by less than this."""
@@ -26,7 +27,7 @@ def unreadable_time() -> pl.Expr:
 
 def off_grid_time(spec: DatasetSpec) -> pl.Expr:
     """Rows whose time is no multiple of the raw step."""
-    return (pl.col("time_utc") != pl.col("time_utc").dt.truncate(spec.raw_step)).fill_null(False)
+    return by_step(spec, lambda step: (pl.col("time_utc") != pl.col("time_utc").dt.truncate(step)).fill_null(False))
 
 
 def duplicate_time(spec: DatasetSpec) -> pl.Expr:
@@ -59,8 +60,12 @@ def repeated(spec: DatasetSpec) -> pl.Expr:
     rule = spec.quality.repeated
     if rule is None:
         return pl.lit(False)
-    same = _same_as_before(spec, rule.after // spec.raw_step, pl.lit(rule.after))
-    return same & (_run_length(same) >= rule.at_least // spec.raw_step)
+
+    def of_step(step: dt.timedelta) -> pl.Expr:
+        same = _same_as_before(spec, rule.after // step, pl.lit(rule.after))
+        return same & (_run_length(same) >= rule.at_least // step)
+
+    return by_step(spec, of_step)
 
 
 def _run_length(flag: pl.Expr) -> pl.Expr:
@@ -76,8 +81,12 @@ def frozen(spec: DatasetSpec) -> pl.Expr:
     rule = spec.quality.frozen
     if rule is None:
         return pl.lit(False)
-    still = _same_as_before(spec, 1, pl.lit(spec.raw_step))
-    return still & (_run_length(still) >= rule.at_least // spec.raw_step)
+
+    def of_step(step: dt.timedelta) -> pl.Expr:
+        still = _same_as_before(spec, 1, pl.lit(step))
+        return still & (_run_length(still) >= rule.at_least // step)
+
+    return by_step(spec, of_step)
 
 
 def flat(spec: DatasetSpec) -> pl.Expr:
@@ -88,11 +97,16 @@ def flat(spec: DatasetSpec) -> pl.Expr:
     rule = spec.quality.flat
     if rule is None:
         return pl.lit(False)
-    rows, target = max(2, rule.at_least // spec.raw_step), pl.col(spec.target)
-    width = target.rolling_max(rows) - target.rolling_min(rows)
-    ends = (width.over("series_id") <= rule.within + ROUNDING).fill_null(False).cast(pl.Int8)
-    # Each row of a run that is long enough, not only those that end one.
-    return ends.reverse().rolling_max(rows, min_samples=1).reverse().over("series_id") == 1
+    target = pl.col(spec.target)
+
+    def of_step(step: dt.timedelta) -> pl.Expr:
+        rows = max(2, rule.at_least // step)
+        width = target.rolling_max(rows) - target.rolling_min(rows)
+        ends = (width.over("series_id") <= rule.within + ROUNDING).fill_null(False).cast(pl.Int8)
+        # Each row of a run that is long enough, not only those that end one.
+        return ends.reverse().rolling_max(rows, min_samples=1).reverse().over("series_id") == 1
+
+    return by_step(spec, of_step)
 
 
 def step_change(table: pl.DataFrame) -> tuple[dt.datetime, dt.timedelta, dt.timedelta] | None:
@@ -119,7 +133,7 @@ def reach(spec: DatasetSpec) -> dt.timedelta:
     spans = [rule.at_least for rule in (rules.frozen, rules.flat) if rule is not None]
     if rules.repeated is not None:
         spans.append(rules.repeated.after + rules.repeated.at_least)
-    return max(spans, default=dt.timedelta(0)) + spec.raw_step
+    return max(spans, default=dt.timedelta(0)) + max(step for step, _, _ in step_spans(spec))
 
 
 def regular_grid(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
@@ -127,12 +141,14 @@ def regular_grid(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
     if table.height == 0:
         return table
     spans = table.group_by("series_id").agg(first=pl.col("time_utc").min(), last=pl.col("time_utc").max())
-    grid = (
-        spans.sort("series_id")
-        .with_columns(time_utc=pl.datetime_ranges("first", "last", interval=spec.raw_step))
-        .select("series_id", "time_utc")
-        .explode("time_utc")
-    )
+    grids = []
+    for step, since, until in step_spans(spec):
+        first = pl.col("first") if since is None else pl.max_horizontal("first", pl.lit(since))
+        last = pl.col("last") if until is None else pl.min_horizontal("last", pl.lit(until - step))
+        inside = spans.with_columns(first=first, last=last).filter(pl.col("first") <= pl.col("last"))
+        times = pl.datetime_ranges("first", "last", interval=step, time_unit="us")
+        grids.append(inside.select("series_id", time_utc=times).explode("time_utc"))
+    grid = pl.concat(grids).sort(KEY)
     return grid.join(table, on=KEY, how="left", maintain_order="left")
 
 

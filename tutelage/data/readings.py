@@ -5,9 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
-from tutelage.data.dataset import KEY, DatasetSpec, Source
+from tutelage.data.dataset import KEY, Column, DatasetSpec, Source
 from tutelage.data.registers import register_differences
 from tutelage.data.scan import scan_file
+from tutelage.data.steps import step_at
 from tutelage.errors import DataError
 
 LEAST_TEXTS = 10
@@ -23,6 +24,9 @@ def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr
     schema = scan.collect_schema()
     expressions = []
     for column in spec.columns:
+        if column.source not in schema:
+            expressions.append(pl.lit(None, pl.Float64).alias(column.name))
+            continue
         dtype = schema[column.source]
         if not (dtype == pl.String or dtype.is_numeric()):
             raise DataError(f"{path.name}: column {column.source!r} holds {dtype}, not numbers")
@@ -30,6 +34,16 @@ def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr
         value = value.cast(pl.Float64, strict=False)
         expressions.append(pl.when(value.is_finite()).then(value).alias(column.name))
     return expressions
+
+
+def inside_period(column: Column) -> pl.Expr:
+    """The rows of the time for which the spec says that the column is there."""
+    time, inside = pl.col("time_utc"), pl.lit(True)
+    if column.since is not None:
+        inside &= time >= pl.lit(column.since).dt.convert_time_zone("UTC")
+    if column.until is not None:
+        inside &= time < pl.lit(column.until).dt.convert_time_zone("UTC")
+    return inside
 
 
 def _number(text: pl.Expr, source: Source) -> pl.Expr:
@@ -45,8 +59,9 @@ def _number(text: pl.Expr, source: Source) -> pl.Expr:
 
 def _check_numbers(path: Path, scan: pl.LazyFrame, part: pl.DataFrame, spec: DatasetSpec) -> None:
     """Refuse a column of texts more than half of which are no numbers, with three of them."""
+    schema = scan.collect_schema()
     for column in spec.columns:
-        if scan.collect_schema()[column.source] != pl.String or part[column.name].null_count() <= part.height / 2:
+        if schema.get(column.source) != pl.String or part[column.name].null_count() <= part.height / 2:
             continue
         texts = scan.select(pl.col(column.source).str.strip_chars()).collect().to_series()
         bad = texts.filter(part[column.name].is_null() & texts.is_not_null())
@@ -114,7 +129,7 @@ def _check_span(table: pl.DataFrame, spec: DatasetSpec, names: str) -> None:
     """Refuse times so far apart that a grid from the first to the last would hold almost nothing."""
     for (series,), rows in table.drop_nulls("time_utc").group_by("series_id", maintain_order=True):
         times = rows["time_utc"].unique().sort()
-        steps = (times[-1] - times[0]) // spec.raw_step
+        steps = (times[-1] - times[0]) // spec.finest_step
         if steps > MOST_STEPS_PER_ROW * max(len(times), 1000):
             after = int(times.diff().arg_max() or 0)
             lonely, gap = times[after:] if after > len(times) / 2 else times[:after], times[after] - times[after - 1]
@@ -157,17 +172,20 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     if table["local"].null_count() == table.height:
         raise DataError(f"{names}: {_no_time(files[0], spec)}")
     time_utc = table["local"].alias("time_utc") if any(zoned.values()) else to_utc(table, spec)
+    table = table.with_columns(time_utc)
     if spec.timestamp.marks == "end":
-        time_utc = time_utc - spec.raw_step
-    table = register_differences(table.with_columns(time_utc), spec)
+        time = pl.col("time_utc")
+        table = table.with_columns(time - step_at(spec, time - dt.timedelta(microseconds=1)))
+    table = register_differences(table, spec)
     if as_of is not None:
         # A row without a readable time stays: validation must count it, and no forecast can use it.
-        done = pl.col("time_utc") + spec.raw_step <= pl.lit(as_of).dt.convert_time_zone("UTC")
+        done = pl.col("time_utc") + step_at(spec, pl.col("time_utc")) <= pl.lit(as_of).dt.convert_time_zone("UTC")
         table = table.filter(done | pl.col("time_utc").is_null())
     if table.is_empty():
         raise DataError(f"{names}: no reading up to {as_of or 'the end'}")
     _check_span(table, spec, names)
-    return table.select(*KEY, *spec.names())
+    ended = [pl.when(inside_period(c)).then(pl.col(c.name)).alias(c.name) for c in spec.columns if c.ends]
+    return table.with_columns(ended).select(*KEY, *spec.names())
 
 
 def _no_time(path: Path, spec: DatasetSpec) -> str:

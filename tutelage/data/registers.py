@@ -3,6 +3,7 @@
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec
+from tutelage.data.steps import step_at
 
 
 def register_differences(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
@@ -20,7 +21,9 @@ def register_differences(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame
     keep = spec.quality.duplicate_time.keep
     totals = table.drop_nulls("time_utc").unique(KEY, keep=keep, maintain_order=True).sort(KEY)
     step = -1 if spec.timestamp.marks == "start" else 1
-    adjacent = (pl.col("time_utc") - pl.col("time_utc").shift(step)).over("series_id") == step * spec.raw_step
+    earlier = pl.col("time_utc") if step == -1 else pl.col("time_utc").shift(1).over("series_id")
+    apart = (pl.col("time_utc") - pl.col("time_utc").shift(step)).over("series_id")
+    adjacent = apart.abs() == step_at(spec, earlier)
     increases = []
     for name in names:
         increase = step * (pl.col(name) - pl.col(name).shift(step).over("series_id"))

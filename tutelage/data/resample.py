@@ -6,7 +6,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32
 
-from tutelage.data.dataset import DatasetSpec
+from tutelage.data.dataset import Column, DatasetSpec, Role
+from tutelage.data.steps import step_at
+
+HOUR_US = 3_600_000_000
 
 
 def hourly_table(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
@@ -15,24 +18,38 @@ def hourly_table(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
     A value is null where its column has less than `quality.complete_share` of the hour's readings. A sum over an hour
     with missing readings is scaled up to the full hour.
     """
-    full = spec.readings_per_hour
     values = []
     for column in spec.columns:
-        value = pl.col(column.name).mean()
-        if column.aggregation == "sum":
-            value = value * full
-        enough = pl.col(column.name).count() >= spec.quality.complete_share * full
-        values.append(pl.when(enough).then(value).alias(column.name))
+        values += [pl.col(column.name).mean(), pl.col(column.name).count().alias(f"{column.name}:count")]
     hours = (
         grid.lazy()
         .sort("series_id", "time_utc")
         # Not group_by: it splits the rows among threads, and then a mean's last digit depends on how many there are.
         .group_by_dynamic("time_utc", every="1h", group_by="series_id")
         .agg(values)
+        .with_columns(full=HOUR_US // step_at(spec, pl.col("time_utc")).dt.total_microseconds())
+        .with_columns(_whole(column, spec) for column in spec.columns)
         .sort("series_id", "time_utc")
         .collect()
     )
     return hours.select("series_id", "time_utc", *spec.names())
+
+
+def _whole(column: Column, spec: DatasetSpec) -> pl.Expr:
+    """A column's hourly value where enough of the hour's readings are there: their mean, or the sum of a full hour."""
+    mean, enough = pl.col(column.name), pl.col(f"{column.name}:count") >= spec.quality.complete_share * pl.col("full")
+    value = mean * pl.col("full") if column.aggregation == "sum" else mean
+    return pl.when(enough).then(value).alias(column.name)
+
+
+def privileged_shares(hours: pl.DataFrame, spec: DatasetSpec) -> dict[str, float]:
+    """How much of the privileged data these hours have: shares, 0 to 1, of hours with readings within the hour
+    (`minutes`), and of the privileged columns' values (`auxiliary`).
+    """
+    detailed = (step_at(spec, pl.col("time_utc")) < spec.student_step) & pl.col(spec.target).is_not_null()
+    values = [pl.col(name).is_not_null().mean() for name in spec.names(Role.PRIVILEGED)]
+    shares = hours.select(minutes=detailed.mean(), auxiliary=pl.mean_horizontal(values or pl.lit(0.0)))
+    return {name: share or 0.0 for name, share in shares.row(0, named=True).items()}
 
 
 def minutes_of_hours(
@@ -40,10 +57,13 @@ def minutes_of_hours(
 ) -> Float32[np.ndarray, "hours readings"]:
     """The target's raw readings within each hour of `hours`, as deviations from the hour's mean, in its unit.
 
-    The teacher sees the mean in the hourly table. The deviation of a missing reading is 0.
+    The teacher sees the mean in the hourly table. The deviation of a missing reading is 0, and so are those of
+    hours whose step is not the finest.
     """
     full = spec.readings_per_hour
-    raw_us = spec.raw_step // dt.timedelta(microseconds=1)
+    raw_us = spec.finest_step // dt.timedelta(microseconds=1)
+    if spec.step_changes:
+        grid = grid.filter(step_at(spec, pl.col("time_utc")) == spec.finest_step)
     start = pl.col("time_utc").dt.truncate("1h")
     placed = grid.select(
         "series_id",

@@ -64,7 +64,8 @@ def _names(scan: pl.LazyFrame) -> list[str]:
 
 
 def _check_columns(scan: pl.LazyFrame, path: Path, spec: DatasetSpec) -> None:
-    wanted = [*spec.timestamp.columns, *(column.source for column in spec.columns)]
+    # A file of a time without a privileged column need not have it.
+    wanted = [*spec.timestamp.columns, *(column.source for column in spec.columns if not column.ends)]
     _require(_names(scan), wanted + ([spec.series_column] if spec.series_column else []), path)
 
 

@@ -1,5 +1,7 @@
 """Views, the privileged data of a teacher, as plain values."""
 
+from collections.abc import Collection
+
 from pydantic import Field, model_validator
 
 from tutelage.contract import Contract
@@ -91,6 +93,15 @@ class Views(Contract):
         if self.relative_hours is not None:
             seen.append(f"actual values up to {self.relative_hours} h before")
         return ", ".join(seen) or "what the student sees"
+
+    def without(self, absent: Collection[str]) -> "Views":
+        """The views without those of kinds of data that are absent, of `minutes` and `auxiliary`."""
+        changes: dict[str, object] = {}
+        if "minutes" in absent:
+            changes["minutes_hours"] = 0
+        if "auxiliary" in absent:
+            changes |= {"auxiliary": False, "auxiliary_future_sigma": None}
+        return self.model_copy(update=changes)
 
     def after(self, share: float) -> "Views":
         """The views after a share of the teacher's epochs, from 0 to 1: with the noise at that time and no schedule."""

@@ -1,6 +1,6 @@
 """The recipe of teacher and student: views, networks, loss and budget, as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -211,6 +211,15 @@ class Recipe(Contract):
         return self.override(
             {"teacher.views": shuffled(teacher.views), "teacher.more_views": tuple(map(shuffled, teacher.more_views))}
         )
+
+    def without_views(self, absent: Collection[str]) -> "Recipe":
+        """The recipe without the views of kinds of data that are absent, of `minutes` and `auxiliary`.
+
+        Further views that saw nothing else are left out.
+        """
+        teacher = self.teacher
+        more = tuple(left for views in teacher.more_views if (left := views.without(absent)).any or not views.any)
+        return self.override({"teacher.views": teacher.views.without(absent), "teacher.more_views": more})
 
     def by_view(self) -> "list[Recipe]":
         """One recipe for each ensemble, with only its views; the first has `teacher.views`."""

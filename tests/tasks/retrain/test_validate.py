@@ -117,7 +117,8 @@ def test_validate__says_where_the_step_changes(tmp_path: Path, published: Publis
     readings = readings_of(tmp_path, spec).model_copy(update={"path": path, "digest": digest})
     with pytest.raises(QualityError, match="step changes from 1:00:00 to 0:15:00 at 2024-07-02 06:00 UTC") as error:
         validate.fn(readings, spec)
-    assert str(error.value).endswith("raw_step is 1:00:00: bring all rows to one step, or make a dataset of each.")
+    advice = "raw_step is 1:00:00: name the change in step_changes, or bring all rows to one step."
+    assert str(error.value).endswith(advice)
     assert published.of("create_table_artifact")
 
 
