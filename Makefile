@@ -20,7 +20,7 @@ help: ## what there is to call
 	@$(BIN)/python -m pip install -qq --no-deps --constraint constraints.txt CityLearn fracast
 	@touch $@
 
-demo: .venv/installed ## retrain and register both household forecasters from 2,075,259 minute readings
+demo: .venv/installed ## retrain and register three forecasters: two of a household after a campaign, one of a new home
 	@$(BIN)/python -m flows.demo
 
 test: .venv/installed ## the tests, warnings as errors

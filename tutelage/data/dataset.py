@@ -17,7 +17,7 @@ import holidays
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from tutelage.contract import Contract, load_contract
-from tutelage.data.rules import QualityRules, Share
+from tutelage.data.rules import Monitoring, QualityRules, Serving
 from tutelage.errors import DataError, SpecError
 from tutelage.files import file_digest
 
@@ -145,31 +145,6 @@ class StepChange(Contract):
         return self
 
 
-class Serving(Contract):
-    """How a forecast handles late or missing hours of its lookback."""
-
-    missing_hours: Literal["season", "last", "refuse"] = Field(
-        "season",
-        description="season: use the same hour of a previous day, up to a week back; last: the hour before",
-    )
-    at_most_hours: Annotated[int, Field(ge=0)] = Field(
-        6, description="maximum number of hours to fill; beyond it: no forecast"
-    )
-
-
-class Monitoring(Contract):
-    """When stored forecasts count as degraded, verified against the actual values of the last `window_days`."""
-
-    window_days: Annotated[int, Field(ge=1)] = 7
-    least_hours: Annotated[int, Field(ge=1)] = Field(48, description="fewest verified hours to raise an alert on")
-    least_skill: float = Field(0.0, lt=1, description="least CRPS skill over seasonal naive")
-    coverage_80: tuple[Share, Share] = Field((0.6, 0.95), description="allowed coverage of the 80 % interval")
-    reference_days: Annotated[int, Field(ge=7)] = Field(
-        60, description="last days of training that inputs are compared with"
-    )
-    most_drift: Share = Field(0.5, description="largest Kolmogorov-Smirnov distance of an input")
-
-
 class Replay(Contract):
     """Historical data replayed as if they arrived now: runs of the service read no further than the replayed time.
 
@@ -226,6 +201,11 @@ class DatasetSpec(Contract):
     target: Name
     raw_step: dt.timedelta
     step_changes: tuple[StepChange, ...] = Field((), description="later steps, by time; empty: it stays raw_step")
+    event_hold: Annotated[dt.timedelta, Field(gt=dt.timedelta(0))] | None = Field(
+        None,
+        description="rows are written on a change only, at any time; a value holds until the next, at most this long; "
+        "empty: there is a row for each raw step",
+    )
     student_step: dt.timedelta
     columns: tuple[Column, ...] = Field(min_length=1)
     calendar: Calendar
@@ -271,6 +251,11 @@ class DatasetSpec(Contract):
         times = [change.since for change in self.step_changes]
         if times != sorted(set(times)):
             raise ValueError("step_changes: each must be later than the one before")
+        if self.event_hold is not None:
+            totals = [c.name for c in self.columns if c.aggregation == "sum"]
+            if totals or self.step_changes or self.timestamp.marks == "end":
+                what = f"column {totals[0]} a sum" if totals else "step_changes" if self.step_changes else "marks: end"
+                raise ValueError(f"event_hold: a value that holds until the next one can't go together with {what}")
         return self
 
     @property

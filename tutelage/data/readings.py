@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from tutelage.data.dataset import KEY, Column, DatasetSpec, Source
+from tutelage.data.events import regular_readings
 from tutelage.data.registers import register_differences
 from tutelage.data.scan import scan_file
 from tutelage.data.steps import step_at
@@ -177,6 +178,8 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
         time = pl.col("time_utc")
         table = table.with_columns(time - step_at(spec, time - dt.timedelta(microseconds=1)))
     table = register_differences(table, spec)
+    if spec.event_hold is not None:
+        table = regular_readings(table, spec, spec.event_hold, until=as_of)
     if as_of is not None:
         # A row without a readable time stays: validation must count it, and no forecast can use it.
         done = pl.col("time_utc") + step_at(spec, pl.col("time_utc")) <= pl.lit(as_of).dt.convert_time_zone("UTC")

@@ -1,4 +1,4 @@
-"""The keys of a spec's quality rules; `tutelage.data.quality` says what each rule does."""
+"""The keys of a spec's rules for quality, serving and monitoring; `tutelage.data.quality` says what each rule does."""
 
 import datetime as dt
 from typing import Annotated, Literal
@@ -58,3 +58,28 @@ class QualityRules(Contract):
     frozen: Frozen | None = None
     flat: Flat | None = None
     complete_share: Share = Field(0.9, description="least share of an hour's readings; with fewer the hour is null")
+
+
+class Serving(Contract):
+    """How a forecast handles late or missing hours of its lookback."""
+
+    missing_hours: Literal["season", "last", "refuse"] = Field(
+        "season",
+        description="season: use the same hour of a previous day, up to a week back; last: the hour before",
+    )
+    at_most_hours: Annotated[int, Field(ge=0)] = Field(
+        6, description="maximum number of hours to fill; beyond it: no forecast"
+    )
+
+
+class Monitoring(Contract):
+    """When stored forecasts count as degraded, verified against the actual values of the last `window_days`."""
+
+    window_days: Annotated[int, Field(ge=1)] = 7
+    least_hours: Annotated[int, Field(ge=1)] = Field(48, description="fewest verified hours to raise an alert on")
+    least_skill: float = Field(0.0, lt=1, description="least CRPS skill over seasonal naive")
+    coverage_80: tuple[Share, Share] = Field((0.6, 0.95), description="allowed coverage of the 80 % interval")
+    reference_days: Annotated[int, Field(ge=7)] = Field(
+        60, description="last days of training that inputs are compared with"
+    )
+    most_drift: Share = Field(0.5, description="largest Kolmogorov-Smirnov distance of an input")

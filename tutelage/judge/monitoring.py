@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 from scipy.stats import ks_2samp
 
-from tutelage.data.dataset import KEY, DatasetSpec, Monitoring, Role
+from tutelage.data.dataset import KEY, DatasetSpec, Role
+from tutelage.data.rules import Monitoring
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts, crps
 from tutelage.judge.metrics import LEVELS
 

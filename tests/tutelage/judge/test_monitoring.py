@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import norm
 
 from tests.tutelage.data.builders import HOUR, START, meter
-from tutelage.data.dataset import DatasetSpec, Monitoring
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.rules import Monitoring
 from tutelage.judge.metrics import LEVELS
 from tutelage.judge.monitoring import broken_limits, input_drift, rolling_health, verified_hours
 
