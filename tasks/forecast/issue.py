@@ -163,9 +163,11 @@ def _write(
     spec: DatasetSpec,
     champion: ChampionManifest,
 ) -> None:
-    """Call the model like any user, and write its forecast with these widths and the quality of its input."""
-    model = mlflow.pyfunc.load_model(str(champion.folder))
-    predicted = model.predict(hours.select(model_columns(spec)).to_pandas())
+    """Call the model, and write its forecast with these widths and the quality of its input."""
+    model, table = mlflow.pyfunc.load_model(str(champion.folder)), hours.select(model_columns(spec)).to_pandas()
+    forecaster = model.unwrap_python_model()
+    # A version registered before 0.2 can only be called like by any user, who gets an object made of each row.
+    predicted = forecaster.forecast(table) if hasattr(forecaster, "forecast") else model.predict(table)
     times = ["issue_time_utc", "time_utc"]
     # polars converts times with a zone through a pandas call that warns
     forecast = pl.from_pandas(predicted.assign(**{name: predicted[name].dt.tz_localize(None) for name in times}))

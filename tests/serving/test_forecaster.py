@@ -117,6 +117,12 @@ def test_predict__takes_records_as_it_takes_a_table(model: PyFuncModel) -> None:
     pd.testing.assert_frame_equal(model.predict(records.to_dict("records")), model.predict(hours()))
 
 
+def test_forecast__of_a_table_is_what_predict_says_of_its_rows(model: PyFuncModel) -> None:
+    table = pd.concat([hours("a", seed=1), hours("b", seed=2)])
+    typed = table.assign(time_utc=table["time_utc"].dt.tz_localize("UTC"))
+    pd.testing.assert_frame_equal(model.unwrap_python_model().forecast(typed), model.predict(table))
+
+
 def at(row: int, **values: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """The table with other values in one row."""
 
