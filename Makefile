@@ -4,8 +4,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+HORIZON ?= 24
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls check format up down \
+.PHONY: help demo data retrain test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls check format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -22,6 +24,13 @@ help: ## what there is to call
 
 demo: .venv/installed ## retrain and register three forecasters: two of a household after a campaign, one of a new home
 	@$(BIN)/python -m flows.demo
+
+# DATASET and HORIZON (hours), and in WITH further parameters of a retrain: WITH="history_days=none preset=new-site"
+data: .venv/installed ## look at a dataset without training: DATASET=household HORIZON=24 WITH="test_days=60"
+	@$(BIN)/python -m flows.data dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)
+
+retrain: .venv/installed ## retrain one forecaster and print its verdict: the same parameters
+	@$(BIN)/python -m flows.retrain dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)
 
 test: .venv/installed ## the tests, warnings as errors
 	@$(BIN)/python -m pytest -m 'not gpu and not service'

@@ -12,12 +12,9 @@ import sys
 from flows.campaign import write_campaign
 from flows.homes import write_homes
 from flows.retrain import retrain
+from flows.terminal import sentences, verdict_table
 from runtime.paths import home
 from schemas.retrain import RetrainParameters
-from schemas.verdict import Verdict
-from tutelage.errors import TutelageError
-from tutelage.forecasts import Contender
-from tutelage.judge.baselines import BASELINES
 
 # Without a refit, which would take as long again.
 CAMPAIGN = (
@@ -37,36 +34,20 @@ NEW_SITE = RetrainParameters(
 )
 
 
-def verdict_table(verdict: Verdict) -> str:
-    """The scores of one verdict as text: means over replicates, and of the simple forecasts the best."""
-    evaluation = verdict.evaluation
-    shown = {evaluation.floor.baseline, Contender.SEASONAL_NAIVE_24H}
-    head = f"{verdict.task:<24}{'CRPS':>8}{'MAE':>8}{'RMSE':>8}{'80 %':>8}   [{verdict.unit}; 80 %: share inside]"
-    rows = []
-    for name, s in evaluation.scores.items():
-        if name in BASELINES and name not in shown:
-            continue
-        label = f"chosen {verdict.registered.source.label}" if name is Contender.CHOSEN else name.label
-        rows.append(f"  {label:<22}{s.crps:>8.4f}{s.mae:>8.4f}{s.rmse:>8.4f}{s.coverage_80:>8.1%}")
-    return "\n".join([head, *rows])
-
-
 def main() -> int:
     """Retrain all tasks, then print the verdicts and where the reports are."""
-    try:
+    with sentences():
         write_campaign()
         write_homes()
         verdicts = [retrain(parameters) for parameters in (*CAMPAIGN, NEW_SITE)]
-    except TutelageError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    print()
-    for verdict in verdicts:
-        print(verdict_table(verdict), verdict.sentence, "", sep="\n")
-    print(f"Reports:  {home() / 'reports' / 'latest'}/<task>/report.html")
-    print("MLflow:   make mlflow-page     then http://127.0.0.1:5000")
-    print("Prefect:  make prefect-page    then http://127.0.0.1:4200")
-    return 0
+        print()
+        for verdict in verdicts:
+            print(verdict_table(verdict), verdict.sentence, "", sep="\n")
+        print(f"Reports:  {home() / 'reports' / 'latest'}/<task>/report.html")
+        print("MLflow:   make mlflow-page     then http://127.0.0.1:5000")
+        print("Prefect:  make prefect-page    then http://127.0.0.1:4200")
+        return 0
+    return 1
 
 
 if __name__ == "__main__":

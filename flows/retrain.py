@@ -1,13 +1,18 @@
-"""Retrain one forecaster: from raw readings to a registered model and a verdict."""
+"""Retrain one forecaster: from raw readings to a registered model and a verdict.
 
+Run it once with `make retrain DATASET=household HORIZON=24`.
+"""
+
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from prefect import flow, get_run_logger
 
 from flows.naming import task_of_run
+from flows.terminal import given_parameters, sentences, verdict_table
 from runtime.clock import at_its_time
-from runtime.paths import datasets_folder
+from runtime.paths import datasets_folder, home
 from schemas.manifests import RunManifest
 from schemas.retrain import (
     EvaluationManifest,
@@ -116,3 +121,17 @@ def retrain(parameters: RetrainParameters) -> Verdict:
             refitted = refit(readings, features, spec, teachers, students, evaluated, plan)
         registered = register(readings, validated, features, spec, students, evaluated, refitted, parameters, run)
         return report(readings, validated, features, evaluated, refitted, registered, run, seed=parameters.seed)
+
+
+def main(arguments: list[str]) -> int:
+    """Retrain with the parameters that the arguments name, and print the verdict."""
+    with sentences():
+        verdict = retrain(given_parameters(arguments))
+        print("", verdict_table(verdict), verdict.sentence, sep="\n")
+        print(f"Report:  {home() / 'reports' / 'latest' / verdict.task / 'report.html'}")
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -123,6 +123,13 @@ class FeaturesManifest(Manifest):
         return Parts(*spans)
 
 
+class PreviewManifest(Manifest):
+    """What is known of a dataset without a training: see `tutelage.judge.preview`."""
+
+    scores: dict[Contender, Scores]
+    within_hours: float | None
+
+
 class TrainedManifest(Manifest):
     """Trained networks: the folder with their weights, and the outcome of their training by name.
 

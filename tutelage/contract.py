@@ -18,7 +18,7 @@ class Contract(BaseModel):
 AnyContract = TypeVar("AnyContract", bound=Contract)
 
 
-def _sentence(error: ValidationError, name: str) -> str:
+def faults_sentence(error: ValidationError, name: str) -> str:
     """Every fault of a contract as `key: rule`, in one sentence that starts with the contract's name."""
     faults = []
     for fault in error.errors():
@@ -50,4 +50,4 @@ def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise SpecError(_sentence(error, name)) from error
+        raise SpecError(faults_sentence(error, name)) from error
