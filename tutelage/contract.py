@@ -1,12 +1,15 @@
 """Contracts: immutable models that reject unknown keys, and how to read one from YAML."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tutelage.errors import SpecError
+
+MOST_BYTES = 256 * 1024
+MOST_LEVELS = 20
 
 
 class Contract(BaseModel):
@@ -30,6 +33,27 @@ def faults_sentence(error: ValidationError, name: str) -> str:
     return f"{name}: " + "; ".join(faults)
 
 
+def _read_yaml(path: Path, name: str) -> Any:
+    """The content of a YAML file that is small, and no larger in memory.
+
+    Raises SpecError with a sentence otherwise.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise SpecError(f"{name} has {path.stat().st_size} bytes, more than the {MOST_BYTES} that such a file may have")
+    try:
+        text, depth = path.read_text(encoding="utf-8"), 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            # Names of lists in lists of names: a few lines can stand for billions of values.
+            if isinstance(event, yaml.CollectionStartEvent) and event.anchor is not None:
+                raise SpecError(f"{name}: &{event.anchor} names a list or a mapping; only single values can have names")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_LEVELS:
+                raise SpecError(f"{name} is nested more than {MOST_LEVELS} levels deep")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{name} is not valid YAML: {error}") from error
+
+
 def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str) -> AnyContract:
     """Read a contract from YAML.
 
@@ -39,12 +63,10 @@ def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str
     """
     name = f"{called} {path.name}"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _read_yaml(path, name)
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise SpecError(f"there is no {name}; known {many}: {known}") from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{name} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise SpecError(f"{name}: expected keys and values, found {type(content).__name__}")
     try:

@@ -1,6 +1,7 @@
 """From a source's files to one table of readings with the spec's column names, keyed by (series_id, time_utc)."""
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import polars as pl
@@ -48,10 +49,14 @@ def inside_period(column: Column) -> pl.Expr:
 
 
 def _number(text: pl.Expr, source: Source) -> pl.Expr:
-    """The text of a number with a decimal point and no thousands marks; null where it holds a mark that is neither."""
+    """The text of a number with a decimal point and no thousands marks; null where a mark stands in a wrong place."""
     text = text.str.strip_chars()
     if source.thousands:
-        text = text.str.replace_all(source.thousands, "", literal=True)
+        mark, decimal = re.escape(source.thousands), re.escape(source.decimal)
+        # Groups of two are Indian: 12,34,567.
+        grouped = text.str.contains(rf"^[+-]?\d{{1,3}}({mark}\d{{2,3}})*{mark}\d{{3}}({decimal}\d*)?$")
+        plain = ~text.str.contains(source.thousands, literal=True)
+        text = pl.when(plain | grouped).then(text.str.replace_all(source.thousands, "", literal=True))
     if source.decimal == ".":
         return text
     foreign = text.str.contains(".", literal=True)
@@ -121,9 +126,10 @@ def to_utc(table: pl.DataFrame, spec: DatasetSpec) -> pl.Series:
     newest_first = ((step < 0).sum() > (step > 0).sum()).over("series_id")
     against = pl.when(newest_first).then(step >= 0).otherwise(step <= 0).fill_null(False)
     second = ((against & twice).cum_sum() > 0).over("series_id", local.dt.date())
-    return both.select(
-        time_utc=pl.when(twice & (second != newest_first)).then("latest").otherwise("earliest")
-    ).to_series()
+    # Where the clock goes back by half an hour, only one pass of hourly readings is a multiple of their step.
+    fits = [pl.col(which) == pl.col(which).dt.truncate(spec.finest_step) for which in ("earliest", "latest")]
+    later = pl.when(fits[0] != fits[1]).then(fits[1]).otherwise(second != newest_first)
+    return both.select(time_utc=pl.when(twice & later).then("latest").otherwise("earliest")).to_series()
 
 
 def _check_span(table: pl.DataFrame, spec: DatasetSpec, names: str) -> None:

@@ -156,6 +156,15 @@ def test_clock__autumn_hour_that_occurs_twice_is_two_hours(tmp_path: Path) -> No
     assert times == [first + i * dt.timedelta(minutes=30) for i in range(6)]
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_clock__that_goes_back_by_half_an_hour_gives_hourly_rows_their_hour(newest_first: bool, tmp_path: Path) -> None:
+    """On Lord Howe, 15:00 UTC is 01:30 for the second time; the first time lies between two readings."""
+    clock = ["2024-04-07 00:00", "2024-04-07 01:00", "2024-04-07 01:30", "2024-04-07 02:30"]
+    spec = meter(raw_step="PT1H", timestamp={**PARIS, "timezone": "Australia/Lord_Howe"})
+    times = read_clock(tmp_path, clock[::-1] if newest_first else clock, spec)
+    assert [time.hour for time in sorted(times)] == [13, 14, 15, 16]
+
+
 def test_clock__autumn_hour_is_resolved_series_by_series(tmp_path: Path) -> None:
     rows = [f"{home},2024-10-27 02:00:00,1,20,230" for home in "abab"]
     path = write_csv(tmp_path, *rows, header="home,time,power,indoor,volts")
@@ -279,6 +288,11 @@ def test_clock__files_with_and_without_a_zone_are_refused(tmp_path: Path) -> Non
         ("1,5", {"decimal": ","}, 1.5),
         ("1.234,5", {"decimal": ",", "thousands": "."}, 1234.5),
         ("1 234", {"thousands": " "}, 1234.0),
+        ("12,34,567.5", {"thousands": ","}, 1234567.5),
+        ("-1,234", {"thousands": ","}, -1234.0),
+        ("1,2,3", {"thousands": ","}, None),
+        ("1,23", {"thousands": ","}, None),
+        ("1.5,234", {"thousands": ","}, None),
         ("1.5", {"decimal": ","}, None),
         ("1,5", {}, None),
     ],
