@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 HORIZON ?= 24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data retrain test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls check format up down \
+.PHONY: help demo data retrain test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -60,6 +60,9 @@ bench-efficacy: .venv/installed ## distilled students against their twins, cell 
 
 bench-controls: .venv/installed ## where privilege must help and where it can't: how often it is found
 	@$(BIN)/python -m benchmarks.controls
+
+bench-promotion: .venv/installed ## how often luck replaces a champion in a year of weekly retrains (a minute)
+	@$(BIN)/python -m benchmarks.promotion
 
 check: .venv/installed ## lint, format, types, the direction of imports, and style
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ The folder of a version that a retrain registered is an MLflow model. It contain
 refit, also the student that was evaluated before it. Versions never change.
 """
 
+import datetime as dt
 from pathlib import Path
 
 import mlflow
@@ -23,6 +24,8 @@ EVALUATED = "evaluated"
 """The exported student that was evaluated, before the refit."""
 EVALUATED_BEFORE = "judged"
 """The same folder in versions that were registered before 0.2."""
+TEST_END = "test_end_utc"
+"""The tag with the end of the test part that a version was compared on."""
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes for a missing name, version or alias."""
 
@@ -46,6 +49,16 @@ def champion_version(name: str) -> str | None:
     """The champion version of a registered model; None where there is none."""
     version = version_of_alias(name, CHAMPION)
     return None if version is None else str(version.version)
+
+
+def last_test_end(name: str, *, before_run: str) -> dt.datetime | None:
+    """The latest end of a test part that versions of a model were compared on, those of one run left out.
+
+    None: no version says.
+    """
+    versions = client().search_model_versions(f"name = '{name}'")
+    ends = [version.tags[TEST_END] for version in versions if version.run_id != before_run and TEST_END in version.tags]
+    return max(map(dt.datetime.fromisoformat, ends), default=None)
 
 
 def find_version(name: str, version: int | str) -> ModelVersion:

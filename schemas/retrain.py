@@ -11,8 +11,9 @@ from schemas.quality import RuleCount
 from schemas.training import TrainingParameters
 from tutelage.data.windows import Parts, Span
 from tutelage.forecasts import Contender
-from tutelage.judge.comparison import Floor, Gain, Gains
+from tutelage.judge.comparison import NEGLIGIBLE, Floor, Gain, Gains
 from tutelage.judge.metrics import Scores
+from tutelage.judge.promotion import allowed_p
 
 Promotion = Literal["automatic", "approval", "never"]
 
@@ -160,6 +161,7 @@ class ChampionComparison(BaseModel):
     gain: None where there is no window to compare on
     compared_as: the champion's student in the comparison: the registered one, or the one that was evaluated before its
         refit; None where there is no window to compare on
+    weeks, p: of the test over weeks (`tutelage.judge.promotion`); since_days: days since the comparison before
     """
 
     model_config = ConfigDict(frozen=True)
@@ -167,11 +169,19 @@ class ChampionComparison(BaseModel):
     version: str
     gain: Gain | None
     compared_as: Literal["registered", "evaluated"] | None
+    weeks: int = 0
+    p: float = 1.0
+    since_days: float = 0.0
+
+    @property
+    def allowed(self) -> float:
+        """The greatest p with which the candidate replaces the champion."""
+        return allowed_p(dt.timedelta(days=self.since_days))
 
     @property
     def is_beaten(self) -> bool:
-        """Whether the candidate is significantly better."""
-        return self.gain is not None and self.gain.low > 0
+        """Whether the candidate is better beyond what repeated comparisons bring by luck."""
+        return self.gain is not None and self.gain.estimate > NEGLIGIBLE and self.p <= self.allowed
 
 
 class Evaluation(BaseModel):

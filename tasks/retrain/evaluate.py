@@ -1,5 +1,6 @@
 """The evaluation on the held-out test part: scores, gains, the choice, the champion, and the leak check."""
 
+import datetime as dt
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -21,7 +22,7 @@ from runtime.artifacts import (
 )
 from runtime.leaks import check_exported
 from runtime.paths import run_folder
-from runtime.registry import champion_version, client, download_version, evaluated_in, exported_in
+from runtime.registry import champion_version, client, download_version, evaluated_in, exported_in, last_test_end
 from runtime.runs import log_history, log_metrics
 from runtime.stage import stage
 from schemas.manifests import RunManifest
@@ -106,7 +107,7 @@ def evaluate(
         gain_by_replicate=gains.by_replicate,
         gate_by_hour=read_gate(students.folder),
         base_weights=dict(bases[chosen].weights) if chosen in bases else None,
-        champion=None if champion is None else _comparison(champion, meeting),
+        champion=None if champion is None else _comparison(champion, meeting, features, run),
         chosen=chosen,
         leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
     )
@@ -143,11 +144,21 @@ def _meet(
     )
 
 
-def _comparison(champion: Champion, meeting: Meeting | None) -> ChampionComparison:
+def _comparison(
+    champion: Champion, meeting: Meeting | None, features: FeaturesManifest, run: RunManifest
+) -> ChampionComparison:
     if meeting is None:
         return ChampionComparison(version=champion.version, gain=None, compared_as=None)
-    compared_as = "registered" if meeting.as_registered else "evaluated"
-    return ChampionComparison(version=champion.version, gain=meeting.gain, compared_as=compared_as)
+    # A version of an earlier release doesn't say when it was compared, but it has not seen more than it was tested on.
+    before = last_test_end(features.task, before_run=run.run_id) or champion.registered.trained_until
+    return ChampionComparison(
+        version=champion.version,
+        gain=meeting.gain,
+        compared_as="registered" if meeting.as_registered else "evaluated",
+        weeks=meeting.weekly.weeks,
+        p=meeting.weekly.p,
+        since_days=(features.test.end_utc - before) / dt.timedelta(days=1),
+    )
 
 
 def _plots(

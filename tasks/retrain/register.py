@@ -19,7 +19,7 @@ from prefect.events import emit_event
 
 from runtime.artifacts import EXPORT, read_hours
 from runtime.packaging import write_model
-from runtime.registry import CHALLENGER, CHAMPION, EVALUATED, client
+from runtime.registry import CHALLENGER, CHAMPION, EVALUATED, TEST_END, client
 from runtime.stage import stage
 from schemas.forecast import model_columns
 from schemas.manifests import RunManifest
@@ -36,6 +36,7 @@ from schemas.retrain import (
 )
 from tutelage.data.dataset import DatasetSpec
 from tutelage.files import read_json, value_digest
+from tutelage.judge.promotion import LEAST_WEEKS
 from tutelage.judge.verdict import conclude_floor, floor_sentence, gain_text, interval_text
 from tutelage.model.inference import CARD
 
@@ -70,7 +71,12 @@ def register(
         source, model_id = _log_model(features, students, evaluation, refitted, run, card)
         _log_lineage(readings, validated, features, run)
         version = client().create_model_version(
-            name, source, run.run_id, _tags(run, spec, evaluation, refitted), description=card, model_id=model_id
+            name,
+            source,
+            run.run_id,
+            _tags(run, features, spec, evaluation, refitted),
+            description=card,
+            model_id=model_id,
         )
     aliases, reason = earned_aliases(evaluation, parameters)
     for alias in aliases:
@@ -127,19 +133,29 @@ def _aliases_by_gain(evaluation: Evaluation) -> tuple[list[str], str]:
     words = f"CRPS {gain_text(champion.gain, 'its')} on {champion.gain.windows} windows"
     if champion.compared_as == "evaluated":
         words += ", both as they were before a refit"
+    if champion.weeks < LEAST_WEEKS:
+        words += f"; {champion.weeks} weeks can't decide, {LEAST_WEEKS} are needed"
+    else:
+        words += f"; p = {champion.p:.2g} over {champion.weeks} weeks, of at most {champion.allowed:.2g} "
+        words += f"{champion.since_days:.0f} days after the last comparison"
     if champion.is_beaten:
         return [CHALLENGER, CHAMPION], f"significantly better than champion {champion.version}: {words}"
     return [CHALLENGER], f"not significantly better than champion {champion.version}: {words}"
 
 
 def _tags(
-    run: RunManifest, spec: DatasetSpec, evaluation: Evaluation, refitted: RefitManifest | None
+    run: RunManifest,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    evaluation: Evaluation,
+    refitted: RefitManifest | None,
 ) -> dict[str, str]:
     tags = client().get_run(run.run_id).data.tags
     return {
         RUN_TAG: run.run_id,
         "git_commit": tags.get("git_commit", "unknown"),
         "spec_digest": value_digest(spec.model_dump(mode="json")),
+        TEST_END: features.test.end_utc.isoformat(),
         "prefect.flow_run_id": tags.get("prefect.flow_run_id", ""),
         "model": evaluation.chosen.value,
         "floor": f"{conclude_floor(evaluation.floor)}: CRPS {gain_text(evaluation.floor.gain, 'its')}",

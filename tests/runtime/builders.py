@@ -128,9 +128,21 @@ def evaluation_of(**changes: Any) -> Evaluation:
     return Evaluation(**(values | changes))
 
 
-def met(gain: Gain | None, *, version: str = "7", compared_as: str | None = "registered") -> ChampionComparison:
+def met(
+    gain: Gain | None,
+    *,
+    version: str = "7",
+    compared_as: str | None = "registered",
+    weeks: int = 17,
+    p: float = 1e-4,
+    since_days: float = 7,
+) -> ChampionComparison:
     """A comparison with champion 7."""
-    return ChampionComparison(version=version, gain=gain, compared_as=None if gain is None else compared_as)
+    if gain is None:
+        return ChampionComparison(version=version, gain=None, compared_as=None)
+    return ChampionComparison(
+        version=version, gain=gain, compared_as=compared_as, weeks=weeks, p=p, since_days=since_days
+    )
 
 
 def span_of(first: int, end: int, *, windows: int = 40) -> SpanManifest:

@@ -47,26 +47,53 @@ def test_earned_aliases__a_significant_gain_makes_a_champion() -> None:
     aliases, reason = earned_aliases(evaluation_of(champion=met(BETTER)), PARAMETERS)
     assert aliases == [CHALLENGER, CHAMPION]
     assert reason.startswith("significantly better than champion 7: CRPS 3.1 % lower than its")
-    assert "(95 % CI 1.2 … 5.0 %) on 336 windows" in reason
+    assert "(95 % CI 1.2 … 5.0 %) on 336 windows; p = 0.0001 over 17 weeks, of at most 0.00048 " in reason
+    assert reason.endswith(" 7 days after the last comparison")
     assert "before a refit" not in reason
 
 
 def test_earned_aliases__without_one_the_champion_stays() -> None:
-    aliases, reason = earned_aliases(evaluation_of(champion=met(WORSE)), PARAMETERS)
+    aliases, reason = earned_aliases(evaluation_of(champion=met(WORSE, p=0.8)), PARAMETERS)
     assert aliases == [CHALLENGER]
     assert reason.startswith("not significantly better than champion 7: CRPS 1.0 % higher than its")
     assert "(95 % CI −2.0 … 4.0 %) on 90 windows" in reason
 
 
-@pytest.mark.parametrize("low", [0.0, -1e-9])
-def test_earned_aliases__an_interval_that_reaches_zero_is_no_gain(low: float) -> None:
-    assert earned_aliases(evaluation_of(champion=met(gain_of(0.05, low, 0.1))), PARAMETERS)[0] == [CHALLENGER]
+@pytest.mark.parametrize(
+    ("p", "since_days", "champions"),
+    [
+        (4.7e-4, 7, [CHAMPION]),
+        (4.9e-4, 7, []),
+        (4.7e-4, 6, []),
+        (0.02, 365, [CHAMPION]),
+        (0.02, 3650, [CHAMPION]),
+        (0.03, 3650, []),
+        (1e-9, 0, []),
+        (1e-9, -3, []),
+    ],
+)
+def test_earned_aliases__a_comparison_may_err_by_its_share_of_the_year(
+    p: float, since_days: float, champions: list[str]
+) -> None:
+    evaluation = evaluation_of(champion=met(BETTER, p=p, since_days=since_days))
+    assert earned_aliases(evaluation, PARAMETERS)[0] == [CHALLENGER, *champions]
+
+
+def test_earned_aliases__few_weeks_decide_nothing() -> None:
+    aliases, reason = earned_aliases(evaluation_of(champion=met(BETTER, weeks=5, p=1.0)), PARAMETERS)
+    assert aliases == [CHALLENGER]
+    assert reason.endswith("on 336 windows; 5 weeks can't decide, 8 are needed")
+
+
+@pytest.mark.parametrize("gain", [gain_of(1e-8), gain_of(0.0), gain_of(math.nan)])
+def test_earned_aliases__rounding_is_no_gain(gain: Gain) -> None:
+    assert earned_aliases(evaluation_of(champion=met(gain, p=0.0)), PARAMETERS)[0] == [CHALLENGER]
 
 
 def test_earned_aliases__says_where_both_were_met_before_a_refit() -> None:
     for gain in (BETTER, WORSE):
         _, reason = earned_aliases(evaluation_of(champion=met(gain, compared_as="evaluated")), PARAMETERS)
-        assert reason.endswith("windows, both as they were before a refit")
+        assert "windows, both as they were before a refit; " in reason
 
 
 def test_earned_aliases__a_champion_that_has_seen_everything_stays() -> None:
@@ -129,6 +156,7 @@ def test_register__the_version_knows_where_it_comes_from(
         "prefect.flow_run_id": FLOW_RUN,
         "model": taught.evaluation.chosen.value,
         "refit": f"on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC",
+        "test_end_utc": "2024-07-25T00:00:00+00:00",
         "promotion": "there was no champion",
     }
     assert set(client().get_registered_model("stage-meter-2h").aliases) == {CHALLENGER, CHAMPION}

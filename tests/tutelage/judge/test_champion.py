@@ -16,7 +16,7 @@ from tutelage.judge.verdict import actual_values
 from tutelage.model.inference import Student, load_student
 
 LOOKBACK, HORIZON = 6, 3
-TRAIN, VALIDATION, HOURS = 200, 100, 800
+TRAIN, VALIDATION, HOURS = 200, 100, 1800
 HOUR = dt.timedelta(hours=1)
 VALIDATION_END, TEST_END = START + (TRAIN + VALIDATION) * HOUR, START + HOURS * HOUR
 FIRST_ISSUE, LAST_ISSUE = TRAIN + VALIDATION, HOURS - HORIZON
@@ -86,7 +86,7 @@ def test_meet_champion__leaves_out_what_the_champion_has_seen(
 
 
 @pytest.mark.parametrize(("issue_times", "as_registered"), [(LEAST_ISSUE_TIMES, True), (LEAST_ISSUE_TIMES - 1, False)])
-def test_meet_champion__a_refit_champion_needs_two_weeks_of_issue_times(
+def test_meet_champion__a_refit_champion_needs_eight_weeks_of_issue_times(
     dataset: WindowDataset, exported: Student, candidate: Forecasts, issue_times: int, as_registered: bool
 ) -> None:
     registered = trained_until(exported, LAST_ISSUE + 1 - issue_times)
