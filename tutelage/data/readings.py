@@ -125,10 +125,12 @@ def to_utc(table: pl.DataFrame, spec: DatasetSpec) -> pl.Series:
     step = local.diff().over("series_id").dt.total_microseconds()
     newest_first = ((step < 0).sum() > (step > 0).sum()).over("series_id")
     against = pl.when(newest_first).then(step >= 0).otherwise(step <= 0).fill_null(False)
-    second = ((against & twice).cum_sum() > 0).over("series_id", local.dt.date())
+    begins = against & twice
+    second = (begins.cum_sum() > 0).over("series_id", local.dt.date())
+    both_passes = begins.any().over("series_id", local.dt.date())
     # Where the clock goes back by half an hour, only one pass of hourly readings is a multiple of their step.
     fits = [pl.col(which) == pl.col(which).dt.truncate(spec.finest_step) for which in ("earliest", "latest")]
-    later = pl.when(fits[0] != fits[1]).then(fits[1]).otherwise(second != newest_first)
+    later = pl.when(fits[0] != fits[1]).then(fits[1]).otherwise(both_passes & (second != newest_first))
     return both.select(time_utc=pl.when(twice & later).then("latest").otherwise("earliest")).to_series()
 
 

@@ -240,6 +240,12 @@ def test_clock__newest_first(tmp_path: Path) -> None:
     assert (table["time_utc"].diff().drop_nulls() == dt.timedelta(hours=1)).all()
 
 
+def test_clock__one_pass_is_summer_time_also_with_the_newest_row_first(tmp_path: Path) -> None:
+    clock = ["2024-10-27 02:30", "2024-10-27 02:00", "2024-10-27 01:30", "2024-10-27 01:00"]
+    times = read_clock(tmp_path, clock, meter(**HALF_HOURS))
+    assert times == [utc("2024-10-27 00:30") - place * dt.timedelta(minutes=30) for place in range(4)]
+
+
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_clock__the_first_pass_lost_a_row(newest_first: bool, tmp_path: Path) -> None:
     passes = ["01:30", "01:45", "02:00", "02:15", "02:45", "02:00", "02:15", "02:30", "02:45", "03:00", "03:15"]
