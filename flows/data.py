@@ -9,11 +9,11 @@ from typing import NamedTuple
 import polars as pl
 from prefect import flow
 
+from flows.retrain import features_for
 from flows.terminal import given_parameters, sentences
 from runtime.paths import datasets_folder
 from schemas.quality import quality_rows
 from schemas.retrain import FeaturesManifest, PreviewManifest, RetrainParameters, ValidatedManifest
-from tasks.retrain.features import build_features
 from tasks.retrain.ingest import ingest
 from tasks.retrain.preview import preview_dataset
 from tasks.retrain.quality import publish_quality
@@ -35,16 +35,7 @@ def look_at_data(parameters: RetrainParameters) -> Seen:
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     validated = validate(ingest(source_files(spec.source), spec, parameters.as_of), spec)
     publish_quality(validated, spec)
-    features = build_features(
-        validated,
-        spec,
-        horizon_hours=parameters.horizon_hours,
-        lookback_hours=parameters.lookback_hours,
-        history_days=parameters.history_days,
-        validation_share=parameters.validation_share,
-        test_days=parameters.test_days,
-        bins=parameters.recipe.distillation.bins,
-    )
+    features = features_for(parameters, validated, spec)
     return Seen(validated, features, preview_dataset(features, spec))
 
 

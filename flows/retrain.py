@@ -71,18 +71,7 @@ def train_and_evaluate(
         others_spec = load_dataset_spec(datasets_folder() / f"{plan.recipe.teacher.other_sites}.yaml")
         read = ingest(source_files(others_spec.source), others_spec, parameters.as_of)
         others = validate(read, others_spec)
-    features = build_features(
-        validated,
-        spec,
-        horizon_hours=parameters.horizon_hours,
-        lookback_hours=parameters.lookback_hours,
-        history_days=parameters.history_days,
-        validation_share=parameters.validation_share,
-        test_days=parameters.test_days,
-        bins=plan.recipe.distillation.bins,
-        others=others,
-        others_spec=others_spec,
-    )
+    features = features_for(parameters, validated, spec, others, others_spec)
     plan = with_views_there(plan, features)
     teachers = train_all_teachers(features, spec, plan.of_teachers, run, role=Contender.TEACHER)
     unprivileged = None
@@ -92,6 +81,28 @@ def train_and_evaluate(
     students = distil_all_students(features, spec, teachers, unprivileged, plan, run)
     evaluated = evaluate(readings, features, spec, teachers, students, plan, run, meets_champion=meets_champion)
     return Evaluated(readings, validated, features, teachers, students, evaluated, plan)
+
+
+def features_for(
+    parameters: RetrainParameters,
+    validated: ValidatedManifest,
+    spec: DatasetSpec,
+    others: ValidatedManifest | None = None,
+    others_spec: DatasetSpec | None = None,
+) -> FeaturesManifest:
+    """The features stage with the history that a retrain's parameters ask for."""
+    return build_features(
+        validated,
+        spec,
+        horizon_hours=parameters.horizon_hours,
+        lookback_hours=parameters.lookback_hours,
+        history_days=parameters.history_days,
+        validation_share=parameters.validation_share,
+        test_days=parameters.test_days,
+        bins=parameters.recipe.distillation.bins,
+        others=others,
+        others_spec=others_spec,
+    )
 
 
 def with_views_there(plan: TrainingPlan, features: FeaturesManifest) -> TrainingPlan:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from benchmarks.promotion import performance
 from tutelage.judge.promotion import (
     COSINES,
     LEAST_WEEKS,
@@ -38,13 +39,8 @@ def test_cosine_p__of_three_cosines_is_a_t_of_three_degrees() -> None:
 @pytest.mark.parametrize("weeks", [8, 17])
 def test_cosine_p__holds_where_errors_last(memory: float, months: float, weeks: int) -> None:
     """At the level 2.5 %, of which a t-test on seventeen weeks takes 12 to 15 % where months favour a network."""
-    rng, found = np.random.default_rng(0), 0
-    month = (np.arange(weeks) / 4.345).astype(int)
-    for _ in range(4000):
-        noise = rng.normal(size=weeks)
-        for week in range(1, weeks):
-            noise[week] = memory * noise[week - 1] + np.sqrt(1 - memory**2) * noise[week]
-        found += cosine_p(noise + months * rng.normal(size=month[-1] + 1)[month]) <= 0.025
+    rng = np.random.default_rng(0)
+    found = sum(cosine_p(performance(rng, weeks, memory=memory, months=months)) <= 0.025 for _ in range(4000))
     assert found / 4000 < (0.045 if weeks == 17 else 0.10)
 
 
