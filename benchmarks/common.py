@@ -188,7 +188,7 @@ def joined(pieces: Sequence[Losses], name: str) -> np.ndarray:
 
 def gain_of(pieces: Sequence[Losses], name: str, reference: str) -> Gain:
     """The gain of one over another over all pieces of a cell, with its interval."""
-    return gain_over(joined(pieces, name), joined(pieces, reference), joined(pieces, "hour"), seed=0)
+    return gain_over(joined(pieces, name), joined(pieces, reference), joined(pieces, "hour"))
 
 
 def gain_by_origin(pieces: Sequence[Losses]) -> list[float]:

@@ -192,7 +192,7 @@ def summarise_trial(trial: int, *, seed: int, noise: bool, system: System, recip
     def over_twin_and_unprivileged(compared: Float[np.ndarray, "contenders windows"]) -> list[Gain]:
         of_student, of_unprivileged, of_twin = compared
         hours = np.arange(len(of_student))
-        return [gain_over(of_student, reference, hours, seed=trial) for reference in (of_twin, of_unprivileged)]
+        return [gain_over(of_student, reference, hours) for reference in (of_twin, of_unprivileged)]
 
     # The first start is what one run of the product has; the mean over all is the method.
     first_over_twin, first_over_unprivileged = over_twin_and_unprivileged(losses[0])

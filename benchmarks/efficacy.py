@@ -7,7 +7,7 @@ A part with fewer windows than the pipeline takes is left out, and named. The re
 chosen on earlier days (docs/log.md), and on the test parts nothing was chosen; on validation only the epoch.
 `benchmarks.common` says who teaches whom.
 
-Gains are CRPS against the twin, mean over seeds, with the paired block bootstrap of `tutelage.judge.comparison` over
+Gains are CRPS against the twin, mean over seeds, with the interval of `tutelage.judge.comparison` over
 the test windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces stay under
 TUTELAGE_HOME and are not computed again. QUICK=1 takes two histories, one origin and two seeds. `benchmarks.homes`
 follows, and where TUTELAGE_ETT names a folder, `benchmarks.ett`; their figures, and the controls', stand in the same
@@ -140,7 +140,7 @@ def pooled(cells: list[list[Losses]]) -> Gain:
         student.append(joined(pieces, Contender.STUDENT) / scale)
         twin.append(joined(pieces, Contender.TWIN) / scale)
         hour.append(joined(pieces, "hour"))
-    return gain_over(np.concatenate(student), np.concatenate(twin), np.concatenate(hour), seed=0)
+    return gain_over(np.concatenate(student), np.concatenate(twin), np.concatenate(hour))
 
 
 def _on_common_hours(pieces: Mapping[int, list[Losses]]) -> dict[int, dict[Contender, float]]:

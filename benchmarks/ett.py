@@ -6,9 +6,9 @@ are checked by their SHA-256. `python -m benchmarks.ett`, or as a part of `make 
 1. `benchmarks.ett_protocol`: ETTh1 and ETTm1, 96 steps in, five horizons, MSE and MAE over all test windows.
 2. `benchmarks.ett_cells`: the pipeline's default recipe on hourly means of the oil temperature, short histories, CRPS.
 
-Gains are over the twin, mean of the seeds' losses, with the paired block bootstrap of `tutelage.judge.comparison` in
-blocks of a week; p is one-sided and Holm-corrected over the cells of each table. The bootstrap holds the networks
-fixed. Finished pieces stay under TUTELAGE_HOME and are not computed again.
+Gains are over the twin, mean of the seeds' losses, with the interval of `tutelage.judge.comparison`; p is one-sided
+and Holm-corrected over the cells of each table. The interval holds the networks fixed. Finished pieces stay under
+TUTELAGE_HOME and are not computed again.
 """
 
 import os
@@ -90,7 +90,7 @@ def losses_of(piece: Piece) -> Losses:
 
 def _gains(losses_by: Callable[[str], np.ndarray], hour: np.ndarray) -> dict[str, dict[str, float]]:
     def over(name: str, reference: str) -> dict[str, float]:
-        return asdict(gain_over(losses_by(name), losses_by(reference), hour, seed=0))
+        return asdict(gain_over(losses_by(name), losses_by(reference), hour))
 
     gains: dict[str, dict[str, float]] = {name: over(name, Contender.TWIN) for name in RECIPES}
     return {**gains, "of_privilege": over(Contender.STUDENT, Contender.UNPRIVILEGED)}
@@ -107,7 +107,7 @@ def summarise_horizon(piece: str, losses: Losses, horizon: int) -> Row:
     }
     row["gain"] = _gains(lambda name: losses[f"{name}_mse_{horizon}"], hour)
     student, twin = (losses[f"{name}_mae_{horizon}"] for name in (Contender.STUDENT, Contender.TWIN))
-    row["gain_mae"] = asdict(gain_over(student, twin, hour, seed=0))
+    row["gain_mae"] = asdict(gain_over(student, twin, hour))
     student, twin = (losses[f"{name}_mse_{horizon}_by_seed"] for name in (Contender.STUDENT, Contender.TWIN))
     row["gain_by_seed"] = (1 - student / twin).tolist()
     if piece == "ETTm1":

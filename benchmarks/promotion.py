@@ -1,9 +1,10 @@
-"""How often luck replaces a champion, and how soon a better challenger does: weekly retrains, simulated for years.
+"""How often luck claims a gain, and how often it replaces a champion: simulated. `make bench-promotion`.
 
-    .venv/bin/python -m benchmarks.promotion
-
-Networks' weekly losses differ by noise with a memory of days, and by effects that last for a month. Each week a new
-candidate meets the champion on the last seventeen weeks, as a retrain's test part has them.
+1. One verdict: two equal networks' hourly losses differ by noise that spans the windows' overlap and, where said, has a
+   memory of days and changes by month. How often is a gain claimed whose interval at 95 % should do so in 2.5 % of
+   cases, and how often is a true one? Next to it a bootstrap in blocks of a week, which the project had before.
+2. A year of weekly retrains: each week a new candidate meets the champion on the last seventeen weeks. How often does
+   luck replace the champion, and how soon does a better challenger?
 """
 
 import datetime as dt
@@ -13,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import lfilter
 from scipy.stats import ttest_1samp
 
 from tutelage.files import write_json
-from tutelage.judge.promotion import allowed_p, cosine_p
+from tutelage.judge.comparison import cosine_error, gain_over, one_sided_p
+from tutelage.judge.promotion import WEEK_HOURS, allowed_p
 
 RESULTS = Path(__file__).parent / "results" / "promotion.json"
 TEST_WEEKS, YEAR_WEEKS, YEARS = 17, 52, 1000
@@ -25,6 +28,11 @@ WEEKLY_SPREAD = 0.004
 MONTH_WEEKS = 4.345
 BETTER = (0.01, 0.02, 0.03)
 WITHIN_WEEKS = (1, 4, 12)
+VERDICTS, BOOTSTRAPPED = 2000, 200
+"""Simulated verdicts, and of how many the bootstrap is computed: it takes a thousand times as long."""
+VERDICT_DAYS = (30, 60, 120, 365)
+OVERLAP_HOURS, MEMORY_HOURS = 24, 48
+HOURS_A_MONTH = 730
 
 Replaces = Callable[[np.ndarray], bool]
 """Whether a candidate with these weekly advantages replaces the champion."""
@@ -32,7 +40,8 @@ Replaces = Callable[[np.ndarray], bool]
 
 def by_the_rule(advantage: np.ndarray) -> bool:
     """The product's rule, a week after the last comparison."""
-    return cosine_p(advantage) <= allowed_p(dt.timedelta(weeks=1))
+    error, freedom = cosine_error(advantage)
+    return one_sided_p(float(advantage.mean()), error, freedom) <= allowed_p(dt.timedelta(weeks=1))
 
 
 def by_a_t_test(advantage: np.ndarray) -> bool:
@@ -87,13 +96,68 @@ def measure(memory: float, months: float) -> dict[str, object]:
     }
 
 
+def hourly_differences(rng: np.random.Generator, days: int, *, memory: bool, months: float) -> np.ndarray:
+    """The difference between two equal networks' losses at each hour, a share of the loss.
+
+    Its weekly means have about the standard deviation WEEKLY_SPREAD, and `months` times that by month.
+    """
+    hours, before = 24 * days, 24 * 30
+    noise = np.convolve(rng.normal(size=hours + before), np.ones(OVERLAP_HOURS) / OVERLAP_HOURS, mode="same")
+    if memory:
+        share = np.exp(-1 / MEMORY_HOURS)
+        noise = lfilter([1 - share], [1, -share], noise)
+    # A mean over a week of a sum of shocks that each count fully: the shocks' own mean.
+    noise = noise[before:] * WEEKLY_SPREAD * WEEK_HOURS**0.5
+    month = ((np.arange(hours) + rng.integers(HOURS_A_MONTH)) // HOURS_A_MONTH).astype(int)
+    return noise + months * WEEKLY_SPREAD * rng.normal(size=month[-1] + 1)[month]
+
+
+def claimed_by_bootstrap(differences: np.ndarray, rng: np.random.Generator, repetitions: int = 400) -> bool:
+    """Whether 97.5 % of the resamples in circular blocks of a week have a gain."""
+    hours = len(differences)
+    block = min(WEEK_HOURS, hours // 4)
+    sums = np.cumsum(np.concatenate([[0.0], differences, differences]))
+    of_blocks = (sums[block : hours + block] - sums[:hours]) / block
+    means = of_blocks[rng.integers(hours, size=(repetitions, hours // block))].mean(axis=1)
+    return bool(np.quantile(means, 0.025) > 0)
+
+
+def measure_verdicts(days: int, *, memory: bool, months: float) -> dict[str, object]:
+    """A row of the first table: shares of claims with no true gain, and with one of each size in BETTER."""
+    rng, hour = np.random.default_rng(days), np.arange(24 * days)
+
+    def claims(better: float) -> float:
+        def is_claimed() -> bool:
+            losses = 1 - better - hourly_differences(rng, days, memory=memory, months=months)
+            return gain_over(losses, np.ones(len(hour)), hour).low > 0
+
+        return float(np.mean([is_claimed() for _ in range(VERDICTS)]))
+
+    bootstrapped = [
+        claimed_by_bootstrap(hourly_differences(rng, days, memory=memory, months=months), rng)
+        for _ in range(BOOTSTRAPPED)
+    ]
+    return {
+        "days": days,
+        "memory_hours": MEMORY_HOURS if memory else 0,
+        "months": months,
+        "size_at_nominal_2_5": claims(0.0),
+        "size_of_a_bootstrap": float(np.mean(bootstrapped)),
+        "power": {f"{better:.1%} better": claims(better) for better in (WEEKLY_SPREAD, *BETTER)},
+    }
+
+
 def main() -> None:
-    """Print and write the table."""
-    rows = []
-    for memory, months in itertools.product((0.0, 0.3), (0.0, 1.0)):
-        rows.append(measure(memory, months))
+    """Print and write both tables."""
+    verdicts, rows = [], []
+    for days, memory, months in itertools.product(VERDICT_DAYS, (False, True), (0.0, 1.0)):
+        verdicts.append(measure_verdicts(days, memory=memory, months=months))
+        print(json.dumps(verdicts[-1]))
+    for memory_share, months in itertools.product((0.0, 0.3), (0.0, 1.0)):
+        rows.append(measure(memory_share, months))
         print(json.dumps(rows[-1]))
-    write_json(RESULTS, {"years": YEARS, "test_weeks": TEST_WEEKS, "weekly_spread": WEEKLY_SPREAD, "rows": rows})
+    settings = {"years": YEARS, "test_weeks": TEST_WEEKS, "weekly_spread": WEEKLY_SPREAD, "verdicts": VERDICTS}
+    write_json(RESULTS, settings | {"rows": rows, "one_verdict": verdicts})
 
 
 if __name__ == "__main__":

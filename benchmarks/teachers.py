@@ -7,7 +7,7 @@ the default differ from it in that alone; the others are one kind of view alone.
 `auxiliary_future_placebo` that of the privileged columns over the horizon. The pretrained model may have seen the
 household.
 
-Gains have the paired block bootstrap of `tutelage.judge.comparison` over the test windows of all origins; p is
+Gains have the interval of `tutelage.judge.comparison` over the test windows of all origins; p is
 one-sided and Holm-corrected over the cells' variants. Nothing is chosen here. Finished pieces stay under TUTELAGE_HOME.
 QUICK=1 takes one origin.
 """

@@ -13,7 +13,7 @@ from tutelage.data.windows import Parts, Span
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import NEGLIGIBLE, Floor, Gain, Gains
 from tutelage.judge.metrics import Scores
-from tutelage.judge.promotion import allowed_p
+from tutelage.judge.promotion import LEAST_ISSUE_TIMES, allowed_p
 
 Promotion = Literal["automatic", "approval", "never"]
 
@@ -161,7 +161,7 @@ class ChampionComparison(BaseModel):
     gain: None where there is no window to compare on
     compared_as: the champion's student in the comparison: the registered one, or the one that was evaluated before its
         refit; None where there is no window to compare on
-    weeks, p: of the test over weeks (`tutelage.judge.promotion`); since_days: days since the comparison before
+    since_days: days since the comparison before
     """
 
     model_config = ConfigDict(frozen=True)
@@ -169,8 +169,6 @@ class ChampionComparison(BaseModel):
     version: str
     gain: Gain | None
     compared_as: Literal["registered", "evaluated"] | None
-    weeks: int = 0
-    p: float = 1.0
     since_days: float = 0.0
 
     @property
@@ -181,7 +179,10 @@ class ChampionComparison(BaseModel):
     @property
     def is_beaten(self) -> bool:
         """Whether the candidate is better beyond what repeated comparisons bring by luck."""
-        return self.gain is not None and self.gain.estimate > NEGLIGIBLE and self.p <= self.allowed
+        gain = self.gain
+        if gain is None or gain.windows < LEAST_ISSUE_TIMES:
+            return False
+        return gain.estimate > NEGLIGIBLE and gain.p <= self.allowed
 
 
 class Evaluation(BaseModel):

@@ -91,17 +91,17 @@ def evaluate(
     scored |= score_baselines(dataset)
     candidate = forecast_exported(exported, dataset, dataset.test)
     champion = _champion(features.task) if meets_champion else None
-    meeting = None if champion is None else _meet(champion, candidate, dataset, features, seed=plan.seed)
+    meeting = None if champion is None else _meet(champion, candidate, dataset, features)
     actual = actual_values(dataset, dataset.test)
     if meeting is not None and meeting.windows.all():
         scored[Contender.CHAMPION] = score_members([meeting.forecasts], actual)
     scored[Contender.CHOSEN] = score_members([candidate], actual)
-    gains = find_gains(dataset, scored, seed=plan.seed)
+    gains = find_gains(dataset, scored)
     leaks = check_exported(readings, spec, exported, features, seed=plan.seed)
     evaluation = Evaluation(
         scores={name: each.scores for name, each in scored.items()},
         validation_crps=held_out,
-        floor=find_floor(dataset, scored, seed=plan.seed),
+        floor=find_floor(dataset, scored),
         gain_over_twin=gains.over_twin,
         gain_over_unprivileged=gains.over_unprivileged,
         gain_by_replicate=gains.by_replicate,
@@ -132,7 +132,7 @@ def _champion(name: str) -> Champion | None:
 
 
 def _meet(
-    champion: Champion, candidate: Forecasts, dataset: WindowDataset, features: FeaturesManifest, *, seed: int
+    champion: Champion, candidate: Forecasts, dataset: WindowDataset, features: FeaturesManifest
 ) -> Meeting | None:
     return meet_champion(
         champion,
@@ -140,7 +140,6 @@ def _meet(
         dataset,
         validation_end=features.validation.end_utc,
         test_end=features.test.end_utc,
-        seed=seed,
     )
 
 
@@ -155,8 +154,6 @@ def _comparison(
         version=champion.version,
         gain=meeting.gain,
         compared_as="registered" if meeting.as_registered else "evaluated",
-        weeks=meeting.weekly.weeks,
-        p=meeting.weekly.p,
         since_days=(features.test.end_utc - before) / dt.timedelta(days=1),
     )
 

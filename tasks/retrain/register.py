@@ -36,7 +36,7 @@ from schemas.retrain import (
 )
 from tutelage.data.dataset import DatasetSpec
 from tutelage.files import read_json, value_digest
-from tutelage.judge.promotion import LEAST_WEEKS
+from tutelage.judge.promotion import LEAST_WEEKS, WEEK_HOURS
 from tutelage.judge.verdict import conclude_floor, floor_sentence, gain_text, interval_text
 from tutelage.model.inference import CARD
 
@@ -133,10 +133,10 @@ def _aliases_by_gain(evaluation: Evaluation) -> tuple[list[str], str]:
     words = f"CRPS {gain_text(champion.gain, 'its')} on {champion.gain.windows} windows"
     if champion.compared_as == "evaluated":
         words += ", both as they were before a refit"
-    if champion.weeks < LEAST_WEEKS:
-        words += f"; {champion.weeks} weeks can't decide, {LEAST_WEEKS} are needed"
+    if (weeks := champion.gain.windows // WEEK_HOURS) < LEAST_WEEKS:
+        words += f"; {weeks} weeks can't decide, {LEAST_WEEKS} are needed"
     else:
-        words += f"; p = {champion.p:.2g} over {champion.weeks} weeks, of at most {champion.allowed:.2g} "
+        words += f"; p = {champion.gain.p:.2g} over {weeks} weeks, of at most {champion.allowed:.2g} "
         words += f"{champion.since_days:.0f} days after the last comparison"
     if champion.is_beaten:
         return [CHALLENGER, CHAMPION], f"significantly better than champion {champion.version}: {words}"

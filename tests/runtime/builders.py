@@ -96,10 +96,12 @@ class Log:
     warning = info
 
 
-def gain_of(estimate: float, low: float | None = None, high: float | None = None, *, windows: int = 400) -> Gain:
+def gain_of(
+    estimate: float, low: float | None = None, high: float | None = None, *, p: float = 0.01, windows: int = 400
+) -> Gain:
     """A gain whose interval reaches two per cent to both sides where none is given."""
     return Gain(
-        estimate, estimate - 0.02 if low is None else low, estimate + 0.02 if high is None else high, 0.01, windows
+        estimate, estimate - 0.02 if low is None else low, estimate + 0.02 if high is None else high, p, windows
     )
 
 
@@ -133,16 +135,12 @@ def met(
     *,
     version: str = "7",
     compared_as: str | None = "registered",
-    weeks: int = 17,
-    p: float = 1e-4,
     since_days: float = 7,
 ) -> ChampionComparison:
     """A comparison with champion 7."""
     if gain is None:
         return ChampionComparison(version=version, gain=None, compared_as=None)
-    return ChampionComparison(
-        version=version, gain=gain, compared_as=compared_as, weeks=weeks, p=p, since_days=since_days
-    )
+    return ChampionComparison(version=version, gain=gain, compared_as=compared_as, since_days=since_days)
 
 
 def span_of(first: int, end: int, *, windows: int = 40) -> SpanManifest:

@@ -12,12 +12,9 @@ from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import forecast_exported
 from tutelage.forecasts import Forecasts, crps
 from tutelage.judge.comparison import Gain, gain_over
-from tutelage.judge.promotion import LEAST_WEEKS, WEEK_HOURS, WeeklyTest, weekly_test
+from tutelage.judge.promotion import LEAST_ISSUE_TIMES
 from tutelage.judge.verdict import actual_values
 from tutelage.model.inference import Student
-
-LEAST_ISSUE_TIMES = LEAST_WEEKS * WEEK_HOURS
-"""With fewer issue times the champion's evaluated student is compared, not its refit: they could decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +33,11 @@ class Champion:
 class Meeting:
     """A candidate's gain over the champion, and the windows and the champion's student that it was computed on.
 
-    weekly: the test that decides on a promotion
     as_registered: true for the registered student, false for the one that was evaluated before its refit
     windows: the test windows of the comparison, as a mask; forecasts: the champion's of these windows
     """
 
     gain: Gain
-    weekly: WeeklyTest
     as_registered: bool
     windows: Bool[np.ndarray, " test"]
     forecasts: Forecasts
@@ -55,12 +50,12 @@ def meet_champion(
     *,
     validation_end: dt.datetime,
     test_end: dt.datetime,
-    seed: int,
 ) -> Meeting | None:
     """Compare a candidate's forecasts of the test part with the champion's; None: no window to compare on.
 
     Only windows after the data that both have seen count. A refit champion has seen nearly all data: with fewer than
-    LEAST_ISSUE_TIMES, the student that was evaluated before the refit is compared, as for the candidate.
+    LEAST_ISSUE_TIMES, which could decide nothing, the student that was evaluated before the refit is compared, as for
+    the candidate.
     """
     hour, test = dataset.panel.hour, dataset.test
     everything = Span(dt.datetime(1970, 1, 1, tzinfo=dt.UTC), test_end)
@@ -78,7 +73,6 @@ def meet_champion(
             actual = actual_values(dataset, test[usable])
             losses, reference = (crps(each, actual).mean(axis=1) for each in (candidate.at(windows), forecasts))
             issued = hour[test[usable]].cpu().numpy()
-            gain = gain_over(losses, reference, issued, seed=seed)
-            weekly = weekly_test(losses, reference, issued)
-            return Meeting(gain, weekly, student is champion.registered, windows, forecasts)
+            gain = gain_over(losses, reference, issued)
+            return Meeting(gain, student is champion.registered, windows, forecasts)
     return None

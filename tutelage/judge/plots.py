@@ -220,8 +220,7 @@ def plot_backtest(
     apart = (origins[-1] - origins[0]) / (40 * max(1, len(origins) - 1))
     for place, (reference, of_reference) in enumerate(gains.items()):
         estimate, low, high = np.array([[gain.estimate, gain.low, gain.high] for gain in of_reference]).T
-        # A bootstrap interval need not contain the estimate, and an error bar can't have negative length.
-        reach = np.maximum([estimate - low, high - estimate], 0)
+        reach = [estimate - low, high - estimate]
         shifted: Any = [origin + place * apart for origin in origins]
         style = {"color": COLOURS.get(reference), "label": f"over {reference.label}"}
         lower.errorbar(shifted, estimate, yerr=reach, fmt="o", ms=4, capsize=3, **style)

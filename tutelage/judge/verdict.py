@@ -66,24 +66,24 @@ def choose(crps_by_name: Mapping[Contender, float]) -> Contender:
     return Contender.STUDENT if better else Contender.TWIN
 
 
-def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts], *, seed: int) -> Gains:
-    """The students' gains on the test part, with intervals; `seed` is that of the bootstrap."""
+def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts]) -> Gains:
+    """The students' gains on the test part, with intervals."""
     issue_hour = dataset.panel.hour[dataset.test].cpu().numpy()
     student, twin = (scored[name].losses for name in REGISTRABLE)
     unprivileged = scored.get(Contender.UNPRIVILEGED)
     return Gains(
-        over_twin=gain_over(student, twin, issue_hour, seed=seed),
-        over_unprivileged=gain_over(student, unprivileged.losses, issue_hour, seed=seed) if unprivileged else None,
+        over_twin=gain_over(student, twin, issue_hour),
+        over_unprivileged=gain_over(student, unprivileged.losses, issue_hour) if unprivileged else None,
         by_replicate=(1 - student.mean(axis=1) / twin.mean(axis=1)).tolist(),
     )
 
 
-def find_floor(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts], *, seed: int) -> Floor:
+def find_floor(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts]) -> Floor:
     """The floor of a test part: the simple forecast with the lowest CRPS there, the hardest to beat."""
     best = min((name for name in BASELINES if name in scored), key=lambda name: scored[name].scores.crps)
     issue_hour = dataset.panel.hour[dataset.test].cpu().numpy()
     chosen, baseline = (scored[name].losses for name in (Contender.CHOSEN, best))
-    return Floor(best, gain_over(chosen, baseline, issue_hour, seed=seed))
+    return Floor(best, gain_over(chosen, baseline, issue_hour))
 
 
 def conclude_floor(floor: Floor) -> str:

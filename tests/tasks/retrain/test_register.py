@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -36,7 +37,8 @@ def promoted(promotion: str) -> RetrainParameters:
     return PARAMETERS.model_copy(update={"promotion": promotion})
 
 
-BETTER, WORSE = gain_of(0.031, 0.012, 0.05, windows=336), gain_of(-0.01, -0.04, 0.02, windows=90)
+BETTER = gain_of(0.031, 0.012, 0.05, p=1e-4, windows=2880)
+WORSE = gain_of(-0.01, -0.04, 0.02, p=0.8, windows=2880)
 
 
 def test_earned_aliases__the_first_version_is_the_champion() -> None:
@@ -47,16 +49,16 @@ def test_earned_aliases__a_significant_gain_makes_a_champion() -> None:
     aliases, reason = earned_aliases(evaluation_of(champion=met(BETTER)), PARAMETERS)
     assert aliases == [CHALLENGER, CHAMPION]
     assert reason.startswith("significantly better than champion 7: CRPS 3.1 % lower than its")
-    assert "(95 % CI 1.2 … 5.0 %) on 336 windows; p = 0.0001 over 17 weeks, of at most 0.00048 " in reason
+    assert "(95 % CI 1.2 … 5.0 %) on 2880 windows; p = 0.0001 over 17 weeks, of at most 0.00048 " in reason
     assert reason.endswith(" 7 days after the last comparison")
     assert "before a refit" not in reason
 
 
 def test_earned_aliases__without_one_the_champion_stays() -> None:
-    aliases, reason = earned_aliases(evaluation_of(champion=met(WORSE, p=0.8)), PARAMETERS)
+    aliases, reason = earned_aliases(evaluation_of(champion=met(WORSE)), PARAMETERS)
     assert aliases == [CHALLENGER]
     assert reason.startswith("not significantly better than champion 7: CRPS 1.0 % higher than its")
-    assert "(95 % CI −2.0 … 4.0 %) on 90 windows" in reason
+    assert "(95 % CI −2.0 … 4.0 %) on 2880 windows" in reason
 
 
 @pytest.mark.parametrize(
@@ -75,19 +77,20 @@ def test_earned_aliases__without_one_the_champion_stays() -> None:
 def test_earned_aliases__a_comparison_may_err_by_its_share_of_the_year(
     p: float, since_days: float, champions: list[str]
 ) -> None:
-    evaluation = evaluation_of(champion=met(BETTER, p=p, since_days=since_days))
+    evaluation = evaluation_of(champion=met(replace(BETTER, p=p), since_days=since_days))
     assert earned_aliases(evaluation, PARAMETERS)[0] == [CHALLENGER, *champions]
 
 
 def test_earned_aliases__few_weeks_decide_nothing() -> None:
-    aliases, reason = earned_aliases(evaluation_of(champion=met(BETTER, weeks=5, p=1.0)), PARAMETERS)
+    aliases, reason = earned_aliases(evaluation_of(champion=met(replace(BETTER, windows=1343))), PARAMETERS)
     assert aliases == [CHALLENGER]
-    assert reason.endswith("on 336 windows; 5 weeks can't decide, 8 are needed")
+    assert reason.endswith("on 1343 windows; 7 weeks can't decide, 8 are needed")
 
 
-@pytest.mark.parametrize("gain", [gain_of(1e-8), gain_of(0.0), gain_of(math.nan)])
-def test_earned_aliases__rounding_is_no_gain(gain: Gain) -> None:
-    assert earned_aliases(evaluation_of(champion=met(gain, p=0.0)), PARAMETERS)[0] == [CHALLENGER]
+@pytest.mark.parametrize("estimate", [1e-8, 0.0, math.nan])
+def test_earned_aliases__rounding_is_no_gain(estimate: float) -> None:
+    gain = gain_of(estimate, p=0.0, windows=2880)
+    assert earned_aliases(evaluation_of(champion=met(gain)), PARAMETERS)[0] == [CHALLENGER]
 
 
 def test_earned_aliases__says_where_both_were_met_before_a_refit() -> None:

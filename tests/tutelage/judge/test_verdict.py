@@ -82,13 +82,13 @@ def test_score_baselines__scores_those_that_the_horizon_allows(dataset: WindowDa
 def test_find_floor__is_the_simple_forecast_that_is_hardest_to_beat(dataset: WindowDataset) -> None:
     scored = score_baselines(dataset)
     best = min(scored, key=lambda name: scored[name].scores.crps)
-    floor = find_floor(dataset, scored | {Contender.CHOSEN: scored[Contender.LAST_VALUE]}, seed=3)
+    floor = find_floor(dataset, scored | {Contender.CHOSEN: scored[Contender.LAST_VALUE]})
     assert floor.baseline == best
     hours = dataset.panel.hour[dataset.test].numpy()
-    assert floor.gain == gain_over(scored[Contender.LAST_VALUE].losses, scored[best].losses, hours, seed=3)
+    assert floor.gain == gain_over(scored[Contender.LAST_VALUE].losses, scored[best].losses, hours)
     # The teacher sees what nobody else can: it is no simple forecast.
     teacher = {Contender.TEACHER: scored[best], Contender.CHOSEN: scored[best]}
-    assert find_floor(dataset, scored | teacher, seed=3).baseline in BASELINES
+    assert find_floor(dataset, scored | teacher).baseline in BASELINES
 
 
 @pytest.mark.parametrize(
@@ -130,15 +130,15 @@ def test_choose__takes_the_better_and_of_equal_ones_the_twin() -> None:
 def test_find_gains__are_those_of_the_students_losses(
     dataset: WindowDataset, scored: dict[Contender, ScoredForecasts]
 ) -> None:
-    gains = find_gains(dataset, scored, seed=7)
+    gains = find_gains(dataset, scored)
     hours = dataset.panel.hour[dataset.test].numpy()
     losses = {name: scored[name].losses for name in (STUDENT, TWIN, UNPRIVILEGED)}
-    assert gains.over_twin == gain_over(losses[STUDENT], losses[TWIN], hours, seed=7)
-    assert gains.over_unprivileged == gain_over(losses[STUDENT], losses[UNPRIVILEGED], hours, seed=7)
+    assert gains.over_twin == gain_over(losses[STUDENT], losses[TWIN], hours)
+    assert gains.over_unprivileged == gain_over(losses[STUDENT], losses[UNPRIVILEGED], hours)
     by_hand = [1 - losses[STUDENT][member].mean() / losses[TWIN][member].mean() for member in range(2)]
     assert gains.by_replicate == pytest.approx(by_hand)
     alone = {name: each for name, each in scored.items() if name != UNPRIVILEGED}
-    assert find_gains(dataset, alone, seed=7).over_unprivileged is None
+    assert find_gains(dataset, alone).over_unprivileged is None
 
 
 def gain(estimate: float, low: float, high: float) -> Gain:
