@@ -1,46 +1,82 @@
-"""Set up the Prefect server before deploying: work pool, queue `gpu`, and the automation that ends lost runs."""
+"""Set up the Prefect server before a worker starts: work pool, queue `gpu`, what ends lost runs, and missed runs."""
 
 import datetime as dt
 
 from prefect.automations import AutomationCore
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
 from prefect.workers.process import ProcessWorker
 
 from deployments.service import POOL
 
 LOST = "Mark a run without a heartbeat as crashed"
+NEVER_BEGUN = "Mark a run that never began as crashed"
 GPU = "gpu"
 TRAININGS = 1
 SILENCE = dt.timedelta(seconds=90)
+BEGINNING = dt.timedelta(minutes=10)
+"""What a run may take from a worker's first touch to its beginning."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
-WAITS = ("Paused", "Suspended", "AwaitingRetry", "Scheduled")
+WAITS = ("Paused", "Suspended", "AwaitingRetry", "AwaitingConcurrencySlot", "Scheduled", "Late")
 
 
-def lost_runs() -> AutomationCore:
-    """The automation that marks a run as crashed when its heartbeats stop before it ends: its process is gone.
+def lost_runs() -> list[AutomationCore]:
+    """The automations that mark a run as crashed whose process is gone: while it ran, and before it began.
 
-    Prefect itself would leave such a run Running forever. A run that waits sends no heartbeats, and is not lost.
+    Prefect itself would leave them Running or Pending forever, and a training in its queue's only place. A run that
+    waits sends no heartbeats, and is not lost.
     """
     heartbeat = "prefect.flow-run.heartbeat"
+    return [
+        ended_without(
+            LOST,
+            after=heartbeat,
+            expect=[heartbeat, *_events(ENDS + WAITS)],
+            within=SILENCE,
+            message="No heartbeat: its process is gone.",
+        ),
+        ended_without(
+            NEVER_BEGUN,
+            after="prefect.flow-run.Pending",
+            expect=_events(("Running", "Cancelling", *ENDS, *WAITS)),
+            within=BEGINNING,
+            message=f"It did not begin within {BEGINNING.total_seconds() / 60:.0f} minutes: its process is gone.",
+        ),
+    ]
+
+
+def ended_without(name: str, *, after: str, expect: list[str], within: dt.timedelta, message: str) -> AutomationCore:
+    """An automation that marks a run as crashed where none of these events follows another in time."""
     return AutomationCore(
-        name=LOST,
-        description=f"No heartbeat for {SILENCE.total_seconds():.0f} s: worker and flow were killed together.",
+        name=name,
+        description=f"{message} Worker and flow were killed together.",
         trigger=EventTrigger(
-            after={heartbeat},
-            expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ENDS + WAITS)},
+            after={after},
+            expect=set(expect),
             match={"prefect.resource.id": ["prefect.flow-run.*"]},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=SILENCE,
+            within=within,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process is gone.")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
+
+
+def _events(states: tuple[str, ...]) -> list[str]:
+    return [f"prefect.flow-run.{state}" for state in states]
 
 
 def _ensure_pool(client: SyncPrefectClient) -> None:
@@ -71,20 +107,45 @@ def _ensure_queue(client: SyncPrefectClient) -> None:
         client.update_work_queue(queue.id, concurrency_limit=TRAININGS)
 
 
-def _ensure_automation(client: SyncPrefectClient) -> None:
-    existing = client.read_automations_by_name(LOST)
+def ensure_automation(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    """Create an automation, or update the one of its name."""
+    existing = client.read_automations_by_name(automation.name)
     if existing:
-        client.update_automation(existing[0].id, lost_runs())
+        client.update_automation(existing[0].id, automation)
     else:
-        client.create_automation(lost_runs())
+        client.create_automation(automation)
+
+
+def cancel_missed(client: SyncPrefectClient) -> None:
+    """Of each deployment's scheduled runs that are due, leave the last one, and cancel the others by name.
+
+    After a night without a worker they would all start at once, and only the last one has something to forecast, to
+    verify or to train. Runs that a person or an event has started are left alone.
+    """
+    present = dt.datetime.now(dt.UTC)
+    for deployment in client.read_deployments():
+        waiting = FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=present),
+        )
+        runs = client.read_flow_runs(flow_run_filter=waiting)
+        due = {run.id: run.expected_start_time for run in runs if run.auto_scheduled and run.expected_start_time}
+        last = max(due.values(), default=present)
+        for run, time in due.items():
+            if time < last:
+                message = f"Missed: no worker ran when it was due, at {time:%Y-%m-%d %H:%M} UTC; "
+                client.set_flow_run_state(run, Cancelled(message=f"{message}the run of {last:%Y-%m-%d %H:%M} is left."))
 
 
 def main() -> None:
-    """Create or update pool, queue and automation."""
+    """Create or update pool, queue and automations; cancel missed runs."""
     with get_client(sync_client=True) as client:
         _ensure_pool(client)
         _ensure_queue(client)
-        _ensure_automation(client)
+        for automation in lost_runs():
+            ensure_automation(client, automation)
+        cancel_missed(client)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,7 @@ class Evaluation(BaseModel):
     validation_crps: on the held-out blocks of the history, which epochs and weights were chosen on
     base_weights: of the simple forecasts that the chosen network is averaged with; None: with nothing
     chosen: student or twin, by the held-out blocks
+    is_constant: whether it forecasts the same for every window of the test part
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -208,6 +209,7 @@ class Evaluation(BaseModel):
     base_weights: dict[Contender, float] | None
     champion: ChampionComparison | None
     chosen: Contender
+    is_constant: bool = False
     leak_check: LeakCheck
 
     @property

@@ -37,6 +37,10 @@ class LeakError(TutelageError):
     """A forecast depends on data that its student must not see."""
 
 
+class ExportError(TutelageError):
+    """An exported model does not forecast what its network does."""
+
+
 class RegistryError(TutelageError):
     """A registered model has no such version, or the version can't be used as requested."""
 

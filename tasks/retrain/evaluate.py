@@ -43,6 +43,7 @@ from tutelage.files import file_digest, folder_written_whole
 from tutelage.forecasts import Contender, Forecasts
 from tutelage.judge.baselines import BASELINES
 from tutelage.judge.champion import Champion, Meeting, meet_champion
+from tutelage.judge.fidelity import check_fidelity, is_constant
 from tutelage.judge.metrics import ScoredForecasts, score_by_hour, score_members
 from tutelage.judge.plots import plot_coverage, plot_fan, plot_losses, plot_reliability, plot_skill
 from tutelage.judge.verdict import (
@@ -79,7 +80,8 @@ def evaluate(
     is between all students and all twins. The chosen network of the first replicate, which may be registered, is
     evaluated as the ONNX file that production runs, and so is the champion.
 
-    Raises LeakError where the exported student sees data that it must not see.
+    Raises LeakError where the exported student sees data that it must not see, ExportError where it forecasts other
+    values than its network.
     """
     dataset = read_dataset(features, spec, plan.model_copy(update={"device": "cpu"}))
     networks = {Contender(name): load_network(students.folder / name, CPU) for name in students.best_epoch}
@@ -89,6 +91,7 @@ def evaluate(
     chosen = choose(held_out)
     scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test, bases=bases)
     scored |= score_baselines(dataset)
+    check_fidelity(exported, networks[chosen], bases.get(chosen), dataset, dataset.test)
     candidate = forecast_exported(exported, dataset, dataset.test)
     champion = _champion(features.task) if meets_champion else None
     meeting = None if champion is None else _meet(champion, candidate, dataset, features)
@@ -109,6 +112,7 @@ def evaluate(
         base_weights=dict(bases[chosen].weights) if chosen in bases else None,
         champion=None if champion is None else _comparison(champion, meeting, features, run),
         chosen=chosen,
+        is_constant=is_constant(candidate),
         leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
     )
     folder = run_folder(run.run_id, "evaluation")

@@ -24,6 +24,7 @@ from tutelage.distil.soft_labels import SoftLabels
 from tutelage.distil.teachers import label_taught, states_taught
 from tutelage.files import file_digest, folder_written_whole
 from tutelage.forecasts import Contender
+from tutelage.judge.fidelity import check_fidelity
 from tutelage.model.architectures import States
 from tutelage.model.export import export_student, student_card
 from tutelage.model.inference import load_student
@@ -43,7 +44,8 @@ def refit(
 ) -> RefitManifest:
     """Train teachers and the chosen network on train, validation and test part, and export that network.
 
-    Raises LeakError where the exported student sees data that it must not see.
+    Raises LeakError where the exported student sees data that it must not see, ExportError where it forecasts other
+    values than the network.
     """
     panel = read_panel(features, spec).to(choose_device(plan.device))
     dataset = refit_dataset(
@@ -78,7 +80,9 @@ def refit(
         card = student_card(network, spec, trained_until=features.test.end_utc, base=base)
         export_student(network, dataset.bins, card, part / EXPORT, base=base)
         digest = file_digest(part / WEIGHTS)
-        checked = check_exported(readings, spec, load_student(part / EXPORT), features, seed=plan.seed).checked
+        exported = load_student(part / EXPORT)
+        check_fidelity(exported, network, base, dataset, dataset.train)
+        checked = check_exported(readings, spec, exported, features, seed=plan.seed).checked
     clear_checkpoints(folder)
     return RefitManifest(
         folder=folder,

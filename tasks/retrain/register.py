@@ -125,6 +125,8 @@ def _aliases_by_gain(evaluation: Evaluation) -> tuple[list[str], str]:
         # Whatever it gains over a champion or a twin: this simple forecast costs nothing.
         against = gain_text(floor.gain, f"that of {floor.baseline.label}")
         return [CHALLENGER], f"no better than a simple forecast: CRPS {against}"
+    if evaluation.is_constant:
+        return [CHALLENGER], "it forecasts the same for every window"
     champion = evaluation.champion
     if champion is None:
         return [CHALLENGER, CHAMPION], "there was no champion"

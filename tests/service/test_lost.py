@@ -1,17 +1,22 @@
-"""Runs that are killed, and trainings that wait for each other, on the real servers."""
+"""Runs that are killed, never begin, are missed, or wait for each other, on the real servers."""
 
+import datetime as dt
 import subprocess
 import sys
 import time
 from typing import Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Pending, Scheduled
 
-from deployments.arrange import SILENCE
+from deployments.arrange import SILENCE, cancel_missed, ended_without, ensure_automation
+from deployments.service import POOL
 from schemas.retrain import RetrainParameters
 from tests.service.conftest import ROOT, SMALL, Up, until
 
@@ -23,6 +28,7 @@ LONG: dict[str, Any] = SMALL | {
     | {"teacher": SMALL["recipe"]["teacher"] | {"training": {"epochs": 2000, "patience": 200}}},
 }
 """A training that nobody waits for."""
+SECONDS = dt.timedelta(seconds=10)
 ALONE = """
 import sys
 from flows.retrain import retrain
@@ -67,6 +73,55 @@ def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str
     until(lambda: now(run).state.name != "Running", SILENCE.total_seconds() + 60)
     assert (now(run).state.name, now(run).state.message) == ("Crashed", "No heartbeat: its process is gone.")
     assert time.monotonic() - killed > SILENCE.total_seconds() / 2, "something else ended it"
+
+
+def test_lost__a_run_that_never_begins_is_marked_as_crashed(service: Up) -> None:
+    """As where a worker is killed between taking a run and starting it; ten minutes are ten seconds here."""
+    quick = ended_without(
+        "Quick", after="prefect.flow-run.Pending", expect=["prefect.flow-run.Running"], within=SECONDS, message="Gone."
+    )
+    with get_client(sync_client=True) as client:
+        ensure_automation(client, quick)
+        ensure_automation(client, quick)
+        [automation] = client.read_automations_by_name("Quick")
+        deployment = client.read_deployment_by_name("rollback/any")
+        tomorrow = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+        answers = {"parameters": {"name": "household-24h", "version": 1, "by": "ada", "why": "it never begins"}}
+        run = client.create_flow_run_from_deployment(
+            deployment.id, parameters=answers, state=Scheduled(scheduled_time=tomorrow)
+        )
+        client.set_flow_run_state(run.id, Pending(), force=True)
+        until(lambda: now(run).state.name != "Pending", 90)
+        client.delete_automation(automation.id)
+    assert (now(run).state.name, now(run).state.message) == ("Crashed", "Gone.")
+
+
+def test_missed__after_hours_without_the_service_only_the_last_forecast_runs(retrained: str, service: Up) -> None:
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(hours=4)
+
+    def due() -> list[FlowRun]:
+        """The runs of the schedule, in the order of their time."""
+        wanted = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        with get_client(sync_client=True) as client:
+            runs = [run for run in client.read_flow_runs(deployment_filter=wanted) if run.auto_scheduled]
+        past = [run for run in runs if since < run.expected_start_time < dt.datetime.now(dt.UTC)]
+        return sorted(past, key=lambda run: run.expected_start_time)
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("forecast/household").id
+        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=True))
+        # The server's own way to make a schedule's runs, for hours that are past.
+        hours = {"start_time": since.isoformat(), "end_time": dt.datetime.now(dt.UTC).isoformat(), "min_runs": 4}
+        httpx.post(f"{service.prefect}/api/deployments/{deployment}/schedule", json=hours).raise_for_status()
+        assert len(due()) >= 4
+        cancel_missed(client)
+        client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
+    until(lambda: all(run.state.is_final() for run in due()), 240)
+    *earlier, last = due()
+    assert last.state.name == "Completed"
+    assert [run.state.name for run in earlier[:3]] == ["Cancelled"] * 3
+    time = f"{earlier[0].expected_start_time:%Y-%m-%d %H:%M}"
+    assert earlier[0].state.message.startswith(f"Missed: no worker ran when it was due, at {time} UTC; the run of ")
 
 
 def test_gpu__a_second_training_waits_for_the_first(retrained: str, service: Up) -> None:

@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 
-from deployments.arrange import LOST
+from deployments.arrange import BEGINNING, LOST, NEVER_BEGUN, SILENCE
 from deployments.processes import started_at
 from tests.service.conftest import ROOT, Up, command, free_port, service_environment, start, stop, until
 from tests.service.postgres import running_postgres
@@ -57,11 +57,11 @@ def test_up__a_taken_port_is_told_in_a_sentence(service: Up, tmp_path: Path) -> 
     assert refused.stderr.strip() == f"port {environment['MLFLOW_PORT']} is taken; set MLFLOW_PORT to another"
 
 
-def test_up__lost_runs_have_an_automation(service: Up) -> None:
+def test_up__lost_runs_have_automations(service: Up) -> None:
     with get_client(sync_client=True) as client:
-        [automation] = client.read_automations_by_name(LOST)
-    assert automation.enabled
-    assert automation.trigger.within == dt.timedelta(seconds=90)
+        found = [client.read_automations_by_name(name) for name in (LOST, NEVER_BEGUN)]
+    assert [automation.enabled for [automation] in found] == [True, True]
+    assert [automation.trigger.within for [automation] in found] == [SILENCE, BEGINNING]
 
 
 def test_deployments__retrain_runs_weekly_on_the_data_s_clock(service: Up) -> None:

@@ -16,6 +16,7 @@ from schemas.retrain import (
 )
 from tasks.retrain.refit import refit
 from tutelage.data.dataset import DatasetSpec
+from tutelage.errors import ExportError
 from tutelage.files import file_digest, read_json
 from tutelage.forecasts import Contender
 from tutelage.model.inference import forecast_windows, load_student
@@ -65,8 +66,6 @@ def test_refit__of_a_twin_needs_no_teacher(
     parameters: RetrainParameters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copied = students.folder / EXPORT
-    monkeypatch.setattr(tasks.retrain.refit, "export_student", lambda *given, base: shutil.copytree(copied, given[-1]))
     monkeypatch.setattr(tasks.retrain.refit, "train_teachers", lambda *given, **named: pytest.fail("taught again"))
     evaluation = taught.evaluation.model_copy(update={"chosen": Contender.TWIN})
     twin = taught.model_copy(update={"evaluation": evaluation})
@@ -74,3 +73,21 @@ def test_refit__of_a_twin_needs_no_teacher(
     assert plain.epochs == {"student": students.best_epoch["twin"]}
     assert plain.folder != refitted.folder
     assert plain.digest != refitted.digest
+
+
+def test_refit__a_graph_that_is_not_the_networks_is_refused(
+    readings: ReadingsManifest,
+    features: FeaturesManifest,
+    spec: DatasetSpec,
+    teachers: TrainedManifest,
+    students: TrainedManifest,
+    taught: EvaluationManifest,
+    parameters: RetrainParameters,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = students.folder / EXPORT
+    monkeypatch.setattr(tasks.retrain.refit, "export_student", lambda *given, base: shutil.copytree(other, given[-1]))
+    twin = taught.evaluation.model_copy(update={"chosen": Contender.TWIN})
+    plan = parameters.plan.model_copy(update={"seed": 5})
+    with pytest.raises(ExportError, match="the exported graph forecasts other values than the network"):
+        refit.fn(readings, features, spec, teachers, students, taught.model_copy(update={"evaluation": twin}), plan)

@@ -115,6 +115,12 @@ def test_earned_aliases__no_better_than_something_simple_is_no_champion(champion
     assert reason.startswith("no better than a simple forecast: CRPS ")
 
 
+@pytest.mark.parametrize("champion", [None, met(BETTER)], ids=["none", "beaten"])
+def test_earned_aliases__a_constant_is_no_champion(champion: object) -> None:
+    constant = evaluation_of(champion=champion, is_constant=True)
+    assert earned_aliases(constant, PARAMETERS) == ([CHALLENGER], "it forecasts the same for every window")
+
+
 def test_earned_aliases__better_than_everything_simple_on_the_test_part_is_enough() -> None:
     unsure = evaluation_of(floor=Floor(Contender.RIDGE, gain_of(0.01, -0.02, 0.04)))
     assert earned_aliases(unsure, PARAMETERS)[0] == [CHALLENGER, CHAMPION]

@@ -1,0 +1,54 @@
+"""Fidelity of an export: the graph that is registered forecasts what the evaluated network does."""
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from tutelage.distil.base import forecast_with_base
+from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.teachers import forecast_exported
+from tutelage.errors import ExportError
+from tutelage.forecasts import Forecasts
+from tutelage.model.base import Base
+from tutelage.model.inference import Student
+from tutelage.model.networks import Forecaster
+
+MOST_WINDOWS = 200
+TOLERANCE = 1e-4
+"""Mean difference of the quantiles, in standard deviations of the target: single precision stays far below it."""
+
+
+def check_fidelity(
+    exported: Student,
+    network: Forecaster,
+    base: Base | None,
+    dataset: WindowDataset,
+    origins: Int64[Tensor, " windows"],
+) -> float:
+    """Compare an export's forecasts with those of the network's first member, averaged with its base, on some windows.
+
+    Returns the mean difference of the quantiles in standard deviations of the target. It is a mean because a value at
+    the very threshold of a tree may fall to either side of it.
+
+    Raises ExportError where forecasts aren't finite, or where they differ by more than TOLERANCE.
+    """
+    chosen = origins[torch.linspace(0, len(origins) - 1, min(MOST_WINDOWS, len(origins))).long()]
+    network = network.to(dataset.panel.observed.device)  # an export has left it on the CPU
+    expected = next(forecast_with_base(network, dataset, chosen, base))
+    forecast = forecast_exported(exported, dataset, chosen)
+    for each in (expected, forecast):
+        if not (np.isfinite(each.quantiles).all() and np.isfinite(each.mean).all()):
+            raise ExportError("the network forecasts values that are not finite: it can't be registered")
+    difference = float(np.abs(forecast.quantiles - expected.quantiles).mean()) / dataset.scalers.observed.std[0]
+    if difference > TOLERANCE:
+        raise ExportError(
+            f"the exported graph forecasts other values than the network: they differ by {difference:.2g} standard "
+            f"deviations of the target on average, and may by {TOLERANCE:g}"
+        )
+    return difference
+
+
+def is_constant(forecasts: Forecasts) -> bool:
+    """Whether the forecasts of all windows are the same."""
+    return len(forecasts.quantiles) > 1 and bool(np.ptp(forecasts.quantiles, axis=0).max() == 0)
