@@ -389,7 +389,7 @@ def test_pipeline__from_teachers_to_the_verdict() -> None:
     assert scored[Contender.STUDENT].losses.shape == (3, len(dataset.test))
     assert scored[Contender.TEACHER].scores.crps < scored[Contender.STUDENT].scores.crps
     assert scored[Contender.TWIN].scores.crps < scored[Contender.SEASONAL_NAIVE_168H].scores.crps
-    gains = find_gains(dataset, scored, seed=0)
+    gains = find_gains(dataset, scored)
     assert conclude(gains.over_twin, gains.over_unprivileged) == "the privileged data were worth it"
     sentence = gains_sentence(gains, test_start=START, test_end=START + dt.timedelta(days=16))
     gain = r"\d\.\d % lower than"
