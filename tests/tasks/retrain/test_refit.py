@@ -55,21 +55,26 @@ def test_refit__is_checked_for_leaks_and_leaves_no_checkpoint(
     assert not checkpoint_in(refitted.folder, "student").parent.exists()
 
 
+@pytest.fixture(scope="module")
+def twin_chosen(taught: EvaluationManifest) -> EvaluationManifest:
+    """The evaluation with the twin as what is registered."""
+    evaluation = taught.evaluation.model_copy(update={"chosen": Contender.TWIN})
+    return taught.model_copy(update={"evaluation": evaluation})
+
+
 def test_refit__of_a_twin_needs_no_teacher(
     readings: ReadingsManifest,
     features: FeaturesManifest,
     spec: DatasetSpec,
     teachers: TrainedManifest,
     students: TrainedManifest,
-    taught: EvaluationManifest,
+    twin_chosen: EvaluationManifest,
     refitted: RefitManifest,
     parameters: RetrainParameters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tasks.retrain.refit, "train_teachers", lambda *given, **named: pytest.fail("taught again"))
-    evaluation = taught.evaluation.model_copy(update={"chosen": Contender.TWIN})
-    twin = taught.model_copy(update={"evaluation": evaluation})
-    plain = refit.fn(readings, features, spec, teachers, students, twin, parameters.plan)
+    plain = refit.fn(readings, features, spec, teachers, students, twin_chosen, parameters.plan)
     assert plain.epochs == {"student": students.best_epoch["twin"]}
     assert plain.folder != refitted.folder
     assert plain.digest != refitted.digest
@@ -81,13 +86,12 @@ def test_refit__a_graph_that_is_not_the_networks_is_refused(
     spec: DatasetSpec,
     teachers: TrainedManifest,
     students: TrainedManifest,
-    taught: EvaluationManifest,
+    twin_chosen: EvaluationManifest,
     parameters: RetrainParameters,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = students.folder / EXPORT
     monkeypatch.setattr(tasks.retrain.refit, "export_student", lambda *given, base: shutil.copytree(other, given[-1]))
-    twin = taught.evaluation.model_copy(update={"chosen": Contender.TWIN})
     plan = parameters.plan.model_copy(update={"seed": 5})
     with pytest.raises(ExportError, match="the exported graph forecasts other values than the network"):
-        refit.fn(readings, features, spec, teachers, students, taught.model_copy(update={"evaluation": twin}), plan)
+        refit.fn(readings, features, spec, teachers, students, twin_chosen, plan)
