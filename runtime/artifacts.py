@@ -2,6 +2,8 @@
 
 import datetime as dt
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from schemas.retrain import Evaluation, FeaturesManifest, TrainedManifest
 from tutelage.data.dataset import DatasetSpec
+from tutelage.data.sizes import Sizes, sizes_from
 from tutelage.data.windows import Panel, epoch_hour, make_panel
 from tutelage.distil.blocks import BLOCKS, BlockLabels
 from tutelage.distil.dataset import Fitted, WindowDataset, make_dataset
@@ -24,6 +27,7 @@ from tutelage.distil.soft_labels import SoftLabels
 from tutelage.files import read_json, write_json
 from tutelage.forecasts import Contender
 from tutelage.judge.metrics import ScoredForecasts
+from tutelage.judge.series import SeriesScore
 from tutelage.model.architectures import States
 from tutelage.model.base import Atom, Base, Changes
 from tutelage.model.heads import Bins
@@ -44,22 +48,26 @@ HELD_OUT = "held_out.json"
 HISTORY = "history.json"
 EVALUATION = "evaluation.json"
 BY_LEAD = "by_lead.json"
+BY_SERIES = "by_series.json"
 EXPORT = "export"
 
 History = dict[Contender, list[dict[str, float]]]
 """Mean training and validation loss by epoch of each contender."""
 
 
-def write_features(folder: Path, hours: pl.DataFrame, minutes: np.ndarray, fitted: Fitted) -> None:
-    """Write the hourly table, the readings within each hour, and the scalers and bins."""
+def write_features(
+    folder: Path, hours: pl.DataFrame, minutes: np.ndarray, fitted: Fitted, sizes: Sizes | None = None
+) -> None:
+    """Write the hourly table, the readings within each hour, the scalers and bins, and the series' sizes."""
     hours.write_parquet(folder / HOURS)
     np.save(folder / MINUTES, minutes)
-    write_json(folder / FITTED, plain_fitted(fitted))
+    write_json(folder / FITTED, plain_fitted(fitted, sizes))
 
 
-def plain_fitted(fitted: Fitted) -> dict[str, Any]:
-    """Scalers and bins as plain values."""
-    return {"scalers": write_scalers(fitted.scalers), "bins": list(fitted.bins.edges)}
+def plain_fitted(fitted: Fitted, sizes: Sizes | None = None) -> dict[str, Any]:
+    """Scalers, bins and the sizes of several series as plain values."""
+    plain = {"scalers": write_scalers(fitted.scalers), "bins": list(fitted.bins.edges)}
+    return plain if sizes is None else plain | {"sizes": asdict(sizes)}
 
 
 def read_hours(features: FeaturesManifest) -> pl.DataFrame:
@@ -86,7 +94,8 @@ def with_other_sites(dataset: WindowDataset, features: FeaturesManifest, *, unti
 
 def read_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
     """Read the panel of a features manifest, on the CPU."""
-    return make_panel(read_hours(features), np.load(features.folder / MINUTES), spec)
+    sizes = sizes_from(read_json(features.folder / FITTED))
+    return make_panel(read_hours(features), np.load(features.folder / MINUTES), spec, sizes)
 
 
 def read_dataset(features: FeaturesManifest, spec: DatasetSpec, plan: TrainingPlan) -> WindowDataset:
@@ -220,13 +229,17 @@ def read_history(trained: TrainedManifest) -> History:
     return {Contender(name): rows for name, rows in read_json(trained.folder / HISTORY).items()}
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, scored: dict[Contender, ScoredForecasts]) -> Path:
-    """Write the evaluation and, next to it, the scores by lead time; return the evaluation's file."""
+def write_evaluation(
+    folder: Path, evaluation: Evaluation, scored: dict[Contender, ScoredForecasts], by_series: Sequence[SeriesScore]
+) -> Path:
+    """Write the evaluation and, next to it, the scores by lead time and by series; return the evaluation's file."""
     by_lead = {
         name: [{"lead_hours": lead, **vars(scores)} for lead, scores in enumerate(each.by_lead, start=1)]
         for name, each in scored.items()
     }
     write_json(folder / BY_LEAD, by_lead)
+    if by_series:
+        write_json(folder / BY_SERIES, [asdict(each) for each in by_series])
     write_json(folder / EVALUATION, evaluation.model_dump(mode="json"))
     return folder / EVALUATION
 

@@ -83,8 +83,8 @@ def _by_predict(model: str, loaded: PyFuncModel, spec: DatasetSpec) -> ForecastF
                 raise RegistryError(
                     f"teacher {model} returns {len(ordered)} hours for {len(chunk)} windows of {dataset.horizon} h"
                 )
-            quantiles = ordered[list(QUANTILE_NAMES)].to_numpy(np.float64)
-            parts.append(quantiles.reshape(len(chunk), dataset.horizon, -1))
+            quantiles = ordered[list(QUANTILE_NAMES)].to_numpy(np.float64).reshape(len(chunk), dataset.horizon, -1)
+            parts.append(quantiles / dataset.panel.size_at(chunk)[:, None, None])
         quantiles = np.concatenate(parts)
         return Forecasts(quantiles.mean(axis=-1), quantiles)
 
@@ -99,6 +99,11 @@ def _table(dataset: WindowDataset, origins: Tensor, observed: list[str], known: 
     values = dataset.panel.observed.cpu().numpy()[rows].astype(np.float64)
     values[:, dataset.lookback :] = np.nan
     planned = dataset.panel.known.cpu().numpy()[rows][..., 3:].astype(np.float64)
+    if dataset.panel.sizes is not None:
+        size = dataset.panel.size_at(origins)
+        values, planned = (
+            dataset.panel.sizes.times(each, names, size) for each, names in ((values, observed), (planned, known))
+        )
     times = pd.to_datetime(dataset.panel.hour.cpu().numpy()[rows].ravel() * 3600, unit="s", utc=True)
     table = pd.DataFrame({"series_id": np.repeat([str(i) for i in range(len(origins))], len(hours)), "time_utc": times})
     table[observed] = values.reshape(-1, len(observed))

@@ -14,6 +14,7 @@ from tutelage.forecasts import Contender
 from tutelage.judge.comparison import NEGLIGIBLE, Floor, Gain, Gains
 from tutelage.judge.metrics import Scores
 from tutelage.judge.promotion import LEAST_ISSUE_TIMES, allowed_p
+from tutelage.judge.series import SeriesScore
 
 Promotion = Literal["automatic", "approval", "never"]
 
@@ -188,6 +189,8 @@ class ChampionComparison(BaseModel):
 class Evaluation(BaseModel):
     """The verdict's figures, the content of `evaluation.json`. Scores are in the target's unit, gains are shares.
 
+    Of several series, each window counts in units of its series' size (`tutelage.data.sizes`).
+
     scores: for students and twins, means over all replicates; `chosen` is the first replicate's network that may be
         registered
     gate_by_hour: the gate in each hour of the horizon, from 0 to 1; None: no gate
@@ -195,6 +198,7 @@ class Evaluation(BaseModel):
     base_weights: of the simple forecasts that the chosen network is averaged with; None: with nothing
     chosen: student or twin, by the held-out blocks
     is_constant: whether it forecasts the same for every window of the test part
+    worst_series: of several series those where the chosen network is worst against the floor, worst first
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -210,6 +214,7 @@ class Evaluation(BaseModel):
     champion: ChampionComparison | None
     chosen: Contender
     is_constant: bool = False
+    worst_series: list[SeriesScore] = []
     leak_check: LeakCheck
 
     @property

@@ -91,6 +91,13 @@ def _table(rows: list[Any]) -> pd.DataFrame:
     return table
 
 
+def _spread(past: np.ndarray, default: float) -> float:
+    """How much a series varies that training did not hold, as `tutelage.data.sizes` says."""
+    there = past[np.isfinite(past)]
+    spread, level = (float(there.std()), float(np.abs(there).mean())) if len(there) else (0.0, 0.0)
+    return (spread if spread > 1e-6 * level else level) or default
+
+
 class Forecaster(PythonModel):
     """The student as an MLflow model."""
 
@@ -121,9 +128,7 @@ class Forecaster(PythonModel):
         """
         windows = [self._window(str(name), part) for name, part in table.groupby("series_id", sort=False)]
         # One at a time: in a batch, the last bits of a forecast would depend on the number of series.
-        outputs = [
-            self.session.run(None, {"observed": seen[None], "known": known[None]}) for _, seen, known, _ in windows
-        ]
+        outputs = [self._run(name, seen, known) for name, seen, known, _ in windows]
         quantiles = np.concatenate([of_levels[0] for _, of_levels in outputs])
         head = {
             "series_id": [name for name, _, _, ahead in windows for _ in ahead],
@@ -134,6 +139,26 @@ class Forecaster(PythonModel):
         }
         levels = [f"q{round(level * 100):02d}" for level in self.card["quantile_levels"]]
         return pd.concat([pd.DataFrame(head), pd.DataFrame(quantiles, columns=levels)], axis=1)
+
+    def _run(self, name: str, observed: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and quantiles of one window. The graph of several series sees each in units of its size."""
+        sizes = self.card.get("sizes")
+        if sizes is None:
+            inputs = {"observed": observed, "known": known}
+            mean, quantiles = self.session.run(
+                None, {key: part.astype(np.float32)[None] for key, part in inputs.items()}
+            )
+            return mean, quantiles
+        size = sizes["of_series"].get(name) or _spread(observed[:, 0], sizes["spread"]) / sizes["spread"]
+        divided = []
+        for values, names in ((observed, self.card["observed"]), (known, self.card["known_future"])):
+            values = values.copy()
+            for place, column in enumerate(names, start=values.shape[1] - len(names)):
+                if column in sizes["columns"]:
+                    values[:, place] *= 1 / size
+            divided.append(values.astype(np.float32)[None])
+        mean, quantiles = self.session.run(None, dict(zip(("observed", "known"), divided, strict=True)))
+        return mean.astype(np.float64) * size, quantiles.astype(np.float64) * size
 
     def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:
         """One series' rows as (name, observed, known, target hours). Raises MlflowException naming row and rule."""
@@ -173,10 +198,10 @@ class Forecaster(PythonModel):
         free = set(self.card["holidays"])
         calendar = np.stack(
             [local.hour, local.day_of_week, [day.isoformat() in free for day in local.date]], axis=1
-        ).astype(np.float32)
-        known = part[KNOWN_FUTURE].iloc[past:].to_numpy(dtype=np.float32) if KNOWN_FUTURE else calendar[:, :0]
-        observed = np.full((lookback, len(OBSERVED)), np.nan, dtype=np.float32)
-        observed[lookback - past :] = part[OBSERVED].iloc[:past].to_numpy(dtype=np.float32)
+        ).astype(np.float64)
+        known = part[KNOWN_FUTURE].iloc[past:].to_numpy(dtype=np.float64) if KNOWN_FUTURE else calendar[:, :0]
+        observed = np.full((lookback, len(OBSERVED)), np.nan)
+        observed[lookback - past :] = part[OBSERVED].iloc[:past].to_numpy(dtype=np.float64)
         return name, observed, np.concatenate([calendar, known], axis=1), ahead
 
 

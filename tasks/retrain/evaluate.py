@@ -46,6 +46,7 @@ from tutelage.judge.champion import Champion, Meeting, meet_champion
 from tutelage.judge.fidelity import check_fidelity, is_constant
 from tutelage.judge.metrics import ScoredForecasts, score_by_hour, score_members
 from tutelage.judge.plots import plot_coverage, plot_fan, plot_losses, plot_reliability, plot_skill
+from tutelage.judge.series import score_series
 from tutelage.judge.verdict import (
     actual_values,
     choose,
@@ -60,6 +61,8 @@ from tutelage.model.inference import load_student
 from tutelage.model.weights import load_network
 
 CPU = torch.device("cpu")
+WORST_SERIES = 10
+"""Series that the report names; the file has all of them."""
 
 
 @stage("evaluate", run_name="evaluate {features.task}")
@@ -87,8 +90,7 @@ def evaluate(
     networks = {Contender(name): load_network(students.folder / name, CPU) for name in students.best_epoch}
     exported = load_student(students.folder / EXPORT)
     bases = {name: base for name in networks if (base := read_base(students.folder / name)) is not None}
-    held_out = read_held_out(students.folder)
-    chosen = choose(held_out)
+    chosen = choose(held_out := read_held_out(students.folder))
     scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test, bases=bases)
     scored |= score_baselines(dataset)
     check_fidelity(exported, networks[chosen], bases.get(chosen), dataset, dataset.test)
@@ -99,12 +101,13 @@ def evaluate(
     if meeting is not None and meeting.windows.all():
         scored[Contender.CHAMPION] = score_members([meeting.forecasts], actual)
     scored[Contender.CHOSEN] = score_members([candidate], actual)
-    gains = find_gains(dataset, scored)
+    gains, floor = find_gains(dataset, scored), find_floor(dataset, scored)
+    by_series = score_series(dataset, scored[Contender.CHOSEN].losses, scored[floor.baseline].losses)
     leaks = check_exported(readings, spec, exported, features, seed=plan.seed)
     evaluation = Evaluation(
         scores={name: each.scores for name, each in scored.items()},
         validation_crps=held_out,
-        floor=find_floor(dataset, scored),
+        floor=floor,
         gain_over_twin=gains.over_twin,
         gain_over_unprivileged=gains.over_unprivileged,
         gain_by_replicate=gains.by_replicate,
@@ -113,11 +116,11 @@ def evaluate(
         champion=None if champion is None else _comparison(champion, meeting, features, run),
         chosen=chosen,
         is_constant=is_constant(candidate),
+        worst_series=by_series[:WORST_SERIES],
         leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
     )
-    folder = run_folder(run.run_id, "evaluation")
-    with folder_written_whole(folder) as part:
-        digest = file_digest(write_evaluation(part, evaluation, scored))
+    with folder_written_whole(folder := run_folder(run.run_id, "evaluation")) as part:
+        digest = file_digest(write_evaluation(part, evaluation, scored, by_series))
         for name, figure in _plots(dataset, scored, candidate, actual, features, evaluation).items():
             figure.savefig(part / f"{name}.png")
         plot_losses(read_history(teachers) | read_history(students)).savefig(part / "losses.png")

@@ -1,4 +1,4 @@
-"""The student's hourly table, the teacher's readings within each hour, and the scalers and bins."""
+"""The student's hourly table, the teacher's readings within each hour, the scalers and bins, and the series' sizes."""
 
 import datetime as dt
 from pathlib import Path
@@ -14,7 +14,8 @@ from schemas.readings import find_breaches
 from schemas.retrain import FeaturesManifest, SpanManifest, ValidatedManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.resample import hourly_table, minutes_of_hours, privileged_shares
-from tutelage.data.windows import LEAST_WINDOWS, Panel, Parts, Span, make_panel, split, window_origins
+from tutelage.data.sizes import Sizes, find_sizes
+from tutelage.data.windows import LEAST_WINDOWS, Panel, Parts, Span, ends_of, make_panel, split, window_origins
 from tutelage.distil.dataset import Fitted, fit_on
 from tutelage.errors import DataError, GapsError
 from tutelage.files import file_digest, folder_written_whole, value_digest
@@ -43,23 +44,22 @@ def build_features(
     Raises GapsError where a part has too few windows.
     """
     hours, minutes = _resampled(pl.read_parquet(validated.path), spec, end)
-    panel = make_panel(hours, minutes, spec)
-    first, last = hours["time_utc"].min(), hours["time_utc"].max()
-    assert isinstance(first, dt.datetime)
-    assert isinstance(last, dt.datetime)
+    first, last = ends_of(hours)
     parts = split(
-        last + dt.timedelta(hours=1) if end is None else end,
+        last if end is None else end,
         start=first,
         history_days=history_days,
         validation_share=validation_share,
         test_days=test_days,
     )
+    sizes = find_sizes(hours, spec, start=parts.train.start, end=parts.train.end, least_hours=lookback_hours)
+    panel = make_panel(hours, minutes, spec, sizes)
     spans = _describe_parts(panel, parts, hours, spec, lookback=lookback_hours, horizon=horizon_hours)
     sites, source = None, validated.digest
     if others is not None and others_spec is not None:
         sites = make_panel(*_resampled(pl.read_parquet(others.path), others_spec, end), others_spec)
         source = value_digest([source, others.digest, others_spec.model_dump(mode="json")])
-    folder, digest = _write(hours, minutes, fit_on(panel, parts.train, bins=bins), spans, source, sites)
+    folder, digest = _write(hours, minutes, fit_on(panel, parts.train, bins=bins), sizes, spans, source, sites)
     return FeaturesManifest(
         folder=folder,
         digest=digest,
@@ -112,16 +112,17 @@ def _write(
     hours: pl.DataFrame,
     minutes: np.ndarray,
     fitted: Fitted,
+    sizes: Sizes | None,
     spans: dict[str, SpanManifest],
     source: str,
     sites: Panel | None,
 ) -> tuple[Path, str]:
     """Write the folder of these readings and parts; return it and the digest of its content."""
     parts = {name: span.model_dump(mode="json") for name, span in spans.items()}
-    digest = value_digest([source, plain_fitted(fitted), parts])
+    digest = value_digest([source, plain_fitted(fitted, sizes), parts])
     folder = home() / "data" / "features" / digest
     with folder_written_whole(folder) as part:
-        write_features(part, hours, minutes, fitted)
+        write_features(part, hours, minutes, fitted, sizes)
         if sites is not None:
             write_other_sites(part, sites)
         content = {file.name: file_digest(file) for file in sorted(part.iterdir())}

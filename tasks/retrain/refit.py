@@ -77,7 +77,7 @@ def refit(
         base = replace(fit_base(dataset, base.weights), atom=base.atom)
     with folder_written_whole(folder) as part:
         save_network(network, dataset.scalers, part, notes={"features": features.digest, "seed": plan.seed})
-        card = student_card(network, spec, trained_until=features.test.end_utc, base=base)
+        card = student_card(network, spec, trained_until=features.test.end_utc, base=base, sizes=panel.sizes)
         export_student(network, dataset.bins, card, part / EXPORT, base=base)
         digest = file_digest(part / WEIGHTS)
         exported = load_student(part / EXPORT)

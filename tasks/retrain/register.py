@@ -190,6 +190,7 @@ def _model_card(
         inputs=model_columns(spec),
         complete_hours=card["complete_hours"],
         lookback_hours=card["lookback_hours"],
+        series=len(card["sizes"]["of_series"]) if "sizes" in card else 1,
     )
 
 

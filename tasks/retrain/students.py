@@ -103,7 +103,8 @@ def _write(
     write_held_out(folder, held_out)
     chosen = choose(held_out)
     network, base = trained.networks[chosen], fitted.bases.get(chosen)
-    card = student_card(network, spec, trained_until=features.validation.end_utc, base=base)
+    until, sizes = features.validation.end_utc, dataset.panel.sizes
+    card = student_card(network, spec, trained_until=until, base=base, sizes=sizes)
     first = select_members(network, dataset.scalers, [0])
     export_student(first, dataset.bins, card, folder / EXPORT, base=base)
     if trained.gates is not None:

@@ -162,7 +162,7 @@ def test_history__comes_back_by_contender(tmp_path: Path) -> None:
 def test_evaluation__comes_back_with_the_scores_by_lead_next_to_it(tmp_path: Path) -> None:
     evaluation = evaluation_of(champion=met(gain_of(0.03)), gate_by_hour=[0.5, 0.25], gain_over_unprivileged=None)
     scored = ScoredForecasts(np.ones((2, 5)), scores_of(1.5), [scores_of(1.0), scores_of(2.0)], np.linspace(0, 1, 99))
-    path = write_evaluation(tmp_path, evaluation, {Contender.TWIN: scored})
+    path = write_evaluation(tmp_path, evaluation, {Contender.TWIN: scored}, [])
     assert read_evaluation(path) == evaluation
     [first, second] = read_json(tmp_path / BY_LEAD)["twin"]
     assert first == {"lead_hours": 1, "crps": 1.0, "mae": 2.0, "rmse": 3.0, "coverage_80": 0.8}

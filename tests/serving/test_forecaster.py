@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,9 @@ def model(saved: tuple[Path, Path]) -> PyFuncModel:
     return mlflow.pyfunc.load_model(str(saved[0]))
 
 
-def by_the_core(export: Path, table: pd.DataFrame, spec: DatasetSpec, planned: np.ndarray | None = None) -> np.ndarray:
+def by_the_core(
+    export: Path, table: pd.DataFrame, spec: DatasetSpec, planned: np.ndarray | None = None, names: Sequence[str] = ()
+) -> np.ndarray:
     """The forecast of the core for the same window: the mean, then the quantiles."""
     issue = table["time_utc"].iloc[LOOKBACK - 1] + pd.Timedelta(hours=1)
     ahead = pl.Series([issue + pd.Timedelta(hours=h) for h in range(HORIZON)], dtype=pl.Datetime("us", "UTC"))
@@ -65,7 +67,7 @@ def by_the_core(export: Path, table: pd.DataFrame, spec: DatasetSpec, planned: n
     if planned is not None:
         known = np.column_stack([known, planned])
     observed = table[["power_kw", "indoor_c"]].iloc[:LOOKBACK].to_numpy()
-    forecasts = forecast_windows(load_student(export), observed[None], known[None].astype(np.float32))
+    forecasts = forecast_windows(load_student(export), observed[None], known[None].astype(np.float32), names)
     return np.column_stack([forecasts.mean[0], forecasts.quantiles[0]])
 
 
@@ -195,6 +197,26 @@ def test_predict__takes_what_is_known_ahead(tmp_path: Path) -> None:
         model.predict(at(LOOKBACK + 1, planned_c=None)(table))
     with pytest.raises(MlflowException, match="24 rows, but 48 consecutive hours are needed"):
         model.predict(past)
+
+
+@pytest.mark.parametrize("name", ["large", "new"])
+def test_predict__of_several_series_gives_each_its_size(name: str, tmp_path: Path) -> None:
+    past = hours().assign(planned_c=18.0)
+    table = pd.concat([past, past.assign(time_utc=past["time_utc"] + pd.Timedelta(hours=HORIZON))], ignore_index=True)
+    export_untrained(PLANNED, tmp_path / "export", lookback=LOOKBACK, horizon=HORIZON)
+    sizes = {"of_series": {"large": 8.0}, "spread": 2.0, "columns": ["power_kw", "planned_c"]}
+    card = tmp_path / "export" / "student.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"sizes": sizes}))
+    example = table.assign(time_utc=table["time_utc"].dt.strftime("%Y-%m-%dT%H:%M:%S"))
+    write_model(tmp_path / "model", tmp_path / "export", example)
+    asked = table.assign(series_id=name)
+    asked.loc[LOOKBACK:, ["power_kw", "indoor_c"]] = np.nan
+    found = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(asked).iloc[:, 4:]
+    planned = table["planned_c"].iloc[LOOKBACK:].to_numpy()
+    expected = by_the_core(tmp_path / "export", asked, PLANNED, planned, [name])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    unsized = by_the_core(tmp_path / "export", asked, PLANNED, planned, ["other"])
+    assert (np.abs(expected - unsized).max() > 1e-3) == (name == "large")
 
 
 ALONE = """

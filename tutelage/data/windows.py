@@ -20,6 +20,7 @@ from tutelage.data.inputs import fill_gaps
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.sizes import Sizes, in_sizes
 from tutelage.errors import DataError
 
 LEAST_WINDOWS = 32
@@ -38,6 +39,8 @@ class Panel:
     hour:      (hours,), hours since 1970-01-01 UTC
     filled:    (hours, observed columns), observed with its gaps filled as a forecast fills them; None: they stay
     most_filled: greatest number of hours that a window's past may have filled, as in a forecast
+    names: the series' ids by number
+    sizes: of several series, what the values of the target, and of columns in its unit, are divided by
     """
 
     observed: Float[Tensor, "hours observed"]
@@ -48,11 +51,24 @@ class Panel:
     hour: Int64[Tensor, " hours"]
     filled: Float[Tensor, "hours observed"] | None = None
     most_filled: int = 0
+    names: tuple[str, ...] = ()
+    sizes: Sizes | None = None
 
     @property
     def seen(self) -> Float[Tensor, "hours observed"]:
         """What a window sees of the past: the observed values, their gaps filled."""
         return self.observed if self.filled is None else self.filled
+
+    def names_at(self, rows: Int64[Tensor, " rows"]) -> list[str]:
+        """The id of each row's series; empty for series of other sites."""
+        numbers = self.series[rows].tolist()
+        return [self.names[number] if number < len(self.names) else "" for number in numbers]
+
+    def size_at(self, rows: Int64[Tensor, " rows"]) -> Float[np.ndarray, " rows"]:
+        """The size of each row's series."""
+        if self.sizes is None:
+            return np.ones(len(rows))
+        return np.array([self.sizes.of_series.get(name, 1.0) for name in self.names_at(rows)])
 
     def to(self, device: torch.device) -> "Panel":
         """The same panel on a device."""
@@ -92,8 +108,13 @@ def epoch_hour(time: dt.datetime) -> int:
     return int(time.timestamp() // 3600)
 
 
-def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec) -> Panel:
-    """A panel from an hourly table (sorted by series and time, without gaps) and the readings within its hours."""
+def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec, sizes: Sizes | None = None) -> Panel:
+    """A panel from an hourly table (sorted by series and time, without gaps) and the readings within its hours.
+
+    sizes: those of the series (`find_sizes`); None: all values stay in their units
+    """
+    if sizes is not None:
+        hours, minutes = in_sizes(hours, minutes, sizes)
 
     def values(names: list[str], table: pl.DataFrame = hours) -> Tensor:
         if not names:
@@ -114,18 +135,30 @@ def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec) -> P
         hour=torch.from_numpy(hour),
         filled=filled,
         most_filled=spec.serving.at_most_hours,
+        names=tuple(hours["series_id"].unique(maintain_order=True).to_list()),
+        sizes=sizes,
     )
 
 
 def read_panel(spec: DatasetSpec) -> tuple[Panel, dt.datetime, dt.datetime]:
     """A dataset's hourly panel with bad values masked, the start of its first hour and the end of its last, UTC."""
+    hours, minutes = read_hours(spec)
+    return make_panel(hours, minutes, spec), *ends_of(hours)
+
+
+def read_hours(spec: DatasetSpec) -> tuple[pl.DataFrame, np.ndarray]:
+    """A dataset's hourly table with bad values masked, and the readings within its hours."""
     grid = clean(read_readings(source_files(spec.source), spec), spec)
     hours = hourly_table(grid, spec)
-    panel = make_panel(hours, minutes_of_hours(grid, hours, spec), spec)
+    return hours, minutes_of_hours(grid, hours, spec)
+
+
+def ends_of(hours: pl.DataFrame) -> tuple[dt.datetime, dt.datetime]:
+    """The start of an hourly table's first hour and the end of its last, UTC."""
     first, last = hours["time_utc"].min(), hours["time_utc"].max()
     assert isinstance(first, dt.datetime)
     assert isinstance(last, dt.datetime)
-    return panel, first, last + dt.timedelta(hours=1)
+    return first, last + dt.timedelta(hours=1)
 
 
 def split(

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.windows import read_panel, split
+from tutelage.data.sizes import find_sizes
+from tutelage.data.windows import ends_of, make_panel, read_hours, split
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.gating import find_gates
 from tutelage.distil.plans import StudentPlan, plan_student
@@ -76,8 +77,11 @@ def read_dataset(
 
     Raises DataError where the history is too short.
     """
-    panel, first, end = read_panel(spec)
+    hours, minutes = read_hours(spec)
+    first, end = ends_of(hours)
     parts = split(end, start=first, history_days=history_days, validation_share=validation_share, test_days=test_days)
+    sizes = find_sizes(hours, spec, start=parts.train.start, end=parts.train.end, least_hours=lookback)
+    panel = make_panel(hours, minutes, spec, sizes)
     return make_dataset(
         panel,
         parts,

@@ -119,7 +119,16 @@ def forecast_exported(student: Student, dataset: WindowDataset, origins: Int64[T
     """An exported student's forecasts of a dataset's windows, in the target's unit."""
     observed = dataset.long_past(origins, student.card["lookback_hours"], complete=student.complete_hours)
     known = gather_future(dataset.panel.known, origins, dataset.horizon)
-    return forecast_windows(student, observed.cpu().numpy(), known.cpu().numpy())
+    seen, ahead, sizes = observed.cpu().numpy(), known.cpu().numpy(), dataset.panel.sizes
+    if sizes is None:
+        return forecast_windows(student, seen, ahead, dataset.panel.names_at(origins))
+    # The student may have been trained on other sizes of the same series.
+    size = dataset.panel.size_at(origins)
+    seen, ahead = (
+        sizes.times(values, student.card[kind], size) for values, kind in ((seen, "observed"), (ahead, "known_future"))
+    )
+    forecasts = forecast_windows(student, seen, ahead, dataset.panel.names_at(origins))
+    return Forecasts(forecasts.mean / size[:, None], forecasts.quantiles / size[:, None, None])
 
 
 def quantile_labels(

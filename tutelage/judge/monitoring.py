@@ -34,8 +34,11 @@ def verified_hours(
     first = joined["time_utc"].min()
     assert isinstance(first, dt.datetime)
     before = pl.col("time_utc").is_between(first - dt.timedelta(days=SPREAD_DAYS), first, closed="left")
-    errors = value.filter(before).select(pl.col("actual") - pl.col("season")).drop_nulls().to_series().to_numpy()
-    spread = np.quantile(errors, LEVELS) if len(errors) else np.zeros(len(LEVELS))
+    errors = value.filter(before).select("series_id", error=pl.col("actual") - pl.col("season")).drop_nulls()
+    spread_of = {
+        name: np.quantile(of_series["error"].to_numpy(), LEVELS) for (name,), of_series in errors.group_by("series_id")
+    }
+    spread = np.stack([spread_of.get(name, np.zeros(len(LEVELS))) for name in joined["series_id"]])
     actual, naive = joined["actual"].to_numpy(), joined["season"].to_numpy()
     quantiles = joined.select(QUANTILE_NAMES).to_numpy()
     return joined.select(
@@ -55,10 +58,16 @@ def _crps(mean: np.ndarray, quantiles: np.ndarray, actual: np.ndarray) -> np.nda
 def rolling_health(verified: pl.DataFrame, window_days: int) -> pl.DataFrame:
     """One row per day (UTC) with verified hours, over the `window_days` up to the end of the day.
 
-    Columns: day, hours, crps, naive_crps, coverage_80, skill.
+    Columns: day, hours, crps, naive_crps, coverage_80, skill. CRPS is in units of the seasonal naive one's mean of each
+    series, so that the largest meter does not decide, or in the target's unit where that is 0.
     """
+    unit = pl.col("naive_crps").mean().over("series_id")
+    several = verified["series_id"].n_unique() > 1
+    unit = pl.when(unit > 0).then(unit).otherwise(1.0) if several else pl.lit(1.0)
     return (
-        verified.with_columns(day=pl.col("time_utc").dt.date())
+        verified.with_columns(
+            day=pl.col("time_utc").dt.date(), crps=pl.col("crps") / unit, naive_crps=pl.col("naive_crps") / unit
+        )
         .sort("day")
         .rolling("day", period=f"{window_days}d")
         .agg(

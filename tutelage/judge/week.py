@@ -25,11 +25,11 @@ def one_week(dataset: WindowDataset, forecasts: Forecasts) -> Week:
     """About a week of consecutive forecasts of the test part, from its middle on where there is no gap."""
     rows = consecutive_windows(dataset.test.cpu().numpy(), dataset.horizon)
     hours = [int(dataset.panel.hour[dataset.test[row]]) + lead for row in rows for lead in range(dataset.horizon)]
-    week = forecasts.at(np.array(rows))
+    week, size = forecasts.at(np.array(rows)), float(dataset.panel.size_at(dataset.test[rows[:1]])[0])
     return Week(
         times=[dt.datetime.fromtimestamp(hour * 3600, dt.UTC) for hour in hours],
-        forecasts=Forecasts(week.mean.reshape(1, -1), week.quantiles.reshape(1, len(hours), -1)),
-        actual=dataset.truth(dataset.test[rows]).cpu().numpy().reshape(-1),
+        forecasts=Forecasts(size * week.mean.reshape(1, -1), size * week.quantiles.reshape(1, len(hours), -1)),
+        actual=size * dataset.truth(dataset.test[rows]).cpu().numpy().reshape(-1),
     )
 
 

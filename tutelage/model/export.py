@@ -6,6 +6,7 @@ A folder with `student.onnx` and `student.json` is all that a forecast needs: se
 import datetime as dt
 import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from tutelage.data.calendar import public_holidays
 from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.sizes import Sizes
 from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, normal_interpolation
 from tutelage.model.base import SAME_HOUR_DAYS, Base, quantile_weights, same_hour
@@ -141,7 +143,12 @@ class _Graph(nn.Module):
 
 
 def student_card(
-    network: Forecaster, spec: DatasetSpec, *, trained_until: dt.datetime, base: Base | None = None
+    network: Forecaster,
+    spec: DatasetSpec,
+    *,
+    trained_until: dt.datetime,
+    base: Base | None = None,
+    sizes: Sizes | None = None,
 ) -> dict[str, Any]:
     """The card of an exported student: columns, time zone, holidays, and the end of its training data.
 
@@ -149,7 +156,8 @@ def student_card(
     a value; the same-hour forecasts do with what is there of the others.
 
     The card lists the holidays, so that the model needs no calendar library where it runs; it refuses to forecast
-    beyond the last listed year.
+    beyond the last listed year. Where it was trained on several series, it has their sizes: the graph's inputs and
+    outputs are divided by them, so the caller divides and multiplies.
     """
     years = range(1990, trained_until.year + HOLIDAY_YEARS_AHEAD + 1)
     return {
@@ -166,6 +174,7 @@ def student_card(
         "holidays_until_year": years[-1] if spec.calendar.country else None,
         "quantile_levels": list(QUANTILE_LEVELS),
         "trained_until_utc": trained_until.isoformat(),
+        **({} if sizes is None else {"sizes": asdict(sizes)}),
     }
 
 

@@ -4,6 +4,7 @@
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from tutelage.data.calendar import calendar_features
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.inputs import HOUR, SEASONS_HOURS, fill_gaps, hours_before
+from tutelage.data.sizes import Sizes, sizes_from
 from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.forecasts import Forecasts
@@ -39,6 +41,11 @@ class Student:
         return int(self.card.get("complete_hours", self.card["lookback_hours"]))
 
     @property
+    def sizes(self) -> Sizes | None:
+        """The sizes of the series that it was trained on; None: there was one series."""
+        return sizes_from(self.card)
+
+    @property
     def trained_until(self) -> dt.datetime:
         """The end of the data that it was trained or chosen on."""
         return dt.datetime.fromisoformat(self.card["trained_until_utc"])
@@ -57,8 +64,25 @@ def forecast_windows(
     student: Student,
     observed: Float[np.ndarray, "windows lookback observed"],
     known: Float[np.ndarray, "windows horizon known"],
+    names: Sequence[str] = (),
 ) -> Forecasts:
-    """Forecast windows in chunks: a long test part in one batch would take gigabytes."""
+    """Forecast windows in chunks: a long test part in one batch would take gigabytes.
+
+    names: each window's series; without them, a student of several series takes each window's size from its past
+    """
+    sizes = student.sizes
+    if sizes is not None:
+        every = zip(names or [""] * len(observed), observed[..., 0], strict=True)
+        size = np.array([sizes.of(name, past) for name, past in every])
+        observed = sizes.times(observed, student.card["observed"], 1 / size)
+        known = sizes.times(known, student.card["known_future"], 1 / size)
+        forecasts = _forecast(student, observed, known)
+        return Forecasts(forecasts.mean * size[:, None], forecasts.quantiles * size[:, None, None])
+    return _forecast(student, observed, known)
+
+
+def _forecast(student: Student, observed: np.ndarray, known: np.ndarray) -> Forecasts:
+    """The graph's forecasts, in chunks."""
     means, quantiles = [], []
     for start in range(0, max(len(observed), 1), CHUNK_WINDOWS):
         chunk = slice(start, start + CHUNK_WINDOWS)
@@ -120,7 +144,7 @@ def forecast_readings(
     one_by_one = []
     for time in issue_times:
         observed, known = student_window(readings, spec, time, student.card)
-        one_by_one.append(forecast_windows(student, observed[None], known[None]))
+        one_by_one.append(forecast_windows(student, observed[None], known[None], [readings["series_id"][0]]))
     return Forecasts(
         np.concatenate([forecast.mean for forecast in one_by_one]),
         np.concatenate([forecast.quantiles for forecast in one_by_one]),

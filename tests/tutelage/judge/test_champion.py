@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 
 from tests.tutelage.builders import START, dataset_of, synthetic_panel
 from tests.tutelage.data.builders import export_untrained, meter
+from tutelage.data.sizes import Sizes
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import forecast_exported
 from tutelage.forecasts import Forecasts, crps
@@ -56,6 +58,18 @@ def issue_hours(meeting: Meeting, dataset: WindowDataset) -> tuple[int, int, int
     """The first and the last hour of issue, since START, and their number."""
     hours = dataset.panel.hour[dataset.test].numpy()[meeting.windows] - int(START.timestamp() // 3600)
     return int(hours.min()), int(hours.max()), len(hours)
+
+
+def test_forecast_exported__is_the_same_in_whatever_sizes_a_panel_is(dataset: WindowDataset, exported: Student) -> None:
+    """A champion was trained on sizes of its own, or on none."""
+    names, sizes = ("a",), Sizes({"a": 4.0}, spread=1.0, columns=("power_kw",))
+    quarter = torch.tensor([0.25, 1.0])
+    panel = replace(dataset.panel, observed=dataset.panel.observed * quarter, names=names, sizes=sizes)
+    for card in ({}, {"sizes": {"of_series": {"a": 3.0}, "spread": 1.0, "columns": ["power_kw"]}}):
+        student = Student(exported.session, exported.card | card)
+        expected = forecast_exported(student, replace(dataset, panel=replace(dataset.panel, names=names)), dataset.test)
+        found = forecast_exported(student, replace(dataset, panel=panel), dataset.test)
+        np.testing.assert_allclose(4 * found.quantiles, expected.quantiles, rtol=1e-4, atol=1e-5)
 
 
 def test_meet_champion__compares_on_all_test_windows_where_the_champion_has_seen_none(

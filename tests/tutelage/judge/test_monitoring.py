@@ -67,6 +67,7 @@ def test_verified_hours__the_season_was_known_at_issue_time() -> None:
 def test_rolling_health__means_over_the_window() -> None:
     table = pl.DataFrame(
         {
+            "series_id": "meter",
             "time_utc": [START, START + 24 * HOUR, START + 72 * HOUR],
             "crps": [1.0, 2.0, 3.0],
             "naive_crps": [2.0, 2.0, 4.0],
@@ -77,6 +78,31 @@ def test_rolling_health__means_over_the_window() -> None:
     assert health["hours"].to_list() == [1, 2, 1]
     assert health["skill"].to_list() == [0.5, 0.25, 0.25]
     assert health["coverage_80"].to_list() == [1.0, 0.5, 1.0]
+
+
+def test_rolling_health__a_large_meter_does_not_decide() -> None:
+    table = pl.DataFrame(
+        {
+            "series_id": ["small", "large"],
+            "time_utc": [START, START],
+            "crps": [0.2, 50.0],
+            "naive_crps": [0.1, 100.0],
+            "inside_80": [True, True],
+        }
+    )
+    assert rolling_health(table, 2)["skill"].to_list() == [pytest.approx(1 - (2 + 0.5) / 2)]
+
+
+def test_verified_hours__naive_has_the_misses_of_its_own_series() -> None:
+    noise = np.random.default_rng(0).normal(5, 1, DAYS * 24)
+    alone = verified(noise)["naive_crps"]
+    small, large = (
+        table.with_columns(pl.lit(name).alias("series_id"))
+        for name, table in (("small", hours_of(noise)), ("large", hours_of(1000 * noise)))
+    )
+    forecasts = forecast_of(5, 1).with_columns(pl.lit("small").alias("series_id"))
+    both = verified_hours(forecasts, pl.concat([large, small]), meter(), horizon_hours=24)
+    assert both["naive_crps"].to_list() == pytest.approx(alone.to_list())
 
 
 def test_input_drift__is_nought_for_the_same_and_one_for_what_is_all_higher() -> None:

@@ -1,4 +1,5 @@
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,35 @@ def test_forecast_windows__does_not_depend_on_the_chunks(student: Student, monke
     np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-6)
     np.testing.assert_allclose(parts.quantiles, whole.quantiles, rtol=1e-4, atol=1e-3)
     assert (whole.mean.dtype, whole.quantiles.dtype) == (np.float64, np.float64)
+
+
+SIZES = {"of_series": {"meter": 2.0}, "spread": 3.0, "columns": ["power_kw"]}
+
+
+@pytest.fixture(scope="module")
+def sized(student: Student) -> Student:
+    return replace(student, card=student.card | {"sizes": SIZES})
+
+
+def test_forecast_windows__divides_by_a_series_size_and_multiplies_again(student: Student, sized: Student) -> None:
+    noise, half = np.random.default_rng(0), np.array([0.5, 1.0])
+    observed, known = noise.uniform(0, 15, (2, LOOKBACK, 2)), np.zeros((2, HORIZON, 3))
+    found = forecast_windows(sized, observed, known, ["meter"] * 2)
+    expected = forecast_windows(student, observed * half, known)
+    np.testing.assert_allclose(found.mean, 2 * expected.mean)
+    np.testing.assert_allclose(found.quantiles, 2 * expected.quantiles)
+
+
+def test_forecast_windows__an_unknown_series_is_as_large_as_its_past(student: Student, sized: Student) -> None:
+    observed, known = np.random.default_rng(0).uniform(0, 15, (1, LOOKBACK, 2)), np.zeros((1, HORIZON, 3))
+    size = observed[0, :, 0].std() / 3.0
+    expected = forecast_windows(student, observed * np.array([1 / size, 1.0]), known)
+    for names in (["new"], []):
+        found = forecast_windows(sized, observed, known, names)
+        np.testing.assert_allclose(found.quantiles, size * expected.quantiles, rtol=1e-6)
+
+
+def test_forecast_readings__knows_the_series(sized: Student) -> None:
+    observed, known = student_window(READINGS, SPEC, ISSUE, sized.card)
+    by_name = forecast_windows(sized, observed[None], known[None], ["meter"])
+    assert np.array_equal(forecast_readings(sized, READINGS, SPEC, [ISSUE]).mean, by_name.mean)
