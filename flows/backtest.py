@@ -15,7 +15,7 @@ from tasks.backtest.summary import summarise_backtest
 from tasks.retrain.ingest import ingest
 from tasks.retrain.run import tracked_retrain
 from tutelage.data.dataset import load_dataset_spec, source_files
-from tutelage.data.inputs import HOUR
+from tutelage.data.steps import HOUR, hour_of
 from tutelage.errors import GapsError
 from tutelage.judge.backtest import period_ends
 
@@ -35,7 +35,7 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     files = source_files(spec.source)
     evaluations: dict[dt.datetime, Evaluation] = {}
     left_out: dict[dt.datetime, str] = {}
-    end = parameters.as_of or _end(ingest(files, spec, None).last_utc)
+    end = hour_of(parameters.as_of or ingest(files, spec, None).last_utc + HOUR, spec)
     with tracked_backtest(parameters, spec, files) as run:
         for period_end in period_ends(end, origins=parameters.origins, period_days=parameters.period_days):
             origin = parameters.ending(period_end)
@@ -56,8 +56,3 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
         if not evaluations:
             raise GapsError(f"no origin has a history that can be learnt from; at the last one {left_out[end]}")
         return summarise_backtest(evaluations, left_out, spec, parameters, run)
-
-
-def _end(last: dt.datetime) -> dt.datetime:
-    """The end of the hour of a reading's time."""
-    return last.replace(minute=0, second=0, microsecond=0) + HOUR

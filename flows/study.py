@@ -35,6 +35,7 @@ def study(parameters: StudyParameters) -> StudyResult:
         validated = validate(ingest(files, spec, parameters.as_of), spec)
         laid = lay_folds(
             validated,
+            spec,
             folds=parameters.folds,
             score_days=parameters.score_days,
             test_days=parameters.test_days,

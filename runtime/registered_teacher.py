@@ -104,7 +104,8 @@ def _table(dataset: WindowDataset, origins: Tensor, observed: list[str], known: 
         values, planned = (
             dataset.panel.sizes.times(each, names, size) for each, names in ((values, observed), (planned, known))
         )
-    times = pd.to_datetime(dataset.panel.hour.cpu().numpy()[rows].ravel() * 3600, unit="s", utc=True)
+    seconds = 3600 * dataset.panel.hour.cpu().numpy()[rows].ravel() + 60 * dataset.panel.begin_minute
+    times = pd.to_datetime(seconds, unit="s", utc=True)
     table = pd.DataFrame({"series_id": np.repeat([str(i) for i in range(len(origins))], len(hours)), "time_utc": times})
     table[observed] = values.reshape(-1, len(observed))
     if known:

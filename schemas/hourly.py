@@ -4,12 +4,13 @@ import pandera.polars as pa
 import polars as pl
 
 from tutelage.data.dataset import DatasetSpec
+from tutelage.data.steps import HOUR, begin_of
 
 
 def hourly_schema(spec: DatasetSpec) -> pa.DataFrameSchema:
     """One row per hour and series, unique and on full hours; null where an hour has too few readings."""
     on_the_hour = pa.Check(
-        lambda data: data.lazyframe.select(pl.col(data.key) == pl.col(data.key).dt.truncate("1h")),
+        lambda data: data.lazyframe.select(pl.col(data.key) == begin_of(HOUR, pl.col(data.key), spec)),
         name="full_hour",
     )
     return pa.DataFrameSchema(

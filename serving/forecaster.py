@@ -179,8 +179,10 @@ class Forecaster(PythonModel):
             fewest = "" if complete == lookback else f"{complete + ahead_rows} to "
             needed = f"{fewest}{lookback + ahead_rows} consecutive hours are needed"
             raise _refuse(f"series {name}: {len(part)} rows, but {needed}")
-        if (times != times.floor("h")).any():
-            raise _refuse(f"series {name}: {times[0]:%Y-%m-%d %H:%M:%S} is not a full hour")
+        begin = pd.Timedelta(minutes=self.card.get("begin_minute", 0))
+        if (times != (times - begin).floor("h") + begin).any():
+            begins = f", which begins at :{self.card['begin_minute']:02d} UTC" if begin else ""
+            raise _refuse(f"series {name}: {times[0]:%Y-%m-%d %H:%M:%S} is not a full hour{begins}")
         for columns, hours in ((OBSERVED, part.iloc[past - complete : past]), (KNOWN_FUTURE, part.iloc[past:])):
             for column in columns:
                 bad = ~np.isfinite(hours[column].to_numpy())

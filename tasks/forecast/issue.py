@@ -12,7 +12,7 @@ from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest, ForecastManifest, HoursManifest, model_columns
 from tutelage.data.dataset import DatasetSpec, Role
-from tutelage.data.inputs import HOUR
+from tutelage.data.steps import HOUR
 from tutelage.errors import DataError
 from tutelage.files import written_whole
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts

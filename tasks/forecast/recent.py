@@ -7,8 +7,9 @@ from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest, HoursManifest
 from tutelage.data.dataset import DatasetSpec, Role
-from tutelage.data.inputs import HOUR, issue_time, recent_hours
+from tutelage.data.inputs import issue_time, recent_hours
 from tutelage.data.readings import read_readings
+from tutelage.data.steps import HOUR
 from tutelage.files import write_table
 
 

@@ -10,10 +10,11 @@ from runtime.stage import stage
 from schemas.forecast import ChampionManifest
 from schemas.monitor import HealthManifest
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.inputs import HOUR, issue_time
+from tutelage.data.inputs import issue_time
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table
+from tutelage.data.steps import HOUR
 from tutelage.errors import DataError
 from tutelage.files import folder_written_whole, write_json
 from tutelage.judge.monitoring import SPREAD_DAYS, broken_limits, input_drift, rolling_health, verified_hours

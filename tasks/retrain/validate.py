@@ -26,11 +26,13 @@ def validate(readings: ReadingsManifest, spec: DatasetSpec) -> ValidatedManifest
     bad = pl.Series([False]).new_from_index(0, table.height)
     for breach in key_breaches:
         bad = bad | breach.broken
+    rules = [_count(table, b.rule, b.column, b.broken, spec) for b in key_breaches]
     good = table.filter(~bad).sort(KEY)
+    if good.is_empty():
+        _stop_beyond_tolerance(rules, spec, table)
     grid = regular_grid(good, spec)
     value_breaches = find_breaches(grid, value_schema(spec), "readings on their grid")
     caught = [_caught(table, b) for b in key_breaches] + [_caught(grid, b) for b in value_breaches]
-    rules = [_count(table, b.rule, b.column, b.broken, spec) for b in key_breaches]
     rules += [_count(grid, b.rule, b.column, b.broken, spec) for b in value_breaches]
     rules += _gaps(good, grid, spec)
     rules = _with_silent_rules(rules, spec)
@@ -106,6 +108,8 @@ def _stop_beyond_tolerance(rules: list[RuleCount], spec: DatasetSpec, table: pl.
         + (f"  from {rule.first_utc:%Y-%m-%d %H:%M} UTC" if rule.first_utc else "")
         for rule in broken
     ]
+    if any(rule.rule == "off_grid_time" for rule in broken):
+        lines += _about_the_clock(spec)
     if change := step_change(table):
         since, before, after = change
         lines.append(
@@ -113,3 +117,16 @@ def _stop_beyond_tolerance(rules: list[RuleCount], spec: DatasetSpec, table: pl.
             f"{spec.raw_step}: name the change in step_changes, or bring all rows to one step."
         )
     raise QualityError(f"dataset {spec.name} is worse than its spec tolerates:\n" + "\n".join(lines))
+
+
+def _about_the_clock(spec: DatasetSpec) -> list[str]:
+    """Where steps begin, on a clock whose full hours are not those of UTC."""
+    clock = spec.timestamp
+    local = clock.model_copy(update={"hours": "clock"}).begin_minute
+    if not local:
+        return []
+    other = "utc" if clock.hours == "clock" else "clock"
+    return [
+        f"Hours begin at :{clock.begin_minute:02d} UTC, by timestamp.hours: {clock.hours}; those of the clock "
+        f"{clock.timezone} at :{local:02d} UTC. Where the file's hours are the others, say timestamp.hours: {other}."
+    ]

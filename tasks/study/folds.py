@@ -1,20 +1,19 @@
 """The folds of a study's history."""
 
-import datetime as dt
-
 import polars as pl
 
 from runtime.stage import cached_stage
 from schemas.retrain import ValidatedManifest
 from schemas.study import FoldsManifest, FoldSpan
+from tutelage.data.dataset import DatasetSpec
 from tutelage.data.folds import rolling_folds
-
-HOUR = dt.timedelta(hours=1)
+from tutelage.data.steps import HOUR, hour_of
 
 
 @cached_stage("folds", run_name="folds {folds} x {score_days} days")
 def lay_folds(
     validated: ValidatedManifest,
+    spec: DatasetSpec,
     *,
     folds: int,
     score_days: int,
@@ -27,8 +26,8 @@ def lay_folds(
     time = pl.col("time_utc")
     first, last = pl.scan_parquet(validated.path).select(time.min(), time.max().alias("last")).collect().row(0)
     parts = rolling_folds(
-        first.replace(minute=0, second=0, microsecond=0),
-        last.replace(minute=0, second=0, microsecond=0) + HOUR,
+        hour_of(first, spec),
+        hour_of(last, spec) + HOUR,
         folds=folds,
         score_days=score_days,
         test_days=test_days,

@@ -1,4 +1,4 @@
-"""A fleet of meters of all sizes, from files to forecasts."""
+"""A fleet of meters of all sizes, on a clock whose hours begin at half past in UTC, from files to forecasts."""
 
 import datetime as dt
 import json
@@ -55,13 +55,13 @@ def write_fleet(folder: Path, name: str, meters: dict[str, np.ndarray]) -> str:
         "name": name,
         "description": "meters of all sizes",
         "source": {"path": str(folder / f"{name}.csv")},
-        "timestamp": {"columns": ["t"], "timezone": "UTC"},
+        "timestamp": {"columns": ["t"], "timezone": "Asia/Kolkata"},
         "series_column": "meter",
         "target": "power_kw",
         "raw_step": "PT1H",
         "student_step": "PT1H",
         "columns": [power],
-        "calendar": {"timezone": "UTC"},
+        "calendar": {"timezone": "Asia/Kolkata"},
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return name
@@ -117,7 +117,9 @@ def test_retrain__names_the_worst_series_in_their_own_size(verdict: Verdict) -> 
 def test_forecast__gives_each_series_values_of_its_size(parameters: RetrainParameters, verdict: Verdict) -> None:
     rollback(RollbackParameters(name=verdict.task, version=1, by="ada", why="the tests need a champion"))
     issued = forecast(ForecastParameters(dataset="fleet", horizon_hours=6))
-    medians = pl.read_parquet(issued.path).group_by("series_id").agg(pl.col("q50").mean()).rows()
+    stored = pl.read_parquet(issued.path)
+    assert set(stored["time_utc"].dt.minute()) == {30}, "an hour of Kolkata's clock"
+    medians = stored.group_by("series_id").agg(pl.col("q50").mean()).rows()
     ratios = {name: median / float(every_meter()[name][-48:].mean()) for name, median in medians}
     assert set(ratios) == set(KILOWATTS)
     assert all(0.3 < ratio < 3 for ratio in ratios.values()), ratios

@@ -184,6 +184,16 @@ def test_predict__refuses_with_a_sentence(
         model.predict(change(hours()))
 
 
+def test_predict__hours_begin_with_those_of_the_clock_that_wrote_the_data(tmp_path: Path) -> None:
+    half_past = ISSUE + pd.Timedelta(minutes=30)
+    spec = meter(timestamp={"columns": ["time"], "timezone": "Asia/Kolkata"})
+    path, _ = save_model(spec, hours(issue=half_past), tmp_path)
+    model = mlflow.pyfunc.load_model(str(path))
+    assert model.predict(hours(issue=half_past))["time_utc"].iloc[0] == half_past.tz_localize("UTC")
+    with pytest.raises(MlflowException, match=r"2024-07-01 12:00:00 is not a full hour, which begins at :30 UTC"):
+        model.predict(hours())
+
+
 def test_predict__takes_what_is_known_ahead(tmp_path: Path) -> None:
     planned = np.linspace(15, 25, HORIZON)
     past = hours().assign(planned_c=18.0)

@@ -94,6 +94,19 @@ class Timestamp(Contract):
         description="IANA time zone of the clock that recorded the times; not used for times with an offset (%z)"
     )
     marks: Literal["start", "end"] = Field("start", description="whether a time is a reading's start or its end")
+    hours: Literal["clock", "utc"] = Field(
+        "clock", description="whether hours begin where the clock of `timezone` shows :00, or where UTC's does"
+    )
+
+    @property
+    def begin_minute(self) -> int:
+        """The minute of the UTC hour at which hours begin: 30 on the clock of Kolkata.
+
+        0 where the clock's minutes depend on the season, as on Lord Howe.
+        """
+        zone = zoneinfo.ZoneInfo(self.timezone)
+        seasons = {int(dt.datetime(2024, month, 1, tzinfo=zone).timestamp()) // 60 % 60 for month in (1, 7)}
+        return seasons.pop() if self.hours == "clock" and len(seasons) == 1 else 0
 
 
 class Column(Contract):
@@ -137,12 +150,6 @@ class StepChange(Contract):
 
     since: AwareDatetime
     raw_step: dt.timedelta
-
-    @model_validator(mode="after")
-    def _on_the_hour(self) -> "StepChange":
-        if self.since.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0) != self.since:
-            raise ValueError(f"since {self.since} is no full hour, UTC")
-        return self
 
 
 class Replay(Contract):
@@ -249,6 +256,9 @@ class DatasetSpec(Contract):
             if self.student_step % step:
                 raise ValueError(f"student_step: {self.student_step} is not a multiple of {key} {step}")
         times = [change.since for change in self.step_changes]
+        for time in times:
+            if time.timestamp() % 3600 != 60 * self.timestamp.begin_minute:
+                raise ValueError(f"step_changes: since {time} is no full hour of the clock {self.timestamp.timezone}")
         if times != sorted(set(times)):
             raise ValueError("step_changes: each must be later than the one before")
         if self.event_hold is not None:

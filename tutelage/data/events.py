@@ -5,6 +5,7 @@ import datetime as dt
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec
+from tutelage.data.steps import begin_of
 
 TIME = pl.col("time_utc")
 
@@ -27,7 +28,8 @@ def regular_readings(
     if timed.is_empty():
         return table.filter(TIME.is_null())
     last = pl.min_horizontal(TIME.max() + hold, pl.lit(end)) - spec.raw_step
-    spans = timed.group_by("series_id", maintain_order=True).agg(first=TIME.min().dt.truncate(spec.raw_step), last=last)
+    first = begin_of(spec.raw_step, TIME.min(), spec)
+    spans = timed.group_by("series_id", maintain_order=True).agg(first=first, last=last)
     readings = (
         spans.filter(pl.col("first") <= pl.col("last"))
         .with_columns(time_utc=pl.datetime_ranges("first", "last", interval=spec.raw_step))
@@ -46,14 +48,15 @@ def _held(events: pl.DataFrame, spec: DatasetSpec, hold: dt.timedelta, end: dt.d
     following = TIME.shift(-1).over("series_id").fill_null(pl.lit(end))
     cells = (
         events.with_columns(ended=pl.min_horizontal(following, TIME + hold))
-        .with_columns(step=pl.datetime_ranges(TIME.dt.truncate(step), "ended", interval=step, closed="left"))
+        .with_columns(step=pl.datetime_ranges(begin_of(step, TIME, spec), "ended", interval=step, closed="left"))
         .explode("step")
         .with_columns(held=pl.min_horizontal("ended", pl.col("step") + step) - pl.max_horizontal(TIME, "step"))
         .with_columns(pl.col("held").dt.total_microseconds())
     )
+    begin = dt.timedelta(minutes=spec.timestamp.begin_minute)
     least = spec.quality.complete_share * (step // dt.timedelta(microseconds=1))
     # Not group_by: it splits the rows among threads, and then a sum's last digit depends on how many there are.
-    means = cells.group_by_dynamic("step", every=step, group_by="series_id").agg(
+    means = cells.group_by_dynamic("step", every=step, group_by="series_id", offset=begin).agg(
         (pl.col(name) * pl.col("held")).sum() / pl.col("held").sum(), pl.col("held").sum()
     )
     return means.select("series_id", time_utc="step", value=pl.when(pl.col("held") >= least).then(name)).rename(

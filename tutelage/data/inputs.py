@@ -7,9 +7,8 @@ import polars as pl
 from tutelage.data.dataset import KEY, DatasetSpec, Role
 from tutelage.data.quality import clean, reach
 from tutelage.data.resample import hourly_table
-from tutelage.data.steps import step_of
+from tutelage.data.steps import HOUR, hour_of, step_of
 
-HOUR = dt.timedelta(hours=1)
 SEASONS_HOURS = tuple(24 * days for days in range(1, 8))
 
 
@@ -21,8 +20,7 @@ def issue_time(readings: pl.DataFrame, spec: DatasetSpec, as_of: dt.datetime | N
     measured = pl.any_horizontal(pl.col(spec.names(Role.OBSERVED, Role.PRIVILEGED)).is_not_null())
     last = readings.filter(measured)["time_utc"].max()
     assert isinstance(last, dt.datetime)
-    moment = last + step_of(spec, last) if as_of is None else as_of.astimezone(dt.UTC)
-    return moment.replace(minute=0, second=0, microsecond=0)
+    return hour_of(last + step_of(spec, last) if as_of is None else as_of, spec)
 
 
 def recent_hours(

@@ -12,7 +12,7 @@ import datetime as dt
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec, Role
-from tutelage.data.steps import by_step, step_spans
+from tutelage.data.steps import begin_of, by_step, step_spans
 
 ROUNDING = 1e-9
 """Differences of decimals, such as 0.03 − 0.01, miss by less than this."""
@@ -26,8 +26,9 @@ def unreadable_time() -> pl.Expr:
 
 
 def off_grid_time(spec: DatasetSpec) -> pl.Expr:
-    """Rows whose time is no multiple of the raw step."""
-    return by_step(spec, lambda step: (pl.col("time_utc") != pl.col("time_utc").dt.truncate(step)).fill_null(False))
+    """Rows whose time is no multiple of the raw step, on the spec's clock."""
+    time = pl.col("time_utc")
+    return by_step(spec, lambda step: (time != begin_of(step, time, spec)).fill_null(False))
 
 
 def duplicate_time(spec: DatasetSpec) -> pl.Expr:

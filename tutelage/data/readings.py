@@ -10,7 +10,7 @@ from tutelage.data.dataset import KEY, Column, DatasetSpec, Source
 from tutelage.data.events import regular_readings
 from tutelage.data.registers import register_differences
 from tutelage.data.scan import scan_file
-from tutelage.data.steps import step_at
+from tutelage.data.steps import begin_of, step_at
 from tutelage.errors import DataError
 
 LEAST_TEXTS = 10
@@ -129,7 +129,8 @@ def to_utc(table: pl.DataFrame, spec: DatasetSpec) -> pl.Series:
     second = (begins.cum_sum() > 0).over("series_id", local.dt.date())
     both_passes = begins.any().over("series_id", local.dt.date())
     # Where the clock goes back by half an hour, only one pass of hourly readings is a multiple of their step.
-    fits = [pl.col(which) == pl.col(which).dt.truncate(spec.finest_step) for which in ("earliest", "latest")]
+    passes = [pl.col(which) for which in ("earliest", "latest")]
+    fits = [time == begin_of(spec.finest_step, time, spec) for time in passes]
     later = pl.when(fits[0] != fits[1]).then(fits[1]).otherwise(both_passes & (second != newest_first))
     return both.select(time_utc=pl.when(twice & later).then("latest").otherwise("earliest")).to_series()
 

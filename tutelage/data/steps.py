@@ -7,6 +7,20 @@ import polars as pl
 
 from tutelage.data.dataset import DatasetSpec
 
+HOUR = dt.timedelta(hours=1)
+
+
+def begin_of(step: dt.timedelta, time: pl.Expr, spec: DatasetSpec) -> pl.Expr:
+    """The beginning of the step that a time is in; hours, and so steps, begin with those of the spec's clock."""
+    begin = dt.timedelta(minutes=spec.timestamp.begin_minute)
+    return (time - begin).dt.truncate(step) + begin if begin else time.dt.truncate(step)
+
+
+def hour_of(time: dt.datetime, spec: DatasetSpec) -> dt.datetime:
+    """The beginning of the hour that an aware time is in, UTC."""
+    begin = dt.timedelta(minutes=spec.timestamp.begin_minute)
+    return (time.astimezone(dt.UTC) - begin).replace(minute=0, second=0, microsecond=0) + begin
+
 
 def step_spans(spec: DatasetSpec) -> list[tuple[dt.timedelta, dt.datetime | None, dt.datetime | None]]:
     """Each step with the times from and until which it holds, UTC; None: from the first, until the last reading."""

@@ -36,9 +36,10 @@ class Panel:
     auxiliary: (hours, privileged columns), in the columns' units
     minutes:   (hours, readings per hour), the target's deviation from its hourly mean
     series:    (hours,), the number of the series
-    hour:      (hours,), hours since 1970-01-01 UTC
+    hour:      (hours,), full hours since 1970-01-01 UTC
     filled:    (hours, observed columns), observed with its gaps filled as a forecast fills them; None: they stay
     most_filled: greatest number of hours that a window's past may have filled, as in a forecast
+    begin_minute: the minute of the UTC hour at which its hours begin
     names: the series' ids by number
     sizes: of several series, what the values of the target, and of columns in its unit, are divided by
     """
@@ -51,6 +52,7 @@ class Panel:
     hour: Int64[Tensor, " hours"]
     filled: Float[Tensor, "hours observed"] | None = None
     most_filled: int = 0
+    begin_minute: int = 0
     names: tuple[str, ...] = ()
     sizes: Sizes | None = None
 
@@ -58,6 +60,10 @@ class Panel:
     def seen(self) -> Float[Tensor, "hours observed"]:
         """What a window sees of the past: the observed values, their gaps filled."""
         return self.observed if self.filled is None else self.filled
+
+    def time_of(self, hour: int) -> dt.datetime:
+        """The beginning of an hour, UTC."""
+        return dt.datetime.fromtimestamp(3600 * hour + 60 * self.begin_minute, dt.UTC)
 
     def names_at(self, rows: Int64[Tensor, " rows"]) -> list[str]:
         """The id of each row's series; empty for series of other sites."""
@@ -135,6 +141,7 @@ def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec, size
         hour=torch.from_numpy(hour),
         filled=filled,
         most_filled=spec.serving.at_most_hours,
+        begin_minute=spec.timestamp.begin_minute,
         names=tuple(hours["series_id"].unique(maintain_order=True).to_list()),
         sizes=sizes,
     )

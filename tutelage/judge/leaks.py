@@ -18,6 +18,7 @@ from jaxtyping import Float
 from tutelage.data.dataset import KEY, DatasetSpec, Role
 from tutelage.data.quality import clean
 from tutelage.data.resample import hourly_table
+from tutelage.data.steps import HOUR, begin_of
 from tutelage.errors import LeakError
 
 DETAIL_TOLERANCE = 1e-6
@@ -75,7 +76,7 @@ def _change_after(readings: pl.DataFrame, spec: DatasetSpec, issue_time: dt.date
 def _reorder_hours(readings: pl.DataFrame, spec: DatasetSpec, seed: int) -> pl.DataFrame:
     """Reorder the observed readings within each hour at random."""
     names = spec.names(Role.OBSERVED)
-    hour = ["series_id", pl.col("time_utc").dt.truncate("1h")]
+    hour = ["series_id", begin_of(HOUR, pl.col("time_utc"), spec)]
     order = pl.Series("order", np.random.default_rng(seed).permutation(readings.height))
     return readings.with_columns(order).with_columns(pl.col(names).sort_by(pl.col("order")).over(hour)).drop("order")
 

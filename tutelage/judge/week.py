@@ -27,7 +27,7 @@ def one_week(dataset: WindowDataset, forecasts: Forecasts) -> Week:
     hours = [int(dataset.panel.hour[dataset.test[row]]) + lead for row in rows for lead in range(dataset.horizon)]
     week, size = forecasts.at(np.array(rows)), float(dataset.panel.size_at(dataset.test[rows[:1]])[0])
     return Week(
-        times=[dt.datetime.fromtimestamp(hour * 3600, dt.UTC) for hour in hours],
+        times=[dataset.panel.time_of(hour) for hour in hours],
         forecasts=Forecasts(size * week.mean.reshape(1, -1), size * week.quantiles.reshape(1, len(hours), -1)),
         actual=size * dataset.truth(dataset.test[rows]).cpu().numpy().reshape(-1),
     )

@@ -170,6 +170,7 @@ def student_card(
         "observed": spec.names(Role.OBSERVED),
         "known_future": spec.names(Role.KNOWN_FUTURE),
         "timezone": spec.calendar.timezone,
+        "begin_minute": spec.timestamp.begin_minute,
         "holidays": public_holidays(spec.calendar, years),
         "holidays_until_year": years[-1] if spec.calendar.country else None,
         "quantile_levels": list(QUANTILE_LEVELS),

@@ -16,8 +16,9 @@ from jaxtyping import Float
 
 from tutelage.data.calendar import calendar_features
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.inputs import HOUR, SEASONS_HOURS, fill_gaps, hours_before
+from tutelage.data.inputs import SEASONS_HOURS, fill_gaps, hours_before
 from tutelage.data.sizes import Sizes, sizes_from
+from tutelage.data.steps import HOUR
 from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.forecasts import Forecasts

@@ -122,6 +122,17 @@ def test_validate__says_where_the_step_changes(tmp_path: Path, published: Publis
     assert published.of("create_table_artifact")
 
 
+@pytest.mark.parametrize(("hours", "minutes", "other"), [("clock", 0, "utc"), ("utc", 30, "clock")])
+def test_validate__says_where_hours_begin(hours: str, minutes: int, other: str, tmp_path: Path) -> None:
+    timestamp = {"columns": ["time"], "timezone": "Asia/Kolkata", "hours": hours}
+    spec = meter(**TOLERANT, raw_step="PT1H", quality__repeated=None, quality__frozen=None, timestamp=timestamp)
+    times = [START + minutes * MINUTE + hour * 60 * MINUTE for hour in range(12)]
+    path, digest = write_table(table_of(spec, [1.0] * len(times), times=times), tmp_path)
+    readings = readings_of(tmp_path, spec).model_copy(update={"path": path, "digest": digest})
+    with pytest.raises(QualityError, match=f"Asia/Kolkata at :30 UTC.*say timestamp.hours: {other}"):
+        validate.fn(readings, spec)
+
+
 def test_validate__refuses_a_table_of_other_columns(tmp_path: Path) -> None:
     readings = readings_of(tmp_path, meter())
     with pytest.raises(DataError, match=r"readings: .*planned_c"):

@@ -6,11 +6,12 @@ import pytest
 from schemas.retrain import ValidatedManifest
 from tasks.study.folds import lay_folds
 from tests.runtime.builders import DAY
-from tests.tutelage.data.builders import HOUR, MINUTE, START
+from tests.tutelage.data.builders import HOUR, MINUTE, START, meter
 from tutelage.errors import DataError
 from tutelage.files import write_table
 
 SETTINGS = {
+    "spec": meter(),
     "folds": 2,
     "score_days": 3,
     "test_days": 4,

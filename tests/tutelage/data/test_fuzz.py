@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.tutelage.data.builders import METER, edited, write_spec
-from tutelage.data.dataset import DatasetSpec, load_dataset_spec
+from tutelage.data.dataset import DatasetSpec, Timestamp, load_dataset_spec
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table
@@ -70,7 +70,9 @@ def written_files(draw: st.DrawFn) -> Written:
     thousands = draw(st.sampled_from(("", *sorted({".", ",", "'", " "} - {decimal}))))
     separator = draw(st.sampled_from((";", "\t", "|") if "," in (decimal, thousands) else (",", ";", "\t", "|")))
     encoding = draw(st.sampled_from(("utf-8", "latin-1", "cp1252")))
-    first = draw(st.sampled_from(BEGINNINGS)).replace(tzinfo=dt.UTC)
+    clock = Timestamp(columns=("Zeit",), timezone=zone, hours=draw(st.sampled_from(("clock", "utc"))))
+    begin = dt.timedelta(minutes=clock.begin_minute)
+    first = draw(st.sampled_from(BEGINNINGS)).replace(tzinfo=dt.UTC) + begin
     rows = draw(st.integers(2, 96))
     values = {first + place * step: draw(st.integers(-99_999_999, 99_999_999)) / 1000 for place in range(rows)}
     lines = []
@@ -98,6 +100,7 @@ def written_files(draw: st.DrawFn) -> Written:
             "format": form + ("%z" if has_offset else ""),
             "timezone": zone,
             "marks": marks,
+            "hours": clock.hours,
         },
     }
     return Written(content, (end.join([*header, *lines]) + end).encode(encoding), values)

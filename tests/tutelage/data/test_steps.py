@@ -151,7 +151,10 @@ def test_campaign__a_column_is_not_read_outside_its_time(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"step_changes": [{"since": START + QUARTER, "raw_step": "PT1M"}]}, "since .* is no full hour, UTC"),
+        (
+            {"step_changes": [{"since": START + QUARTER, "raw_step": "PT1M"}]},
+            "since .* is no full hour of the clock UTC",
+        ),
         ({"step_changes": [{"since": START, "raw_step": "PT7M"}]}, "is not a multiple of step_changes 0:07:00"),
         ({"step_changes": [{"since": START, "raw_step": "PT2H"}]}, "is finer than step_changes 2:00:00"),
         ({"step_changes": [{"since": START, "raw_step": "PT0S"}]}, "step_changes: 0:00:00 is not above zero"),
