@@ -54,6 +54,7 @@ bench-training: .venv/installed ## windows a second in training, many networks s
 bench-accuracy: .venv/installed .venv-peers/installed ## the forecaster against what could be taken instead (hours; QUICK=1: minutes); it resumes
 	@folder=$$($(BIN)/python -m benchmarks.accuracy inputs) && .venv-peers/bin/python benchmarks/peers.py "$$folder"
 	@$(BIN)/python -m benchmarks.accuracy
+	@$(BIN)/python -m benchmarks.members
 
 bench-efficacy: .venv/installed ## distilled students against their twins, cell by cell (hours; QUICK=1: minutes); it resumes
 	@$(BIN)/python -m benchmarks.efficacy

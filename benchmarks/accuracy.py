@@ -51,7 +51,7 @@ from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel
 from tutelage.distil.base import forecast_with_base
-from tutelage.distil.blocks import fit_students, fit_teachers
+from tutelage.distil.blocks import FittedStudents, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, TeacherRecipe
@@ -173,11 +173,11 @@ def with_peers(losses: Losses, path: Path) -> Losses:
                 quantiles = file["quantiles"].astype(np.float64) @ normal_interpolation(LEVELS)
                 forecast, actual = Forecasts(quantiles.mean(axis=-1), quantiles), given["actual"]
             losses[peer] = crps(forecast, actual).mean(axis=1)
-            losses[f"coverage:{peer}"] = np.array(_inside(forecast, actual).mean())
+            losses[f"coverage:{peer}"] = np.array(inside(forecast, actual).mean())
     return losses
 
 
-def _inside(forecasts: Forecasts, actual: np.ndarray) -> np.ndarray:
+def inside(forecasts: Forecasts, actual: np.ndarray) -> np.ndarray:
     """Whether each actual value is in the 80 % interval."""
     return (actual >= quantile_at(forecasts, 0.1)) & (actual <= quantile_at(forecasts, 0.9))
 
@@ -209,10 +209,16 @@ def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> np.ndarray:
     return tree_columns(past, dataset.student_inputs(origins)[1]).flatten(0, 1).numpy()
 
 
+def as_shipped(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> tuple[Forecasts, Forecasts]:
+    """A contender's forecasts of the test part, hour by hour: the model's, and as wide as the flow would issue them."""
+    [by_model] = forecast_with_base(fitted.trained.networks[name], dataset, dataset.test, fitted.bases[name])
+    hour = dataset.panel.hour[dataset.test].numpy()
+    return by_model, as_issued(by_model, hour, actual_values(dataset, dataset.test))
+
+
 def measure(piece: Piece) -> Losses:
     """CRPS by test window and the 80 % interval's coverage of everyone, and the weight of the chosen network."""
     every_hour = dataset_of(piece)
-    hour = every_hour.panel.hour[every_hour.test].numpy()
     dataset = scored_of(every_hour)
     scored = torch.isin(every_hour.test, dataset.test).numpy()
     actual = actual_values(dataset, dataset.test)
@@ -221,18 +227,17 @@ def measure(piece: Piece) -> Losses:
     chosen = choose({name: fitted.held_out_crps[name] for name in REGISTRABLE})
     forecasts: dict[str, Forecasts] = {}
     for name, contender in (("champion", chosen), ("twin", Contender.TWIN)):
-        network, base = fitted.trained.networks[contender], fitted.bases[contender]
-        [by_model] = forecast_with_base(network, every_hour, every_hour.test, base)
-        forecasts[name] = as_issued(by_model, hour, actual_values(every_hour, every_hour.test)).at(scored)
+        by_model, issued = as_shipped(fitted, contender, every_hour)
+        forecasts[name] = issued.at(scored)
         if name == "champion":
             forecasts["uncorrected"] = by_model.at(scored)
     forecasts |= {name.value: each for name, each in forecast_baselines(dataset, dataset.test, BASELINES).items()}
     forecasts["boosted"] = boosted_quantiles(dataset)
     forecasts["pretrained"] = load_pretrained("fracast")(dataset, dataset.test)
     losses = {name: crps(each, actual).mean(axis=1) for name, each in forecasts.items()}
-    inside = {f"coverage:{name}": np.array(_inside(each, actual).mean()) for name, each in forecasts.items()}
+    covered = {f"coverage:{name}": np.array(inside(each, actual).mean()) for name, each in forecasts.items()}
     share = np.array(fitted.bases[chosen].network_share)
-    return losses | inside | {"network_share": share}
+    return losses | covered | {"network_share": share}
 
 
 def summarise(done: dict[Piece, Losses]) -> Row:

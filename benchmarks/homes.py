@@ -15,7 +15,7 @@ Finished pieces stay under TUTELAGE_HOME. QUICK=1 takes two homes and one start.
 import datetime as dt
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -167,14 +167,14 @@ def measure(piece: Piece) -> Losses:
     return losses | {name.value: crps(each, actual).mean(axis=1) for name, each in floor.items()}
 
 
-def gain_over_homes(done: Mapping[Piece, Losses], name: str, reference: str) -> Row:
+def gain_over_homes(done: Iterable[tuple[int, Losses]], name: str, reference: str) -> Row:
     """1 − the geometric mean of the CRPS ratios over homes and starts, its p over homes, and the gain of each home.
 
-    p is None with one home.
+    done: the number of the home, and the losses, of each piece; p is None with one home
     """
     by_home: dict[int, list[float]] = {}
-    for piece, losses in done.items():
-        by_home.setdefault(piece.number, []).append(math.log(losses[name].mean() / losses[reference].mean()))
+    for number, losses in done:
+        by_home.setdefault(number, []).append(math.log(losses[name].mean() / losses[reference].mean()))
     means = np.array([np.mean(each) for each in by_home.values()])
     p = float(stats.ttest_1samp(means, 0.0, alternative="less").pvalue) if len(means) > 1 else None
     by_number = {str(number + 1): 1 - math.exp(np.mean(each)) for number, each in sorted(by_home.items())}
@@ -187,7 +187,8 @@ def summarise(done: Mapping[Piece, Losses]) -> Row:
     pairs += [(f"{variant}_student", f"{variant}_untaught") for variant in VARIANTS if variant != "pretrained"]
 
     def gains(pieces: Mapping[Piece, Losses]) -> Row:
-        return {f"{name} over {reference}": gain_over_homes(pieces, name, reference) for name, reference in pairs}
+        done = [(piece.number, losses) for piece, losses in pieces.items()]
+        return {f"{name} over {reference}": gain_over_homes(done, name, reference) for name, reference in pairs}
 
     by_history = {}
     for days in sorted({piece.days for piece in done}):

@@ -188,7 +188,8 @@ def write_base(folder: Path, base: Base) -> None:
         for part, arrays in fitted.items()
         for name, values in arrays.items()
     }
-    plain = {"weights": dict(base.weights), "atom": None if base.atom is None else vars(base.atom)}
+    atom = None if base.atom is None else vars(base.atom)
+    plain = {"weights": dict(base.weights), "atom": atom, "pretrained": base.pretrained}
     save_file(tensors, folder / BASE, metadata={name: json.dumps(value) for name, value in plain.items()})
 
 
@@ -199,14 +200,15 @@ def read_base(folder: Path) -> Base | None:
         return None
     arrays: dict[str, dict[str, np.ndarray]] = {"linear": {}, "trees": {}, "changes": {}}
     with safe_open(path, "np") as file:
-        weights, atom = (json.loads(file.metadata()[name]) for name in ("weights", "atom"))
+        weights, atom, pretrained = (json.loads(file.metadata()[name]) for name in ("weights", "atom", "pretrained"))
         for key in file.keys():  # noqa: SIM118 - a safe_open is no dict
             part, name = key.split(".")
             arrays[part][name] = file.get_tensor(key)
     linear = LinearForecaster(**arrays["linear"]) if arrays["linear"] else None
     trees = Trees(**arrays["trees"]) if arrays["trees"] else None
     weights = {Contender(name): weight for name, weight in weights.items()}
-    return Base(weights, linear, trees, Changes(**arrays["changes"]), None if atom is None else Atom(**atom))
+    atom = None if atom is None else Atom(**atom)
+    return Base(weights, linear, trees, Changes(**arrays["changes"]), atom, pretrained)
 
 
 def write_held_out(folder: Path, crps_by_name: dict[Contender, float]) -> None:

@@ -60,6 +60,7 @@ class Contender(StrEnum):
     twin: the undistilled baseline, α = 0
     untaught: a twin that learns from the windows of other sites, too, by their actual values
     chosen: the first replicate's student or twin, whichever may be registered
+    pretrained: a pretrained model as it comes
     the others: simple forecasts (`tutelage.judge.baselines`) and the present champion
     """
 
@@ -78,6 +79,7 @@ class Contender(StrEnum):
     SAME_HOUR_28D = "same_hour_28d"
     RIDGE = "ridge"
     BOOSTED = "boosted"
+    PRETRAINED = "pretrained"
     CHAMPION = "champion"
     CHOSEN = "chosen"
 

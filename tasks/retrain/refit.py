@@ -74,7 +74,7 @@ def refit(
     )
     base = read_base(students.folder / chosen)
     if base is not None:
-        base = replace(fit_base(dataset, base.weights), atom=base.atom)
+        base = replace(fit_base(dataset, base.weights, pretrained=base.pretrained), atom=base.atom)
     with folder_written_whole(folder) as part:
         save_network(network, dataset.scalers, part, notes={"features": features.digest, "seed": plan.seed})
         card = student_card(network, spec, trained_until=features.test.end_utc, base=base, sizes=panel.sizes)

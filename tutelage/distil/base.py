@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -10,7 +11,7 @@ from torch import Tensor
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.students import forecast_students
 from tutelage.errors import GapsError
-from tutelage.forecasts import Contender, Forecasts
+from tutelage.forecasts import Contender, Forecasts, normal_interpolation
 from tutelage.model.base import (
     SAME_HOUR_DAYS,
     SEEN_DAYS,
@@ -23,8 +24,10 @@ from tutelage.model.base import (
     same_hour,
 )
 from tutelage.model.days import DAY_HOURS, spread_step
+from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster, fit_linear
 from tutelage.model.networks import Forecaster
+from tutelage.model.pretrained import pretrained_network
 from tutelage.model.trees import MOST_ROWS, Trees, fit_trees
 
 Origins = Int64[Tensor, " windows"]
@@ -65,8 +68,15 @@ def _seen_past(dataset: WindowDataset, origins: Origins, name: Contender) -> Flo
     return dataset.long_past(origins, DAY_HOURS * SEEN_DAYS[name])[..., 0].cpu()
 
 
-def fit_base(dataset: WindowDataset, weights: Mapping[Contender, float] | None = None) -> Base:
+def fit_base(
+    dataset: WindowDataset,
+    weights: Mapping[Contender, float] | None = None,
+    *,
+    pretrained: Pretrained | None = None,
+) -> Base:
     """The simple forecasts fitted on the training part, with these weights; None: all of them, without a weight.
+
+    pretrained: a pretrained model that is one of them
 
     Where there are too few windows for ridge regression, and it has no weight, it is left out.
 
@@ -84,7 +94,8 @@ def fit_base(dataset: WindowDataset, weights: Mapping[Contender, float] | None =
     changes = fit_changes(past, dataset.truth(origins).cpu().double().numpy())
     if weights is None:
         weights = {name: 0.0 for name in SIMPLE if linear is not None or name is not Contender.RIDGE}
-    return Base(weights, linear, trees, changes)
+        weights |= {Contender.PRETRAINED: 0.0} if pretrained else {}
+    return Base(weights, linear, trees, changes, pretrained=pretrained)
 
 
 def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dict[Contender, Forecasts]:
@@ -100,22 +111,45 @@ def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dic
             forecasts[name] = Forecasts(last + base.changes.mean, last[..., None] + base.changes.quantiles)
         elif name is Contender.BOOSTED and base.trees is not None:
             forecasts[name] = forecast_trees(base.trees, dataset, origins)
+        elif name is Contender.PRETRAINED and base.pretrained is not None:
+            model = pretrained_network(base.pretrained)
+            native = model.in_chunks(_seen_past(dataset, origins, name))[:, : dataset.horizon].double().numpy()
+            quantiles = native @ normal_interpolation(model.levels)
+            forecasts[name] = Forecasts(quantiles.mean(axis=-1), quantiles)
         elif base.linear is not None:
             forecasts[name] = base.linear.forecast(*linear_inputs(dataset, origins))
     return forecasts
 
 
 def forecast_with_base(
-    students: Forecaster, dataset: WindowDataset, origins: Origins, base: Base | None
+    students: Forecaster,
+    dataset: WindowDataset,
+    origins: Origins,
+    base: Base | None,
+    simple: Mapping[Contender, Forecasts] | None = None,
 ) -> Iterator[Forecasts]:
-    """The forecasts of each of the students side by side, one member after the other; without a base the network's."""
+    """The forecasts of each of the students side by side, one member after the other; without a base the network's.
+
+    simple: the simple forecasts of these windows; None: they are computed here
+    """
     members = forecast_students(students, dataset, origins)
     if base is None:
         yield from members
         return
-    simple = forecast_simple(base, dataset, origins)
+    simple = forecast_simple(base, dataset, origins) if simple is None else simple
     for member in members:
         yield base.combine(member, simple)
+
+
+def join_bases(bases: Iterable[Base]) -> Base:
+    """The simple forecasts that any of several bases of one history has, without a weight, to compute each once."""
+    every = list(bases)
+
+    def part(name: str) -> Any:
+        return next((fitted for base in every if (fitted := getattr(base, name)) is not None), None)
+
+    names = {name: 0.0 for base in every for name in base.weights}
+    return Base(names, part("linear"), part("trees"), every[0].changes, pretrained=part("pretrained"))
 
 
 @dataclass(frozen=True)
@@ -135,10 +169,17 @@ class FittedSimple:
     blocks: tuple[dict[Contender, Forecasts], ...]
 
 
-def fit_simple(whole: WindowDataset, blocks: Iterable[WindowDataset]) -> FittedSimple:
-    """Fit the simple forecasts on a history, and on it without each of its blocks."""
-    held_out = tuple(forecast_simple(fit_base(block), block, block.validation) for block in blocks)
-    return FittedSimple(fit_base(whole), held_out)
+def fit_simple(
+    whole: WindowDataset, blocks: Iterable[WindowDataset], pretrained: Pretrained | None = None
+) -> FittedSimple:
+    """Fit the simple forecasts on a history, and on it without each of its blocks.
+
+    pretrained: a pretrained model that is one of them
+    """
+    held_out = tuple(
+        forecast_simple(fit_base(block, pretrained=pretrained), block, block.validation) for block in blocks
+    )
+    return FittedSimple(fit_base(whole, pretrained=pretrained), held_out)
 
 
 def forecast_held_out(

@@ -216,7 +216,7 @@ def fit_students(
     if not recipe.student.has_base:
         simple = None
     elif simple is None:
-        simple = fit_simple(whole, parts)
+        simple = fit_simple(whole, parts, recipe.student.pretrained)
     everything = forecast_held_out(parts, [block.networks for block in blocks], simple)
     epochs = {
         name: max(1, round(median(each.progress.best_epoch[each.members[name].start] for each in blocks)))

@@ -3,10 +3,6 @@
 A model may have seen a public dataset in its training; results on it say so.
 """
 
-import importlib
-from functools import cache
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -17,13 +13,9 @@ from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
 from tutelage.forecasts import Forecasts, normal_interpolation
-from tutelage.model.kinds import Pretrained
-
-INSTALL = {"fracast": "pip install --no-deps fracast==0.1.0 safetensors"}
-"""How to install each model. fracast declares a hub client that it does not need for the weights in its wheel."""
-CONTEXT_HOURS = 672
-CHUNK_WINDOWS = 16
-"""Windows per call: larger batches leave the cache, and take twice the time."""
+from tutelage.model.days import DAY_HOURS
+from tutelage.model.kinds import PRETRAINED_HOURS, Pretrained
+from tutelage.model.pretrained import CONTEXT_DAYS, pretrained_network
 
 
 def load_pretrained(name: Pretrained) -> ForecastFunction:
@@ -31,36 +23,27 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
 
     Raises TutelageError where its package is not installed.
     """
-    model = _fracast()
+    model = pretrained_network(name)
     known: dict[int, np.ndarray] = {}
 
     def forecast(dataset: WindowDataset, origins: Tensor) -> Forecasts:
-        if dataset.horizon > model.horizon:
-            raise TutelageError(f"{name} forecasts up to {model.horizon} h, not {dataset.horizon} h")
+        if dataset.horizon > PRETRAINED_HOURS[name]:
+            raise TutelageError(f"{name} forecasts up to {PRETRAINED_HOURS[name]} h, not {dataset.horizon} h")
         fresh = torch.tensor([origin for origin in origins.tolist() if origin not in known], dtype=torch.int64)
-        for part in fresh.split(CHUNK_WINDOWS) if len(fresh) else ():
-            native = model.forecast_batch(_contexts(dataset, part))
-            known.update(zip(part.tolist(), native.astype(np.float32), strict=True))
+        if len(fresh):
+            native = model.in_chunks(_contexts(dataset, fresh)).numpy()
+            known.update(zip(fresh.tolist(), native, strict=True))
         native = np.stack([known[origin] for origin in origins.tolist()])[:, : dataset.horizon]
-        quantiles = np.sort(native.astype(np.float64), axis=-1) @ normal_interpolation(model.quantiles)
+        quantiles = native.astype(np.float64) @ normal_interpolation(model.levels)
         return Forecasts(quantiles.mean(axis=-1), quantiles)
 
     return forecast
 
 
-@cache
-def _fracast() -> Any:
-    try:
-        module = importlib.import_module("fracast")
-    except ImportError:
-        raise TutelageError(f"the pretrained model fracast is not installed: {INSTALL['fracast']}") from None
-    return module.FracastModel.from_pretrained(weights="fp32")
-
-
-def _contexts(dataset: WindowDataset, origins: Tensor) -> Float[np.ndarray, "windows hours"]:
+def _contexts(dataset: WindowDataset, origins: Tensor) -> Float[Tensor, "windows hours"]:
     """The target's past of each window, NaN where there is none; that of other sites may begin before the history."""
-    panel, rows = dataset.panel, origins.to(dataset.panel.hour.device)
+    panel, rows, hours = dataset.panel, origins.to(dataset.panel.hour.device), DAY_HOURS * CONTEXT_DAYS
     here = panel.series[rows] == panel.series[dataset.train[0]]
-    of_site = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=dataset.first_hour, complete=0)[..., 0]
-    of_others = gather_long_past(panel, rows, CONTEXT_HOURS, first_hour=0, complete=0)[..., 0]
-    return torch.where(here[:, None], of_site, of_others).cpu().numpy()
+    of_site = gather_long_past(panel, rows, hours, first_hour=dataset.first_hour, complete=0)[..., 0]
+    of_others = gather_long_past(panel, rows, hours, first_hour=0, complete=0)[..., 0]
+    return torch.where(here[:, None], of_site, of_others).cpu()

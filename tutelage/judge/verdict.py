@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from tutelage.distil.base import forecast_with_base
+from tutelage.distil.base import forecast_simple, forecast_with_base, join_bases
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.soft_labels import SoftLabels, label_forecasts
 from tutelage.forecasts import Contender
@@ -45,8 +45,9 @@ def score_contenders(
     teacher: its soft labels of the test part
     """
     actual = actual_values(dataset, dataset.test)
+    simple = forecast_simple(join_bases(bases.values()), dataset, dataset.test) if bases else None
     scored = {
-        name: score_members(forecast_with_base(network, dataset, dataset.test, bases.get(name)), actual)
+        name: score_members(forecast_with_base(network, dataset, dataset.test, bases.get(name), simple), actual)
         for name, network in students.items()
     }
     scored[Contender.TEACHER] = score_members([label_forecasts(teacher, dataset.edges())], actual)

@@ -18,14 +18,16 @@ from torch import Tensor
 
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
 from tutelage.model.days import DAY_HOURS, recent_days, spread_step
+from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster
+from tutelage.model.pretrained import CONTEXT_DAYS
 from tutelage.model.trees import PAST_DAYS, Trees
 
 SAME_HOUR_DAYS = {Contender.SAME_HOUR_7D: 7, Contender.SAME_HOUR_14D: 14, Contender.SAME_HOUR_28D: 28}
-SEEN_DAYS = {**SAME_HOUR_DAYS, Contender.BOOSTED: PAST_DAYS}
+SEEN_DAYS = {**SAME_HOUR_DAYS, Contender.BOOSTED: PAST_DAYS, Contender.PRETRAINED: CONTEXT_DAYS}
 """How many past days a simple forecast sees, however many the network sees; a missing hour takes a day nearby."""
 SIMPLE = (Contender.RIDGE, Contender.BOOSTED, *SAME_HOUR_DAYS, Contender.LAST_VALUE)
-"""The simple forecasts that a network is averaged with."""
+"""The simple forecasts that a network is averaged with, by itself or next to a pretrained model."""
 ATOM_SHARE = 0.05
 """A least value that fewer hours take is no atom."""
 REACHES = (0.0, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2)
@@ -68,6 +70,7 @@ class Base:
 
     linear, trees, changes: the fitted parts of ridge, boosted trees and last value; None: it has no weight
     atom: of a target that has one
+    pretrained: the pretrained model that is one of the forecasts
     """
 
     weights: Mapping[Contender, float]
@@ -75,6 +78,7 @@ class Base:
     trees: Trees | None
     changes: Changes
     atom: Atom | None = None
+    pretrained: Pretrained | None = None
 
     def weighed(self, weights: Mapping[Contender, float]) -> "Base":
         """The same fitted parts with other weights; those without a weight are left out."""
@@ -84,6 +88,7 @@ class Base:
             self.trees if Contender.BOOSTED in weights else None,
             self.changes,
             self.atom,
+            self.pretrained if Contender.PRETRAINED in weights else None,
         )
 
     @property

@@ -25,9 +25,11 @@ from tutelage.model.heads import Bins, forecast_of
 from tutelage.model.inference import CARD, GRAPH
 from tutelage.model.linear import CALENDAR_COLUMNS, LAST_WORKDAY, LinearForecaster
 from tutelage.model.networks import Forecaster
+from tutelage.model.pretrained import CREDITS, pretrained_network
 from tutelage.model.trees import LEVELS, tree_quantiles
 
 HOLIDAY_YEARS_AHEAD = 10
+OUTPUTS = ["mean", "quantiles"]
 
 
 class _Linear(nn.Module):
@@ -83,6 +85,11 @@ class _Simple(nn.Module):
         for name, days in SAME_HOUR_DAYS.items():
             if name in self.weights:
                 self.register_buffer(name.value, quantile_weights(days).float())
+        if base.pretrained is not None:
+            self.pretrained = pretrained_network(base.pretrained)
+            self.register_buffer(
+                "pretrained_levels", torch.from_numpy(normal_interpolation(self.pretrained.levels)).float()
+            )
         self.register_buffer("change", torch.from_numpy(base.changes.mean).float())
         self.register_buffer("changes", torch.from_numpy(base.changes.quantiles).float())
 
@@ -101,6 +108,9 @@ class _Simple(nn.Module):
             elif name is Contender.BOOSTED:
                 trees = (self.get_buffer(part) for part in ("column", "threshold", "value"))
                 levels = tree_quantiles(past, known, *trees) @ self.get_buffer("all_levels")
+                mean = levels.sum(dim=-1) / levels.shape[-1]
+            elif name is Contender.PRETRAINED:
+                levels = self.pretrained(past)[:, : known.shape[1]] @ self.get_buffer("pretrained_levels")
                 mean = levels.sum(dim=-1) / levels.shape[-1]
             else:
                 assert self.linear is not None
@@ -175,6 +185,7 @@ def student_card(
         "holidays_until_year": years[-1] if spec.calendar.country else None,
         "quantile_levels": list(QUANTILE_LEVELS),
         "trained_until_utc": trained_until.isoformat(),
+        **({} if base is None or base.pretrained is None else {"contains": CREDITS[base.pretrained]}),
         **({} if sizes is None else {"sizes": asdict(sizes)}),
     }
 
@@ -204,20 +215,30 @@ def export_student(
         # torch's exporter uses functions that torch has deprecated, and warns that torchvision is not installed.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
+        for name in ("torch.onnx", "onnxscript"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        program = torch.onnx.export(
             graph,
             example,
-            part / GRAPH,
             input_names=["observed", "known"],
-            output_names=["mean", "quantiles"],
+            output_names=OUTPUTS,
             dynamic_shapes=any_number,
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+        assert program is not None
+        _keep_names_apart(program)
+        program.save(part / GRAPH, external_data=False)
         _drop_traces(part / GRAPH)
         write_json(part / CARD, card)
+
+
+def _keep_names_apart(program: torch.onnx.ONNXProgram) -> None:
+    """Rename values inside the graph that the exporter has given the name of an output."""
+    for node in program.model.graph:
+        for value in node.outputs:
+            if value.name in OUTPUTS and not value.is_graph_output():
+                value.name = f"inner_{value.name}"
 
 
 def _drop_traces(path: Path) -> None:

@@ -18,7 +18,9 @@ Head = Literal["categorical", "quantiles", "point"]
 
 PointLoss = Literal["squared", "smooth"]
 Pretrained = Literal["fracast"]
-"""Pretrained models that can teach."""
+"""Pretrained models that can teach, or be averaged with a network."""
+PRETRAINED_HOURS: dict[Pretrained, int] = {"fracast": 48}
+"""How far ahead each forecasts."""
 Base = Literal["none", "simple"]
 """What a network's forecast is averaged with."""
 

@@ -101,6 +101,8 @@ def test_load_recipe__names_the_known_recipes(tmp_path: Path) -> None:
         ),
         ({"terms": {"variables": 1.0}, "kind": "patch", "architecture": "patch"}, "the teacher's kind is patch"),
         ({"terms": {"times": 1.0}, "head": "point"}, r"terms\.times: it needs more than one value per hour"),
+        ({"student_pretrained": "fracast", "base": "none"}, r"student\.base must be simple"),
+        ({"student_pretrained": "fracast", "head": "point"}, "simple, the head no point"),
         ({"transfer": True}, r"distillation\.transfer: name the other sites in teacher\.other_sites"),
         ({"registered_model": "home-24h/3", "other_sites": "homes"}, "registered_model: it is the only teacher"),
         ({"registered_model": "home-24h/3", "pretrained": "fracast"}, "registered_model: it is the only teacher"),
@@ -176,6 +178,13 @@ def test_require_horizon__refuses_teachers_that_are_not_shorter(horizon: int) ->
         recipe.require_horizon(horizon)
     assert str(error.value) == f"recipe.teacher.horizons: 6 h is not shorter than the horizon, {horizon} h"
     recipe.require_horizon(7)
+
+
+def test_require_horizon__refuses_what_the_pretrained_model_does_not_reach() -> None:
+    recipe = recipe_of(student_pretrained="fracast")
+    with pytest.raises(ValueError, match="fracast forecasts up to 48 h, not 49 h"):
+        recipe.require_horizon(49)
+    recipe.require_horizon(48)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 4.0), (0.5, 2.5), (1.0, 1.0), (1.5, 1.0)])
