@@ -25,7 +25,7 @@ def losses_of(student: float, twin: float) -> Losses:
 
 def test_gain_over_homes__weighs_homes_not_their_size() -> None:
     small, large = losses_of(0.9, 1.0), losses_of(101.0, 100.0)
-    done = {Piece(0, 28, 0): small, Piece(0, 28, 1): small, Piece(1, 28, 0): large}
+    done = [(0, small), (0, small), (1, large)]
     row = gain_over_homes(done, "sites_student", "twin")
     assert row["gain"] == pytest.approx(1 - math.sqrt(0.9 * 1.01))
     assert row["by_home"] == pytest.approx({"1": 0.1, "2": -0.01})
