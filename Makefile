@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 HORIZON ?= 24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo data retrain test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check format up down \
+.PHONY: help demo new data retrain test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -24,6 +24,9 @@ help: ## what there is to call
 
 demo: .venv/installed ## retrain and register three forecasters: two of a household after a campaign, one of a new home
 	@$(BIN)/python -m flows.demo
+
+new: .venv/installed ## look at a file or a folder, and write a first spec of it: FILE=meters.csv WITH="target=load name=meters"
+	@$(BIN)/python -m flows.new 'file=$(FILE)' $(WITH)
 
 # DATASET and HORIZON (hours), and in WITH further parameters of a retrain: WITH="history_days=none preset=new-site"
 data: .venv/installed ## look at a dataset without training: DATASET=household HORIZON=24 WITH="test_days=60"

@@ -1,5 +1,6 @@
 """Contracts: immutable models that reject unknown keys, and how to read one from YAML."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,8 @@ from tutelage.errors import SpecError
 
 MOST_BYTES = 256 * 1024
 MOST_LEVELS = 20
+OPEN = "?"
+"""A value that a person has to fill in."""
 
 
 class Contract(BaseModel):
@@ -54,6 +57,16 @@ def _read_yaml(path: Path, name: str) -> Any:
         raise SpecError(f"{name} is not valid YAML: {error}") from error
 
 
+def _open_keys(content: Any) -> Iterator[str]:
+    """The dotted keys of the values that are still open."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in pairs:
+        # In a list it may be a text of the file, such as one of source.null_values.
+        if value == OPEN and isinstance(content, dict):
+            yield str(key)
+        yield from (f"{key}.{inner}" for inner in _open_keys(value))
+
+
 def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str) -> AnyContract:
     """Read a contract from YAML.
 
@@ -69,6 +82,9 @@ def load_contract(path: Path, kind: type[AnyContract], *, called: str, many: str
         raise SpecError(f"there is no {name}; known {many}: {known}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{name}: expected keys and values, found {type(content).__name__}")
+    still_open = ", ".join(_open_keys(content))
+    if still_open:
+        raise SpecError(f"{name}: still to be filled in, in place of {OPEN!r}: {still_open}")
     try:
         return kind.model_validate(content)
     except ValidationError as error:

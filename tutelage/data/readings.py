@@ -32,7 +32,7 @@ def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr
         dtype = schema[column.source]
         if not (dtype == pl.String or dtype.is_numeric()):
             raise DataError(f"{path.name}: column {column.source!r} holds {dtype}, not numbers")
-        value = _number(pl.col(column.source), spec.source) if dtype == pl.String else pl.col(column.source)
+        value = number_of(pl.col(column.source), spec.source) if dtype == pl.String else pl.col(column.source)
         value = value.cast(pl.Float64, strict=False)
         expressions.append(pl.when(value.is_finite()).then(value).alias(column.name))
     return expressions
@@ -48,7 +48,7 @@ def inside_period(column: Column) -> pl.Expr:
     return inside
 
 
-def _number(text: pl.Expr, source: Source) -> pl.Expr:
+def number_of(text: pl.Expr, source: Source) -> pl.Expr:
     """The text of a number with a decimal point and no thousands marks; null where a mark stands in a wrong place."""
     text = text.str.strip_chars()
     if source.thousands:

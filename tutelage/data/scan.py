@@ -1,6 +1,7 @@
 """One file of a source as a lazy table with a row per series and time, its columns unchanged."""
 
 import difflib
+import gzip
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,16 @@ def _scan(path: Path, source: Source) -> pl.LazyFrame:
     if source.encoding == "utf-8":
         return pl.scan_csv(path, **how)
     try:
-        return pl.read_csv(path, encoding=source.encoding, **how).lazy()
+        return read_text(path, source.encoding, **how).lazy()
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not written in {source.encoding}: {error}") from error
+
+
+def read_text(path: Path, encoding: str, **how: Any) -> pl.DataFrame:
+    """A CSV in any encoding, compressed (gz) or not, with these arguments of `polars.read_csv`."""
+    # polars would decode a file before it unpacks it.
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path
+    return pl.read_csv(content, encoding="utf8" if encoding == "utf-8" else encoding, **how)
 
 
 def _names(scan: pl.LazyFrame) -> list[str]:

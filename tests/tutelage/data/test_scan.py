@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import polars as pl
@@ -72,3 +73,14 @@ def test_file__each_is_a_series(tmp_path: Path) -> None:
 def test_layout__that_contradicts_itself_is_refused(changes: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         meter(**changes)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_file__compressed_is_read_as_it_is(encoding: str, tmp_path: Path) -> None:
+    text = "time,Außenzähler\n2024-07-01 00:00:00,1.5\n2024-07-01 01:00:00,2.5\n"
+    path = tmp_path / "meter.csv.gz"
+    path.write_bytes(gzip.compress(text.encode(encoding)))
+    column = METER["columns"][0] | {"source": "Außenzähler"}
+    source = {"path": "meter.csv.gz", "encoding": encoding}
+    table = read_readings([path], meter(columns=[column], source=source, raw_step="PT1H", quality={}))
+    assert table["power_kw"].to_list() == [1.5, 2.5]
