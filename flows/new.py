@@ -122,10 +122,14 @@ def main(arguments: list[str]) -> int:
             raise SpecError(f'there is a spec {path.name} already; take another name: WITH="name=…"')
         sketch = sketch_file(files[0], target=given.get("target"))
         report = report_lines(sketch, step_of(sketch))
-        by_file = len(files) > 1 and are_series(sketch, sketch_file(files[1], target=given.get("target")))
+        second = sketch_file(files[1], target=given.get("target")) if len(files) > 1 else sketch
+        by_file = second is not sketch and are_series(sketch, second)
         if len(files) > 1:
             kind = "each a series" if by_file else "parts of one series"
             report.insert(0, f"{len(files)} files, {kind}; {files[0].name}, the first of them:")
+        if second.time != sketch.time:
+            form = f"{', '.join(second.time.columns)} in the format {second.time.format}"
+            report.append(f"{files[1].name} has its times in {form}: bring all files to one format")
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as part:
             part.write_text(spec_text(sketch, name, report, pattern, by_file=by_file), encoding="utf-8")

@@ -12,14 +12,24 @@ class MonitorParameters(DatedParameters):
 
 
 class HealthManifest(Manifest):
-    """The verification of stored forecasts: figures of the last days, and the limits of the spec that they break."""
+    """The verification of stored forecasts: the champion's figures of the last days, and the limits that they break.
+
+    hours: verified hours of this version; with 0, skill and coverage are None
+    asked_utc: when a retrain was asked for because of this version, now or in the cooldown before; None: it was not
+    """
 
     folder: Path
     task: str
     as_of_utc: dt.datetime
     model_version: str
     hours: int
-    skill: float
-    coverage_80: float
+    skill: float | None
+    coverage_80: float | None
     drift: dict[str, float]
     broken: list[str]
+    asked_utc: dt.datetime | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether to ask for a retrain now."""
+        return self.asked_utc == self.as_of_utc

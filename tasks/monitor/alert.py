@@ -15,7 +15,7 @@ DEGRADED = "tutelage.forecast.degraded"
 
 @stage("publish health", run_name="health {health.task}")
 def publish_health(health: HealthManifest) -> None:
-    """Publish table and plot; where a limit is broken, emit the event that starts a retrain, with the reason."""
+    """Publish table and plot; where a retrain is asked for, emit the event that starts it, with the reason."""
     daily = pl.read_parquet(health.folder / "daily.parquet")
     create_table_artifact(
         [
@@ -36,7 +36,7 @@ def publish_health(health: HealthManifest) -> None:
     text = f"# {health.task}\n\n{_sentence(health)}\n\n![rolling skill and coverage](data:image/png;base64,{image})\n"
     create_markdown_artifact(text, key=f"health-plot-{health.task}", description=_sentence(health))
     get_run_logger().info("%s: %s", health.task, _sentence(health))
-    if health.broken:
+    if health.asks:
         emit_event(
             DEGRADED,
             {"prefect.resource.id": f"tutelage.forecaster.{health.task}", "prefect.resource.name": health.task},
@@ -49,5 +49,11 @@ def publish_health(health: HealthManifest) -> None:
 
 
 def _sentence(health: HealthManifest) -> str:
-    figures = f"over {health.hours} hours the skill is {health.skill:+.1%} and the coverage {health.coverage_80:.1%}"
-    return f"degraded: {'; '.join(health.broken)}" if health.broken else f"healthy: {figures}"
+    if health.broken:
+        since = "" if health.asks else f" (a retrain was asked for as of {health.asked_utc:%Y-%m-%d %H:%M} UTC)"
+        return f"degraded: {'; '.join(health.broken)}{since}"
+    if health.skill is None or health.coverage_80 is None:
+        return f"no hour that version {health.model_version} has forecast has come true yet"
+    return (
+        f"healthy: over {health.hours} hours the skill is {health.skill:+.1%} and the coverage {health.coverage_80:.1%}"
+    )

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -16,11 +17,13 @@ from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table
 from tutelage.data.steps import HOUR
 from tutelage.errors import DataError
-from tutelage.files import folder_written_whole, write_json
+from tutelage.files import folder_written_whole, read_json, write_json
 from tutelage.judge.monitoring import SPREAD_DAYS, broken_limits, input_drift, rolling_health, verified_hours
 from tutelage.judge.plots import plot_health
 
 SHOWN_WINDOWS = 8
+AS_OF, ISSUE_FORMAT, HEALTH = "as-of=", "%Y-%m-%dT%H%MZ", "health.json"
+NOTHING: dict[str, Any] = {"hours": 0, "skill": None, "coverage_80": None}
 
 
 @stage("verify forecasts", run_name="verify {champion.name}")
@@ -28,6 +31,9 @@ def verify_forecasts(
     files: list[Path], spec: DatasetSpec, champion: ChampionManifest, as_of: dt.datetime | None
 ) -> HealthManifest:
     """Verify the forecasts of the days before `as_of`, and write table and plot.
+
+    Table and plot are of all versions; the limits are those of the champion's own forecasts. A retrain is asked for
+    where they are broken, unless it was for the same version in the cooldown before.
 
     Raises DataError where there is no actual value for any stored forecast yet.
     """
@@ -42,9 +48,12 @@ def verify_forecasts(
         raise DataError(f"{champion.name}: there is no actual value yet for any stored forecast from {shown} to {end}")
     daily = rolling_health(verified, rule.window_days)
     drift = input_drift(hours, spec, as_of=end, trained_until=champion.trained_until_utc)
-    last = daily.row(-1, named=True)
-    broken = broken_limits(rule, hours=last["hours"], skill=last["skill"], coverage=last["coverage_80"], drift=drift)
-    folder = home() / "monitoring" / champion.name / f"as-of={end:%Y-%m-%dT%H%MZ}"
+    present = verified.filter(pl.col("model_version") == champion.version)
+    figures = NOTHING if present.is_empty() else rolling_health(present, rule.window_days).row(-1, named=True)
+    hours_verified, skill, coverage = (figures[name] for name in NOTHING)
+    broken = broken_limits(rule, hours=hours_verified, skill=skill, coverage=coverage, drift=drift)
+    folder = home() / "monitoring" / champion.name / f"{AS_OF}{end:{ISSUE_FORMAT}}"
+    asked = _asked_before(folder, champion.version, end, rule.cooldown_days) or end if broken else None
     with folder_written_whole(folder) as part:
         daily.write_parquet(part / "daily.parquet")
         figure = plot_health(
@@ -56,18 +65,30 @@ def verify_forecasts(
             title=f"{champion.name}: the last {rule.window_days} days, day by day",
         )
         figure.savefig(part / "health.png")
-        write_json(part / "health.json", {**last, "drift": drift, "broken": broken})
+        state = {"model_version": champion.version, "asked_utc": asked.isoformat() if asked else None}
+        write_json(part / HEALTH, {**figures, "drift": drift, "broken": broken, **state})
     return HealthManifest(
         folder=folder,
         task=champion.name,
         as_of_utc=end,
         model_version=champion.version,
-        hours=last["hours"],
-        skill=last["skill"],
-        coverage_80=last["coverage_80"],
+        hours=hours_verified,
+        skill=skill,
+        coverage_80=coverage,
         drift=drift,
         broken=broken,
+        asked_utc=asked,
     )
+
+
+def _asked_before(folder: Path, version: str, end: dt.datetime, days: int) -> dt.datetime | None:
+    """When earlier runs last asked for a retrain because of this version; None: not in the days before `end`."""
+    asked = []
+    for path in folder.parent.glob(f"{AS_OF}*/{HEALTH}"):
+        state = read_json(path)
+        if path.parent != folder and state.get("model_version") == version and state.get("asked_utc"):
+            asked.append(dt.datetime.fromisoformat(state["asked_utc"]))
+    return max((time for time in asked if dt.timedelta(0) < end - time < dt.timedelta(days=days)), default=None)
 
 
 def _reference_start(champion: ChampionManifest, days: int) -> dt.datetime:

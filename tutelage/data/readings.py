@@ -171,6 +171,8 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
                 "; if it is not written in UTF-8, name its encoding in source.encoding" if "utf" in str(error) else ""
             )
             raise DataError(f"{path.name} can't be read as {spec.source.format}: {error}{hint}") from error
+        if part.height and part["local"].null_count() == part.height:
+            raise DataError(f"{path.name}: {_no_time(path, spec)}")
         _check_numbers(path, scan, part, spec)
         parts.append(part)
     if len(set(zoned.values())) > 1:
@@ -179,8 +181,6 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     table, names = pl.concat(parts), ", ".join(path.name for path in files)
     if table.is_empty():
         raise DataError(f"{names}: there are no rows")
-    if table["local"].null_count() == table.height:
-        raise DataError(f"{names}: {_no_time(files[0], spec)}")
     time_utc = table["local"].alias("time_utc") if any(zoned.values()) else to_utc(table, spec)
     table = table.with_columns(time_utc)
     if spec.timestamp.marks == "end":

@@ -83,3 +83,6 @@ class Monitoring(Contract):
         60, description="last days of training that inputs are compared with"
     )
     most_drift: Share = Field(0.5, description="largest Kolmogorov-Smirnov distance of an input")
+    cooldown_days: Annotated[int, Field(ge=0)] = Field(
+        7, description="after a retrain was asked for, none is for the same version for this long"
+    )

@@ -18,7 +18,7 @@ SPREAD_DAYS = 28
 def verified_hours(
     forecasts: pl.DataFrame, hours: pl.DataFrame, spec: DatasetSpec, *, horizon_hours: int
 ) -> pl.DataFrame:
-    """One row per verified forecast hour: series_id, issue_time_utc, time_utc, crps, naive_crps, inside_80.
+    """One row per verified forecast hour: the key, issue_time_utc, model_version, crps, naive_crps, inside_80.
 
     Seasonal naive repeats the value of the last whole days that are known at issue time, with the quantiles of its
     errors over the four weeks before the first verified hour. Hours without an actual value, or without one a season
@@ -30,7 +30,7 @@ def verified_hours(
     )
     joined = forecasts.join(value.drop_nulls(), on=KEY, how="inner", maintain_order="left")
     if joined.is_empty():
-        return joined.select(*KEY, "issue_time_utc", crps=0.0, naive_crps=0.0, inside_80=False)
+        return joined.select(*KEY, "issue_time_utc", "model_version", crps=0.0, naive_crps=0.0, inside_80=False)
     first = joined["time_utc"].min()
     assert isinstance(first, dt.datetime)
     before = pl.col("time_utc").is_between(first - dt.timedelta(days=SPREAD_DAYS), first, closed="left")
@@ -44,6 +44,7 @@ def verified_hours(
     return joined.select(
         *KEY,
         "issue_time_utc",
+        "model_version",
         crps=pl.Series(_crps(joined["mean"].to_numpy(), quantiles, actual)),
         naive_crps=pl.Series(_crps(naive, naive[:, None] + spread, actual)),
         inside_80=pl.col("actual").is_between("q10", "q90"),
@@ -104,9 +105,11 @@ def input_drift(
     return distances
 
 
-def broken_limits(rule: Monitoring, *, hours: int, skill: float, coverage: float, drift: dict[str, float]) -> list[str]:
+def broken_limits(
+    rule: Monitoring, *, hours: int, skill: float | None, coverage: float | None, drift: dict[str, float]
+) -> list[str]:
     """The spec's limits that the figures break, one sentence each; none with fewer than `least_hours` hours."""
-    if hours < rule.least_hours:
+    if hours < rule.least_hours or skill is None or coverage is None:
         return []
     low, high = rule.coverage_80
     broken = []

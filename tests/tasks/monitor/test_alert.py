@@ -27,6 +27,7 @@ def health_of(folder: Path, *broken: str) -> HealthManifest:
         coverage_80=0.81,
         drift={},
         broken=list(broken),
+        asked_utc=START if broken else None,
     )
 
 
@@ -57,3 +58,19 @@ def test_publish_health__a_degraded_one_asks_for_a_retrain(
     }
     [(_, table)] = published.of("create_table_artifact", "health-meter-2h")
     assert table["description"] == f"degraded: {'; '.join(broken)}"
+
+
+def test_publish_health__asked_before_asks_nobody(tmp_path: Path, published: Published) -> None:
+    before = health_of(tmp_path, "the skill").model_copy(update={"asked_utc": START - dt.timedelta(days=2)})
+    publish_health.fn(before)
+    assert published.of("emit_event") == []
+    [(_, table)] = published.of("create_table_artifact", "health-meter-2h")
+    assert table["description"] == "degraded: the skill (a retrain was asked for as of 2024-06-29 00:00 UTC)"
+
+
+def test_publish_health__of_a_new_version_says_that_nothing_is_known(tmp_path: Path, published: Published) -> None:
+    nothing = {"hours": 0, "skill": None, "coverage_80": None}
+    publish_health.fn(health_of(tmp_path).model_copy(update=nothing))
+    assert published.of("emit_event") == []
+    [(_, table)] = published.of("create_table_artifact", "health-meter-2h")
+    assert table["description"] == "no hour that version 3 has forecast has come true yet"

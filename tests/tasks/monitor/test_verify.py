@@ -39,7 +39,16 @@ def hours(spec: DatasetSpec, meter_file: Path) -> pl.DataFrame:
     return hourly_table(read_readings([meter_file], spec), spec)
 
 
-def store(name: str, hours: pl.DataFrame, first: dt.datetime, days: int, *, bias: float, spread: float = 1.0) -> None:
+def store(
+    name: str,
+    hours: pl.DataFrame,
+    first: dt.datetime,
+    days: int,
+    *,
+    bias: float,
+    spread: float = 1.0,
+    version: str = "3",
+) -> None:
     """Store one forecast a day: uniform around the actual value plus a bias."""
     for day in range(days):
         issued = first + day * DAY
@@ -53,7 +62,7 @@ def store(name: str, hours: pl.DataFrame, first: dt.datetime, days: int, *, bias
         path.parent.mkdir(parents=True)
         table = actual.select("series_id", pl.lit(issued).alias("issue_time_utc"), "time_utc")
         table.with_columns(mean=pl.Series(power), **{n: pl.Series(v) for n, v in quantiles.items()}).with_columns(
-            pl.col("issue_time_utc").cast(pl.Datetime("us", "UTC"))
+            pl.col("issue_time_utc").cast(pl.Datetime("us", "UTC")), model_version=pl.lit(version)
         ).write_parquet(path)
 
 
@@ -85,6 +94,39 @@ def test_verify_forecasts__names_what_is_broken(
     assert f"{health.skill:+.1%}" in skill
     assert "0.0%" in coverage
     assert health.skill < 0
+
+
+def test_verify_forecasts__asks_once_for_a_retrain(
+    spec: DatasetSpec, meter_file: Path, champion: ChampionManifest, hours: pl.DataFrame
+) -> None:
+    store(champion.name, hours, AS_OF - 8 * DAY, 8, bias=8.0)
+    rule = spec.monitoring.model_copy(update={"cooldown_days": 3})
+    spec = spec.model_copy(update={"monitoring": rule})
+
+    def asked(days: int, **changes: object) -> tuple[bool, dt.datetime | None]:
+        health = verify_forecasts.fn([meter_file], spec, champion.model_copy(update=changes), AS_OF - days * DAY)
+        assert health.broken
+        return health.asks, health.asked_utc
+
+    first = AS_OF - 5 * DAY
+    assert asked(5) == (True, first)
+    assert asked(5) == (True, first), "the same run again"
+    assert asked(4) == (False, first)
+    assert asked(3) == (False, first)
+    assert asked(2) == (True, AS_OF - 2 * DAY), "after the cooldown"
+
+
+def test_verify_forecasts__a_version_answers_for_its_own_forecasts(
+    spec: DatasetSpec, meter_file: Path, champion: ChampionManifest, hours: pl.DataFrame
+) -> None:
+    store(champion.name, hours, AS_OF - 5 * DAY, 3, bias=8.0, version="2")
+    new = verify_forecasts.fn([meter_file], spec, champion, AS_OF - 2 * DAY)
+    assert (new.hours, new.skill, new.coverage_80, new.broken, new.asks) == (0, None, None, [], False)
+    store(champion.name, hours, AS_OF - 2 * DAY, 2, bias=0.0)
+    tolerant = spec.model_copy(update={"monitoring": spec.monitoring.model_copy(update={"coverage_80": (0.0, 1.0)})})
+    later = verify_forecasts.fn([meter_file], tolerant, champion, AS_OF)
+    assert (later.hours, later.broken) == (48, [])
+    assert pl.read_parquet(later.folder / "daily.parquet")["hours"].to_list() == [24, 48, 72, 96, 120]
 
 
 def test_verify_forecasts__counts_only_hours_that_have_come_true(

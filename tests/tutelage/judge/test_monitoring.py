@@ -29,6 +29,7 @@ def forecast_of(mean: float, spread: float, *, horizon: int = 24) -> pl.DataFram
     quantiles = {f"q{round(level * 100):02d}": [float(norm.ppf(level, mean, spread))] * horizon for level in LEVELS}
     return pl.DataFrame(
         {"series_id": "meter", "issue_time_utc": [ISSUED] * horizon, "time_utc": times, "mean": [mean] * horizon}
+        | {"model_version": "1"}
         | quantiles
     ).cast({"time_utc": pl.Datetime("us", "UTC"), "issue_time_utc": pl.Datetime("us", "UTC")})
 
