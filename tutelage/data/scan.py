@@ -2,6 +2,7 @@
 
 import difflib
 import gzip
+import zlib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from tutelage.data.dataset import DatasetSpec, Source
 from tutelage.errors import DataError
 
 SERIES = "series_id"
+MOST_LINE_BYTES, PIECE_BYTES = 2**20, 2**22
+MOST_DENSITY, LEAST_DENSE_BYTES = 200, 2**26
+"""A packed table of numbers has a tenth of its size, seldom less than a fiftieth."""
 
 
 def scan_file(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
@@ -45,6 +49,7 @@ def _scan(path: Path, source: Source) -> pl.LazyFrame:
     """One file, all columns unchanged; those of a CSV as text, so that a bad value is detected, not converted."""
     if source.format == "parquet":
         return pl.scan_parquet(path)
+    check_size(path)
     how: dict[str, Any] = {
         "separator": source.separator,
         "null_values": list(source.null_values),
@@ -58,6 +63,29 @@ def _scan(path: Path, source: Source) -> pl.LazyFrame:
         return read_text(path, source.encoding, **how).lazy()
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not written in {source.encoding}: {error}") from error
+
+
+def check_size(path: Path) -> None:
+    """Refuse a CSV whose first line has no end, or that is packed so densely that it can be no table.
+
+    It is looked at piece by piece, and no further than such a file allows: memory and time stay small.
+
+    Raises DataError with a sentence.
+    """
+    packed = path.suffix == ".gz"
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            size = len(head := file.read(MOST_LINE_BYTES))
+            if len(head) == MOST_LINE_BYTES and b"\n" not in head:
+                raise DataError(
+                    f"{path.name}: its first line is longer than {MOST_LINE_BYTES // 2**20} MiB: it is no CSV"
+                )
+            while packed and (piece := file.read(PIECE_BYTES)):
+                size += len(piece)
+                if size > MOST_DENSITY * path.stat().st_size and size > LEAST_DENSE_BYTES:
+                    raise DataError(f"{path.name} unpacks to more than {MOST_DENSITY} times its size: it is no CSV")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path.name} can't be unpacked: {error}") from error
 
 
 def read_text(path: Path, encoding: str, **how: Any) -> pl.DataFrame:

@@ -14,7 +14,7 @@ import polars as pl
 
 from tutelage.data.dataset import Source
 from tutelage.data.readings import number_of
-from tutelage.data.scan import read_text
+from tutelage.data.scan import check_size, read_text
 from tutelage.errors import DataError
 
 HEAD_BYTES = 256 * 1024
@@ -129,6 +129,7 @@ def _read(path: Path) -> tuple[Source, pl.DataFrame]:
     """How a file is written, and its rows, those of a CSV as text."""
     if path.suffix == ".parquet":
         return Source(path=str(path), format="parquet"), pl.read_parquet(path)
+    check_size(path)
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     encoding = "utf-8"

@@ -1,10 +1,12 @@
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from tests.tutelage.data.builders import METER, START, meter, write_csv
+from tutelage.data.dataset import DatasetSpec
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import hourly_table
@@ -84,3 +86,30 @@ def test_file__compressed_is_read_as_it_is(encoding: str, tmp_path: Path) -> Non
     source = {"path": "meter.csv.gz", "encoding": encoding}
     table = read_readings([path], meter(columns=[column], source=source, raw_step="PT1H", quality={}))
     assert table["power_kw"].to_list() == [1.5, 2.5]
+
+
+def hourly(path: Path) -> DatasetSpec:
+    return meter(columns=[METER["columns"][0]], source={"path": str(path)}, raw_step="PT1H", quality={})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("bomb.csv.gz", gzip.compress(b"time,power\n" + b"0" * 2**27), "unpacks to more than 200 times its size"),
+        ("long.csv", b"time,power" + b"," * 2**21, "its first line is longer than 1 MiB"),
+        ("long.csv.gz", gzip.compress(b"time,power" + b"," * 2**21), "its first line is longer than 1 MiB"),
+        ("text.csv.gz", b"time,power\n", "can't be unpacked: Not a gzipped file"),
+        ("cut.csv.gz", gzip.compress(b"time,power\n" * 1000)[:-20], "can't be unpacked: Compressed file ended"),
+    ],
+)
+def test_file__that_is_no_table_is_refused_in_little_memory(
+    name: str, content: bytes, sentence: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=f"{name}.*{sentence}"):
+        read_readings([path], hourly(path))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**26
