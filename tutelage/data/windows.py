@@ -5,6 +5,7 @@ targets the `horizon` hours from t on. A window is identified by its origin, the
 """
 
 import datetime as dt
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from tutelage.data.resample import hourly_table, minutes_of_hours
 from tutelage.data.sizes import Sizes, in_sizes
 from tutelage.errors import DataError
 
+DAY_HOURS = 24
 LEAST_WINDOWS = 32
 """A part with fewer is too small for training, early stopping or evaluation."""
 
@@ -244,6 +246,24 @@ def window_origins(
         & (series[first] == series[first + length - 1])
     )
     return first[good] + lookback
+
+
+def spread_step(windows: int, most: int) -> int:
+    """The step by which to take no more than `most` of windows that follow hour by hour.
+
+    It shares no divisor with 24, so that the windows taken are of all hours of the day.
+    """
+    step = max(1, -(-windows // most))
+    while math.gcd(step, DAY_HOURS) > 1:
+        step += 1
+    return step
+
+
+def thinned(panel: Panel, origins: Int64[Tensor, " windows"], most: int) -> Int64[Tensor, " fewer"]:
+    """At most `most` of the windows of several series: those of every k-th hour, another phase for each series."""
+    step = spread_step(len(origins), most)
+    hour, series = panel.hour.cpu()[origins], panel.series.cpu()[origins]
+    return origins[(hour + series) % step == 0][:most]
 
 
 def gather_past(values: Tensor, origins: Tensor, lookback: int) -> Tensor:

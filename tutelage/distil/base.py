@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tutelage.data.windows import DAY_HOURS, spread_step
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.students import forecast_students
 from tutelage.errors import GapsError
@@ -23,7 +24,6 @@ from tutelage.model.base import (
     quantile_weights,
     same_hour,
 )
-from tutelage.model.days import DAY_HOURS, spread_step
 from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster, fit_linear
 from tutelage.model.networks import Forecaster

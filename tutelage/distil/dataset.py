@@ -8,13 +8,25 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tutelage.data.windows import Panel, Parts, Span, gather_future, gather_long_past, gather_past, window_origins
+from tutelage.data.windows import (
+    Panel,
+    Parts,
+    Span,
+    gather_future,
+    gather_long_past,
+    gather_past,
+    thinned,
+    window_origins,
+)
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.views import privileged_values, privileged_width, shuffle_windows
 from tutelage.errors import GapsError, SpecError
 from tutelage.model.architectures import NetworkConfig
 from tutelage.model.heads import Bins, bin_index, fit_bins
 from tutelage.model.scaling import Scalers, fit_scalers
+
+MOST_WINDOWS = 8000
+"""Of several series. Five hundred series of a year have four million windows, and most of them say the same."""
 
 
 def _no_origins() -> Int64[Tensor, " none"]:
@@ -228,23 +240,23 @@ class WindowDataset:
 def make_dataset(
     panel: Panel, parts: Parts, fitted: Fitted, *, lookback: int, horizon: int, unlabelled: bool = False
 ) -> WindowDataset:
-    """The windows of a panel's parts, on the panel's device.
+    """The windows of a panel's parts, on the panel's device; of several series at most MOST_WINDOWS in a part.
 
     unlabelled: whether to include windows of the training part whose target is missing
     """
 
-    def origins(span: Span, *, labelled: bool = True) -> Tensor:
+    def origins(span: Span, *, labelled: bool = True, most: int = MOST_WINDOWS) -> Tensor:
         rows = window_origins(
             panel, span, lookback=lookback, horizon=horizon, start=parts.train.start, labelled=labelled
         )
-        return rows.to(panel.hour.device)
+        return (rows if panel.sizes is None else thinned(panel, rows, most)).to(panel.hour.device)
 
     return WindowDataset(
         panel=panel,
         lookback=lookback,
         horizon=horizon,
         train=origins(parts.train),
-        validation=origins(parts.validation),
+        validation=origins(parts.validation, most=MOST_WINDOWS // 4),
         test=origins(parts.test),
         scalers=fitted.scalers,
         bins=fitted.bins,

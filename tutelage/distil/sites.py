@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from tutelage.data.windows import Panel, Span, window_origins
+from tutelage.data.windows import Panel, Span, thinned, window_origins
 from tutelage.distil.dataset import WindowDataset
 from tutelage.errors import DataError, SpecError
 
@@ -20,8 +20,6 @@ LEAST_HOURS = 14 * 24
 """A series with fewer hours before the end of the history is left out."""
 MOST_WINDOWS = 2000
 """Of more windows, those of every k-th hour are taken, so that all hours of the day stay equally frequent."""
-STEPS_HOURS = (1, 5, 7, 11, 13, 17, 19, 23, 25, 29, 31, 35, 37, 41, 43, 47, 49, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
-"""Numbers that share no divisor with the 24 hours of a day."""
 
 
 def add_sites(dataset: WindowDataset, others: Panel, *, until_hour: int, most: int = MOST_WINDOWS) -> WindowDataset:
@@ -96,7 +94,4 @@ def _thinned(others: Panel, dataset: WindowDataset, most: int) -> Int64[Tensor, 
     )
     span = Span(first, last + dt.timedelta(hours=1))
     origins = window_origins(others, span, lookback=dataset.lookback, horizon=dataset.horizon)
-    steps = [step for step in STEPS_HOURS if len(origins) <= step * most]
-    step = steps[0] if steps else STEPS_HOURS[-1]
-    hour, series = others.hour[origins].cpu(), others.series[origins].cpu()
-    return origins[(hour + series) % step == 0][:most]
+    return thinned(others, origins, most)

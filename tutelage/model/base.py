@@ -16,8 +16,9 @@ from jaxtyping import Float
 from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
+from tutelage.data.windows import DAY_HOURS, spread_step
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
-from tutelage.model.days import DAY_HOURS, recent_days, spread_step
+from tutelage.model.days import recent_days
 from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster
 from tutelage.model.pretrained import CONTEXT_DAYS

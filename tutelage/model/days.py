@@ -1,12 +1,10 @@
-"""The last days of a window hour by hour, and windows spread evenly over the hours of the day."""
-
-import math
+"""The last days of a window, hour by hour."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-DAY_HOURS = 24
+from tutelage.data.windows import DAY_HOURS
 
 
 def recent_days(past: Float[Tensor, "windows hours"], days: int) -> Float[Tensor, "windows days day_hours"]:
@@ -25,14 +23,3 @@ def recent_days(past: Float[Tensor, "windows hours"], days: int) -> Float[Tensor
         earlier = torch.cat([values[:, step:], values[:, -step:]], dim=1)
         values = torch.where(values.isnan(), earlier, values)
     return torch.where(values.isnan(), past[:, -1, None, None], values)
-
-
-def spread_step(windows: int, most: int) -> int:
-    """The step by which to take no more than `most` of windows that follow hour by hour.
-
-    It shares no divisor with 24, so that the windows taken are of all hours of the day.
-    """
-    step = max(1, -(-windows // most))
-    while math.gcd(step, DAY_HOURS) > 1:
-        step += 1
-    return step

@@ -1,4 +1,5 @@
 import datetime as dt
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,18 @@ from tests.tutelage.data.builders import meter, random_readings
 from tutelage.data.inputs import recent_hours
 from tutelage.data.quality import clean
 from tutelage.data.resample import hourly_table, minutes_of_hours
-from tutelage.data.windows import Panel, Parts, Span, epoch_hour, gather_long_past, make_panel, split, window_origins
+from tutelage.data.windows import (
+    Panel,
+    Parts,
+    Span,
+    epoch_hour,
+    gather_long_past,
+    make_panel,
+    split,
+    spread_step,
+    thinned,
+    window_origins,
+)
 from tutelage.errors import DataError
 
 LENGTHS = st.integers(1, 5)
@@ -196,3 +208,22 @@ def test_make_panel__fills_as_a_forecast_does() -> None:
     span = Span(issued, issued + 2 * HOUR)
     [origin] = window_origins(panel, span, lookback=24, horizon=2, start=METER_START).tolist()
     assert origin == row
+
+
+@pytest.mark.parametrize(("windows", "most"), [(10, 600), (601, 600), (2_400, 600), (14_400, 600), (1, 1), (10**6, 7)])
+def test_spread_step__takes_all_hours_of_the_day_and_no_more_than_most(windows: int, most: int) -> None:
+    step = spread_step(windows, most)
+    assert math.gcd(step, 24) == 1
+    assert -(-windows // step) <= most
+
+
+def test_thinned__takes_every_series_and_all_hours_of_the_day() -> None:
+    panel = synthetic_panel([400, 300, 500])
+    origins = window_origins(panel, hours_span(0, 10**6), lookback=4, horizon=2)
+    fewer = thinned(panel, origins, 300)
+    assert 200 < len(fewer) <= 300
+    assert set(fewer.tolist()) <= set(origins.tolist())
+    for number in range(3):
+        of_series = fewer[panel.series[fewer] == number]
+        assert len((panel.hour[of_series] % 24).unique()) == 24
+    assert thinned(panel, origins, len(origins)).equal(origins)

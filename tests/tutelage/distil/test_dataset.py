@@ -14,6 +14,7 @@ from tests.tutelage.builders import (
     synthetic_panel,
     target_alone,
 )
+from tutelage.data.sizes import Sizes
 from tutelage.data.windows import Parts, window_origins
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import UNPRIVILEGED, Views
@@ -194,3 +195,18 @@ def test_blocks__too_few_windows() -> None:
 def test_whole__learns_from_the_validation_part_too() -> None:
     dataset = dataset_of(synthetic_panel([100]), train_hours=60, validation_hours=20)
     assert torch.equal(dataset.whole().taught(), torch.cat([dataset.train, dataset.validation]))
+
+
+def test_make_dataset__takes_no_more_windows_of_several_series_than_it_can_learn_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tutelage.distil.dataset.MOST_WINDOWS", 200)
+    panel = synthetic_panel([600, 600])
+    whole = dataset_of(panel, train_hours=400, validation_hours=100)
+    assert len(whole.train) > 700, "one series, as far as the panel says"
+    sizes = Sizes({"a": 1.0, "b": 1.0}, spread=1.0, columns=("power_kw",))
+    few = dataset_of(replace(panel, names=("a", "b"), sizes=sizes), train_hours=400, validation_hours=100)
+    assert [len(part) <= most for part, most in ((few.train, 200), (few.validation, 50), (few.test, 200))] == [True] * 3
+    for part in (few.train, few.validation, few.test):
+        assert set(few.panel.names_at(part)) == {"a", "b"}
+        assert len(part) > 30

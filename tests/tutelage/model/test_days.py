@@ -1,10 +1,8 @@
 import itertools
-import math
 
-import pytest
 import torch
 
-from tutelage.model.days import recent_days, spread_step
+from tutelage.model.days import recent_days
 
 
 def test_recent_days__the_latest_first() -> None:
@@ -36,10 +34,3 @@ def test_recent_days__the_nearest_later_day_fills_then_the_nearest_earlier_one()
         earlier = [value for value in of_hour[day:] if not value.isnan()]
         expected = (later or earlier or [past[window, -1]])[0]
         torch.testing.assert_close(recent_days(past, 11)[window, day, hour], expected, equal_nan=True, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(("windows", "most"), [(10, 600), (601, 600), (2_400, 600), (14_400, 600), (1, 1), (10**6, 7)])
-def test_spread_step__takes_all_hours_of_the_day_and_no_more_than_most(windows: int, most: int) -> None:
-    step = spread_step(windows, most)
-    assert math.gcd(step, 24) == 1
-    assert -(-windows // step) <= most
