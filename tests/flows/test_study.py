@@ -274,6 +274,7 @@ def fold_bytes(path: Path) -> list[bytes]:
     parameters = asked()
     laid = lay_folds.fn(
         validated,
+        spec,
         folds=2,
         score_days=4,
         test_days=TEST_DAYS,
