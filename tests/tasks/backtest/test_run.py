@@ -44,7 +44,7 @@ def test_finished_evaluation__is_read_from_mlflow(
     assert finished_evaluation(origin, spec, files, outer) is None
     run = open_run.fn(retrain_key(origin, spec, files), origin, spec, outer)
     evaluation = evaluation_of(gate_by_hour=[0.5])
-    client().log_artifact(run.run_id, str(write_evaluation(tmp_path, evaluation, {})))
+    client().log_artifact(run.run_id, str(write_evaluation(tmp_path, evaluation, {}, [])))
     assert finished_evaluation(origin, spec, files, outer) is None, "it has an evaluation and is not finished"
     client().set_terminated(run.run_id, "FINISHED")
     assert finished_evaluation(origin, spec, files, outer) == evaluation
