@@ -41,6 +41,7 @@ class _Linear(nn.Module):
     weekday: Tensor
     planned: Tensor
     residuals: Tensor
+    size_range: Tensor
     lead: Tensor
 
     def __init__(self, linear: LinearForecaster) -> None:
@@ -64,7 +65,8 @@ class _Linear(nn.Module):
             for part in range(2)
         )
         residuals = self.residuals.flatten(0, 1)[self.lead * self.residuals.shape[1] + hour]
-        return mean, mean.unsqueeze(-1) + log_size.exp().unsqueeze(-1) * residuals
+        size = log_size.clamp(self.size_range[0], self.size_range[1]).exp()
+        return mean, mean.unsqueeze(-1) + size.unsqueeze(-1) * residuals
 
     def _entry(self, table: Tensor, column: Tensor) -> Tensor:
         """Of each lead time's row the entry in a column."""

@@ -5,7 +5,8 @@ days of the lookback, running means, the clock and the known columns. A second o
 residual, gives the scale. The quantiles are those of the scaled residuals by the hour of the day.
 
 Residuals are honest: each is from a fit without its block of time, with a gap of the horizon to either side. The
-penalty is the one with the smallest error on these blocks.
+penalty is the one with the smallest error on these blocks. A scale stays within what these fits have given: beyond, in
+another season, its exponential would have no bound.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class LinearForecaster:
     """A regression for each lead time, of the target and of its residual's log size, and quantiles of the residuals.
 
     All columns are sums over the past or entries of the calendar, so that the regression is kept in these terms; the
-    first axis has the target's and the log size's coefficients. Past and target are in the target's unit.
+    first axis has the target's and the log size's coefficients. Past and target are in the target's unit. The log size
+    stays within `size_range`.
     """
 
     intercept: Float[np.ndarray, "two horizon"]
@@ -48,6 +50,7 @@ class LinearForecaster:
     weekday: Float[np.ndarray, "two horizon days"]
     planned: Float[np.ndarray, "two horizon planned"]
     residuals: Float[np.ndarray, "horizon hours levels"]
+    size_range: Float[np.ndarray, "two horizon"]
 
     def forecast(self, past: Past, known: Known) -> Forecasts:
         """Forecast windows from the target's past and what is known ahead, in the target's unit."""
@@ -61,7 +64,8 @@ class LinearForecaster:
             + (known[..., CALENDAR_COLUMNS:] * self.planned[part]).sum(axis=-1)
             for part in range(2)
         )
-        return Forecasts(mean, mean[..., None] + np.exp(log_size)[..., None] * self.residuals[lead, hour])
+        size = np.exp(log_size.clip(*self.size_range))
+        return Forecasts(mean, mean[..., None] + size[..., None] * self.residuals[lead, hour])
 
 
 def _calendar(known: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,11 +103,12 @@ def fit_linear(
             weights = _of_past(past.shape[1], lead)
             calendar = [np.eye(2 * DAY_HOURS)[clock[:, lead]], np.eye(DAYS_OF_A_WEEK)[weekday[:, lead]]]
             columns = np.concatenate([past @ weights, *calendar, known[:, lead, CALENDAR_COLUMNS:]], axis=1)
-            intercepts, coefficients, scaled = _fit_lead(columns, truth[:, lead], blocks)
+            intercepts, coefficients, scaled, size_range = _fit_lead(columns, truth[:, lead], blocks)
             ends = np.cumsum([weights.shape[1], 2 * DAY_HOURS, DAYS_OF_A_WEEK])
             of_hours, *others = np.split(coefficients, ends, axis=1)
-            leads.append([intercepts, of_hours @ weights.T, *others, _quantiles_by_hour(scaled, hour[:, lead])])
-    intercept, of_past, of_clock, of_weekday, of_planned, residuals = ([each[n] for each in leads] for n in range(6))
+            residuals_by_hour = _quantiles_by_hour(scaled, hour[:, lead])
+            leads.append([intercepts, of_hours @ weights.T, *others, residuals_by_hour, size_range])
+    intercept, of_past, of_clock, of_weekday, of_planned, residuals, ranges = zip(*leads, strict=True)
     return LinearForecaster(
         intercept=np.stack(intercept, axis=1),
         past=np.stack(of_past, axis=2),
@@ -111,6 +116,7 @@ def fit_linear(
         weekday=np.stack(of_weekday, axis=1),
         planned=np.stack(of_planned, axis=1),
         residuals=np.stack(residuals),
+        size_range=np.stack(ranges, axis=1),
     )
 
 
@@ -133,17 +139,20 @@ def _fit_lead(
     columns: Float[np.ndarray, "windows columns"],
     truth: Float[np.ndarray, " windows"],
     blocks: list[tuple[np.ndarray, np.ndarray]],
-) -> tuple[Float[np.ndarray, " two"], Float[np.ndarray, "two columns"], Float[np.ndarray, " windows"]]:
-    """One lead time: intercepts and coefficients of target and log size, and the scaled, cross-fitted residuals."""
+) -> tuple[np.ndarray, np.ndarray, Float[np.ndarray, " windows"], Float[np.ndarray, " two"]]:
+    """One lead time: intercepts (2,) and coefficients (2, columns) of target and log size, the scaled, cross-fitted
+    residuals, and the range of the log size.
+    """
     systems = [_System(columns[outside]) for _, outside in blocks]
     whole = _System(columns)
     crossed, penalty = _cross_fit(systems, columns, truth, blocks)
     residual = truth - crossed
     size = np.log(np.abs(residual) + SMALL_SHARE * np.abs(residual).mean() + np.finfo(float).tiny)
     crossed_size, penalty_of_size = _cross_fit(systems, columns, size, blocks)
+    size_range = np.array([max(crossed_size.min(), size.min()), min(crossed_size.max(), size.max())])
     solutions = [whole.solve(truth, penalty), whole.solve(size, penalty_of_size)]
     intercepts, coefficients = (np.stack(parts) for parts in zip(*solutions, strict=True))
-    return intercepts, coefficients, residual / np.exp(crossed_size)
+    return intercepts, coefficients, residual / np.exp(crossed_size.clip(*size_range)), size_range
 
 
 class _System:

@@ -62,6 +62,22 @@ def test_forecast__is_wider_at_an_hour_that_is_less_certain() -> None:
     assert width[hour == 12].mean() > 3 * width[hour == 3].mean()
 
 
+def test_forecast__is_no_wider_in_a_season_that_training_did_not_hold() -> None:
+    """Spread that grows with the level: its logarithm is a line in the level, and its exponential has no bound."""
+    random, hour = np.random.default_rng(0), np.arange(HOURS)
+    level = 1 + np.sin(2 * np.pi * hour / 24) / 2 + hour / HOURS
+    values = level + random.normal(size=HOURS) * np.exp(3 * level - 8)
+    model = fitted(values)
+    past, known, truth, _ = windows(values, TRAIN)
+    seen = model.forecast(past, known)
+    errors = np.abs(truth - seen.mean).max()
+    past, known, _, _ = windows(10 * values, TEST)
+    beyond = model.forecast(past, known)
+    spread = beyond.quantiles - beyond.mean[..., None]
+    assert np.abs(spread).max() < 10 * errors
+    assert np.abs(beyond.mean).max() > 5, "the mean follows the level"
+
+
 def test_forecast__sees_the_past_and_the_clock_and_nothing_else() -> None:
     values = series()
     model = fitted(values)
