@@ -93,7 +93,8 @@ def conclude_floor(floor: Floor) -> str:
         return f"worse than {floor.baseline.label}"
     if floor.is_beaten:
         return "better than every simple forecast"
-    return f"not significantly better than {floor.baseline.label}"
+    degree = "no" if floor.bars_promotion else "not significantly"
+    return f"{degree} better than {floor.baseline.label}"
 
 
 def floor_sentence(chosen: Contender, floor: Floor) -> str:
