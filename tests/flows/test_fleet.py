@@ -93,7 +93,9 @@ def test_fleet__a_meter_is_forecast_as_well_as_alone(name: str, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def parameters(prefect_server: None) -> RetrainParameters:
     write_fleet(datasets_folder(), "fleet", every_meter())
-    return small("fleet", horizon_hours=6, history_days=None, test_days=10, refit=True)
+    recipe = SMALL.override({"teacher.more_views": (), "teacher.ensemble_size": 1})
+    values = {"history_days": None, "test_days": 10, "replicates": 1, "unprivileged": False, "recipe": recipe}
+    return small("fleet", horizon_hours=6, refit=True, **values)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def test_forecast__gives_each_series_values_of_its_size(parameters: RetrainParam
 
 def test_retrain__meets_a_champion_of_other_sizes(verdict: Verdict, parameters: RetrainParameters) -> None:
     """The champion was trained on sizes of its own; with more history the series' sizes differ."""
-    later = retrain(parameters.model_copy(update={"history_days": 20, "reason": "other sizes"}))
+    later = retrain(parameters.model_copy(update={"history_days": 20, "refit": False}))
     assert later.evaluation.champion is not None
     assert Contender.CHAMPION in later.evaluation.scores
     assert later.evaluation.scores[Contender.CHAMPION].crps < 3 * later.evaluation.scores[Contender.RIDGE].crps
