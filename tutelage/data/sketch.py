@@ -95,9 +95,10 @@ def files_of(named: str) -> tuple[str, list[Path]]:
 
 def are_series(first: Sketch, second: Sketch) -> bool:
     """Whether two files hold the same times, so that each is a series; else they are parts of one."""
-    ends = [each.table["local"].drop_nulls().sort() for each in (first, second)]
-    shared = ends[0].is_between(ends[1][0], ends[1][-1]).sum()
-    return bool(shared > len(ends[0]) / 2)
+    here, there = (each.table["local"].drop_nulls() for each in (first, second))
+    if here.dtype != there.dtype:  # only one of them has offsets
+        return False
+    return bool(here.is_between(there.min(), there.max()).sum() > len(here) / 2)
 
 
 def sketch_file(path: Path, *, target: str | None = None) -> Sketch:

@@ -156,6 +156,8 @@ def test_are_series__where_two_files_hold_the_same_times(tmp_path: Path) -> None
     first, second, third = (sketch_file(path) for path in (one, other, later))
     assert are_series(first, second)
     assert not are_series(first, third)
+    zoned = write(tmp_path, "time,kw", lambda time, hour: f"{time:%Y-%m-%dT%H:%M:%S}Z,{hour}.5", name="d")
+    assert not are_series(first, sketch_file(zoned)), "one with offsets, one without"
 
 
 def year(zone: str) -> list[str]:
