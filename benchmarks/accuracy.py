@@ -57,7 +57,7 @@ from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, TeacherRecipe
 from tutelage.errors import DataError, TutelageError
 from tutelage.files import value_digest, write_json, written_whole
-from tutelage.forecasts import Contender, Forecasts, crps, normal_interpolation
+from tutelage.forecasts import Contender, Forecasts, crps, interpolated
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.metrics import quantile_at
 from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
@@ -170,8 +170,7 @@ def with_peers(losses: Losses, path: Path) -> Losses:
         result = path.with_name(f"{path.stem}.{peer}.npz")
         if result.exists():
             with np.load(result) as file, np.load(path.with_name(f"{path.stem}.input.npz")) as given:
-                quantiles = file["quantiles"].astype(np.float64) @ normal_interpolation(LEVELS)
-                forecast, actual = Forecasts(quantiles.mean(axis=-1), quantiles), given["actual"]
+                forecast, actual = interpolated(file["quantiles"], LEVELS), given["actual"]
             losses[peer] = crps(forecast, actual).mean(axis=1)
             losses[f"coverage:{peer}"] = np.array(inside(forecast, actual).mean())
     return losses
@@ -200,8 +199,7 @@ def boosted_quantiles(dataset: WindowDataset) -> Forecasts:
         for level in LEVELS
     ]
     native = np.sort(np.stack(every, axis=-1).reshape(len(last), dataset.horizon, -1), axis=-1)
-    quantiles = (native + last[:, None, None]) @ normal_interpolation(LEVELS)
-    return Forecasts(quantiles.mean(axis=-1), quantiles)
+    return interpolated(native + last[:, None, None], LEVELS)
 
 
 def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> np.ndarray:

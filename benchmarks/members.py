@@ -24,6 +24,7 @@ from runtime.paths import home
 from runtime.provenance import code_digest
 from tutelage.distil.base import FittedSimple, fit_simple
 from tutelage.distil.blocks import BLOCKS, fit_students, fit_teachers
+from tutelage.distil.pretrained import load_pretrained
 from tutelage.files import value_digest
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.baselines import BASELINES, forecast_baselines
@@ -70,7 +71,7 @@ def measure(piece: Piece) -> Losses:
         losses[f"coverage:{name}"] = np.array(inside(issued.at(scored), actual).mean())
         losses["weight"] = np.array(fitted.bases[chosen].weights.get(Contender.PRETRAINED, 0.0))
     forecasts = {name.value: each for name, each in forecast_baselines(dataset, dataset.test, BASELINES).items()}
-    forecasts["pretrained"] = homes.load_pretrained(MODEL)(dataset, dataset.test)
+    forecasts["pretrained"] = load_pretrained(MODEL)(dataset, dataset.test)
     return losses | {name: crps(each, actual).mean(axis=1) for name, each in forecasts.items()}
 
 

@@ -51,6 +51,12 @@ def normal_interpolation(levels: Sequence[float]) -> Float[np.ndarray, "native l
     return linear_interpolation(native, wanted)
 
 
+def interpolated(native: Float[np.ndarray, "windows horizon native"], levels: Sequence[float]) -> Forecasts:
+    """Forecasts from ascending quantiles at other levels; the mean is that of the quantiles."""
+    quantiles = native.astype(np.float64) @ normal_interpolation(levels)
+    return Forecasts(quantiles.mean(axis=-1), quantiles)
+
+
 class Contender(StrEnum):
     """Who makes a forecast.
 

@@ -39,7 +39,7 @@ def clock_clue(sketch: Sketch) -> str:
     jumps = [zone for skipped, has_both, zone in clues if has_both and not skipped]
     if jumps:
         return f"Its clock jumps in spring and autumn like that of {jumps[0]}: it is that zone, or one with its rule."
-    if any(skipped for skipped, _, _ in clues) and all(skipped for skipped, _, zone in clues[:3]):
+    if all(skipped for skipped, *_ in clues[:3]):
         return "It has rows in hours that clocks in Europe and America skip: UTC, or a fixed offset such as Etc/GMT-1."
     return "No change of the clock shows in its times."
 

@@ -5,7 +5,7 @@ import datetime as dt
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec
-from tutelage.data.steps import begin_of
+from tutelage.data.steps import begin_of, first_begin
 
 TIME = pl.col("time_utc")
 
@@ -53,10 +53,9 @@ def _held(events: pl.DataFrame, spec: DatasetSpec, hold: dt.timedelta, end: dt.d
         .with_columns(held=pl.min_horizontal("ended", pl.col("step") + step) - pl.max_horizontal(TIME, "step"))
         .with_columns(pl.col("held").dt.total_microseconds())
     )
-    begin = dt.timedelta(minutes=spec.timestamp.begin_minute)
     least = spec.quality.complete_share * (step // dt.timedelta(microseconds=1))
     # Not group_by: it splits the rows among threads, and then a sum's last digit depends on how many there are.
-    means = cells.group_by_dynamic("step", every=step, group_by="series_id", offset=begin).agg(
+    means = cells.group_by_dynamic("step", every=step, group_by="series_id", offset=first_begin(spec)).agg(
         (pl.col(name) * pl.col("held")).sum() / pl.col("held").sum(), pl.col("held").sum()
     )
     return means.select("series_id", time_utc="step", value=pl.when(pl.col("held") >= least).then(name)).rename(

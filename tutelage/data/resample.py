@@ -7,7 +7,7 @@ import polars as pl
 from jaxtyping import Float32
 
 from tutelage.data.dataset import Column, DatasetSpec, Role
-from tutelage.data.steps import HOUR, begin_of, step_at
+from tutelage.data.steps import HOUR, begin_of, first_begin, step_at
 
 HOUR_US = 3_600_000_000
 
@@ -18,14 +18,14 @@ def hourly_table(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
     A value is null where its column has less than `quality.complete_share` of the hour's readings. A sum over an hour
     with missing readings is scaled up to the full hour.
     """
-    values, begin = [], dt.timedelta(minutes=spec.timestamp.begin_minute)
+    values = []
     for column in spec.columns:
         values += [pl.col(column.name).mean(), pl.col(column.name).count().alias(f"{column.name}:count")]
     hours = (
         grid.lazy()
         .sort("series_id", "time_utc")
         # Not group_by: it splits the rows among threads, and then a mean's last digit depends on how many there are.
-        .group_by_dynamic("time_utc", every="1h", group_by="series_id", offset=begin)
+        .group_by_dynamic("time_utc", every="1h", group_by="series_id", offset=first_begin(spec))
         .agg(values)
         .with_columns(full=HOUR_US // step_at(spec, pl.col("time_utc")).dt.total_microseconds())
         .with_columns(_whole(column, spec) for column in spec.columns)

@@ -10,15 +10,20 @@ from tutelage.data.dataset import DatasetSpec
 HOUR = dt.timedelta(hours=1)
 
 
+def first_begin(spec: DatasetSpec) -> dt.timedelta:
+    """From the full hour of UTC to where hours begin on the spec's clock."""
+    return dt.timedelta(minutes=spec.timestamp.begin_minute)
+
+
 def begin_of(step: dt.timedelta, time: pl.Expr, spec: DatasetSpec) -> pl.Expr:
     """The beginning of the step that a time is in; hours, and so steps, begin with those of the spec's clock."""
-    begin = dt.timedelta(minutes=spec.timestamp.begin_minute)
+    begin = first_begin(spec)
     return (time - begin).dt.truncate(step) + begin if begin else time.dt.truncate(step)
 
 
 def hour_of(time: dt.datetime, spec: DatasetSpec) -> dt.datetime:
     """The beginning of the hour that an aware time is in, UTC."""
-    begin = dt.timedelta(minutes=spec.timestamp.begin_minute)
+    begin = first_begin(spec)
     return (time.astimezone(dt.UTC) - begin).replace(minute=0, second=0, microsecond=0) + begin
 
 

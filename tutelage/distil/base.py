@@ -12,7 +12,7 @@ from tutelage.data.windows import DAY_HOURS, spread_step
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.students import forecast_students
 from tutelage.errors import GapsError
-from tutelage.forecasts import Contender, Forecasts, normal_interpolation
+from tutelage.forecasts import Contender, Forecasts, interpolated
 from tutelage.model.base import (
     SAME_HOUR_DAYS,
     SEEN_DAYS,
@@ -113,9 +113,8 @@ def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dic
             forecasts[name] = forecast_trees(base.trees, dataset, origins)
         elif name is Contender.PRETRAINED and base.pretrained is not None:
             model = pretrained_network(base.pretrained)
-            native = model.in_chunks(_seen_past(dataset, origins, name))[:, : dataset.horizon].double().numpy()
-            quantiles = native @ normal_interpolation(model.levels)
-            forecasts[name] = Forecasts(quantiles.mean(axis=-1), quantiles)
+            native = model.in_chunks(_seen_past(dataset, origins, name))[:, : dataset.horizon]
+            forecasts[name] = interpolated(native.numpy(), model.levels)
         elif base.linear is not None:
             forecasts[name] = base.linear.forecast(*linear_inputs(dataset, origins))
     return forecasts

@@ -12,7 +12,7 @@ from tutelage.data.windows import gather_long_past
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
-from tutelage.forecasts import Forecasts, normal_interpolation
+from tutelage.forecasts import Forecasts, interpolated
 from tutelage.model.days import DAY_HOURS
 from tutelage.model.kinds import PRETRAINED_HOURS, Pretrained
 from tutelage.model.pretrained import CONTEXT_DAYS, pretrained_network
@@ -34,8 +34,7 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
             native = model.in_chunks(_contexts(dataset, fresh)).numpy()
             known.update(zip(fresh.tolist(), native, strict=True))
         native = np.stack([known[origin] for origin in origins.tolist()])[:, : dataset.horizon]
-        quantiles = native.astype(np.float64) @ normal_interpolation(model.levels)
-        return Forecasts(quantiles.mean(axis=-1), quantiles)
+        return interpolated(native, model.levels)
 
     return forecast
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from tutelage.forecasts import Forecasts, normal_interpolation
+from tutelage.forecasts import Forecasts, interpolated
 from tutelage.model.days import DAY_HOURS, recent_days
 
 LEVELS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
@@ -70,9 +70,7 @@ class Trees:
         parts = [
             tree_quantiles(*part, *tensors) for part in zip(past.split(at_once), known.split(at_once), strict=True)
         ]
-        native = torch.cat(parts).numpy().astype(np.float64)
-        quantiles = native @ normal_interpolation(LEVELS)
-        return Forecasts(quantiles.mean(axis=-1), quantiles)
+        return interpolated(torch.cat(parts).numpy(), LEVELS)
 
 
 def tree_columns(
