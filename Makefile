@@ -44,7 +44,7 @@ test-service: .venv/installed ## the tests on real servers: Prefect, MLflow and 
 test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with the reason, where there is none)
 	@$(BIN)/python -m pytest -m gpu -rs
 
-bench-training: .venv/installed ## windows a second in training, many networks side by side against one by one
+bench-training: .venv/installed .venv-peers/installed ## windows a second in training, next to NeuralForecast, and side by side against one by one
 	@$(BIN)/python -m benchmarks.training
 
 # The peers want other versions of what the project wants.

@@ -93,8 +93,8 @@ def evaluate(
     chosen = choose(held_out := read_held_out(students.folder))
     scored = score_contenders(dataset, networks, read_labels(teachers.folder, CPU).test, bases=bases)
     scored |= score_baselines(dataset)
-    check_fidelity(exported, networks[chosen], bases.get(chosen), dataset, dataset.test)
     candidate = forecast_exported(exported, dataset, dataset.test)
+    check_fidelity(candidate, networks[chosen], bases.get(chosen), dataset, dataset.test)
     champion = _champion(features.task) if meets_champion else None
     meeting = None if champion is None else _meet(champion, candidate, dataset, features)
     actual = actual_values(dataset, dataset.test)

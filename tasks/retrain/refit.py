@@ -21,10 +21,10 @@ from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.distil.refit import refit_dataset, refit_student
 from tutelage.distil.soft_labels import SoftLabels
-from tutelage.distil.teachers import label_taught, states_taught
+from tutelage.distil.teachers import forecast_exported, label_taught, states_taught
 from tutelage.files import file_digest, folder_written_whole
 from tutelage.forecasts import Contender
-from tutelage.judge.fidelity import check_fidelity
+from tutelage.judge.fidelity import check_fidelity, compared
 from tutelage.model.architectures import States
 from tutelage.model.export import export_student, student_card
 from tutelage.model.inference import load_student
@@ -79,9 +79,9 @@ def refit(
         save_network(network, dataset.scalers, part, notes={"features": features.digest, "seed": plan.seed})
         card = student_card(network, spec, trained_until=features.test.end_utc, base=base, sizes=panel.sizes)
         export_student(network, dataset.bins, card, part / EXPORT, base=base)
-        digest = file_digest(part / WEIGHTS)
-        exported = load_student(part / EXPORT)
-        check_fidelity(exported, network, base, dataset, dataset.train)
+        digest, exported = file_digest(part / WEIGHTS), load_student(part / EXPORT)
+        windows = dataset.train[compared(len(dataset.train))]
+        check_fidelity(forecast_exported(exported, dataset, windows), network, base, dataset, windows)
         checked = check_exported(readings, spec, exported, features, seed=plan.seed).checked
     clear_checkpoints(folder)
     return RefitManifest(

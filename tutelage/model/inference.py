@@ -4,7 +4,9 @@
 """
 
 import datetime as dt
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from tutelage.forecasts import Forecasts
 CARD = "student.json"
 GRAPH = "student.onnx"
 """The two files of an exported student."""
-CHUNK_WINDOWS = 1024
+CHUNK_WINDOWS = 64
+"""Windows per call of the graph: larger batches leave the cache."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def forecast_windows(
     known: Float[np.ndarray, "windows horizon known"],
     names: Sequence[str] = (),
 ) -> Forecasts:
-    """Forecast windows in chunks: a long test part in one batch would take gigabytes.
+    """Forecast windows, a long test part in chunks.
 
     names: each window's series; without them, a student of several series takes each window's size from its past
     """
@@ -83,14 +86,16 @@ def forecast_windows(
 
 
 def _forecast(student: Student, observed: np.ndarray, known: np.ndarray) -> Forecasts:
-    """The graph's forecasts, in chunks."""
-    means, quantiles = [], []
-    for start in range(0, max(len(observed), 1), CHUNK_WINDOWS):
+    """The graph's forecasts, in chunks that run side by side, each on one thread."""
+
+    def run(start: int) -> list[np.ndarray]:
         chunk = slice(start, start + CHUNK_WINDOWS)
         inputs = {"observed": observed[chunk].astype(np.float32), "known": known[chunk].astype(np.float32)}
-        mean, of_levels = student.session.run(None, inputs)
-        means.append(mean.astype(np.float64))
-        quantiles.append(of_levels.astype(np.float64))
+        return [output.astype(np.float64) for output in student.session.run(None, inputs)]
+
+    starts = range(0, max(len(observed), 1), CHUNK_WINDOWS)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        means, quantiles = zip(*pool.map(run, starts), strict=True)
     return Forecasts(np.concatenate(means), np.concatenate(quantiles))
 
 

@@ -14,6 +14,8 @@ import torch
 
 FIRST_SECONDS = 0.05
 """How long the machine is watched before the first epoch."""
+RECENT_SECONDS = 5.0
+"""How old a reading may be for another training to begin with it instead."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,34 @@ def free_cores(before: CpuTime, after: CpuTime, cores: int) -> int:
     return max(1, min(cores, round(cores - busy)))
 
 
+@dataclass
+class _Watch:
+    """The last reading, and the threads that it left free."""
+
+    reading: CpuTime
+    threads: int
+
+    def adapt(self, limit: int) -> None:
+        """Set the threads to the cores that have been free since the last reading, where it is old enough."""
+        after = read_cpu_time()
+        if after.wall - self.reading.wall >= FIRST_SECONDS:  # the readings have a hundredth of a second
+            self.threads = free_cores(self.reading, after, limit)
+            self.reading = after
+        torch.set_num_threads(self.threads)
+
+
+_watches: dict[int, _Watch] = {}
+"""By the limit: a training that soon follows another one begins with its readings."""
+
+
+def _begin(limit: int) -> _Watch:
+    watch = _watches.get(limit)
+    if watch is None or time.monotonic() - watch.reading.wall > RECENT_SECONDS:
+        watch = _watches[limit] = _Watch(read_cpu_time(), limit)
+        time.sleep(FIRST_SECONDS)
+    return watch
+
+
 @contextmanager
 def adaptive_threads() -> Iterator[Callable[[], None]]:
     """Yield a function that sets torch's threads to the free cores; at the end they are what they were.
@@ -50,17 +80,8 @@ def adaptive_threads() -> Iterator[Callable[[], None]]:
     if limit == 1:
         yield lambda: None
         return
-    before = read_cpu_time()
-    time.sleep(FIRST_SECONDS)
-
-    def adapt() -> None:
-        nonlocal before
-        after = read_cpu_time()
-        if after.wall - before.wall >= FIRST_SECONDS:  # the readings have a hundredth of a second
-            torch.set_num_threads(free_cores(before, after, limit))
-            before = after
-
+    watch = _begin(limit)
     try:
-        yield adapt
+        yield lambda: watch.adapt(limit)
     finally:
         torch.set_num_threads(limit)
