@@ -4,7 +4,8 @@ import datetime as dt
 
 from prefect import get_run_logger
 
-from runtime.registry import CHAMPION, champion_version, client, find_version
+from runtime.champion import turn_to_change
+from runtime.registry import champion_version, client, find_version
 from runtime.stage import stage
 from schemas.promotion import Promoted
 
@@ -27,16 +28,17 @@ def set_champion(name: str, version: int, *, action: str, by: str, why: str) -> 
 
     action: the prefix of the tags, `approval` or `rollback`
 
-    Raises RegistryError where there is no such version.
+    Raises RegistryError where there is no such version, or others change the champion all the time.
     """
     find_version(name, version)
-    before = champion_version(name)
-    tags = {"by": by, "why": why, "from": before or "none", "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")}
-    for tag, value in tags.items():
-        client().set_model_version_tag(name, str(version), f"{action}.{tag}", value)
-    client().set_registered_model_alias(name, CHAMPION, str(version))
-    get_run_logger().info("%s: champion %s after %s, by %s: %s", name, version, before or "none", by, why)
-    return Promoted(name=name, before=before, after=str(version))
+    at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    with turn_to_change(name) as turn:
+        before = turn.before or "none"
+        for tag, value in {"by": by, "why": why, "from": before, "at": at}.items():
+            client().set_model_version_tag(name, str(version), f"{action}.{tag}", value)
+        turn.make_champion(str(version))
+    get_run_logger().info("%s: champion %s after %s, by %s: %s", name, version, before, by, why)
+    return Promoted(name=name, before=turn.before, after=str(version))
 
 
 @stage("decline", run_name="decline {name} {version}")

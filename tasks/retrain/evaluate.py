@@ -20,9 +20,10 @@ from runtime.artifacts import (
     read_labels,
     write_evaluation,
 )
+from runtime.champion import champion_to_meet
 from runtime.leaks import check_exported
 from runtime.paths import run_folder
-from runtime.registry import champion_version, client, download_version, evaluated_in, exported_in, last_test_end
+from runtime.registry import client, download_version, evaluated_in, exported_in, last_test_end
 from runtime.runs import log_history, log_metrics
 from runtime.stage import stage
 from schemas.manifests import RunManifest
@@ -95,7 +96,7 @@ def evaluate(
     scored |= score_baselines(dataset)
     candidate = forecast_exported(exported, dataset, dataset.test)
     check_fidelity(candidate, networks[chosen], bases.get(chosen), dataset, dataset.test)
-    champion = _champion(features.task) if meets_champion else None
+    champion = _champion(features.task, run) if meets_champion else None
     meeting = None if champion is None else _meet(champion, candidate, dataset, features)
     actual = actual_values(dataset, dataset.test)
     if meeting is not None and meeting.windows.all():
@@ -128,8 +129,8 @@ def evaluate(
     return EvaluationManifest(folder=folder, digest=digest, evaluation=evaluation)
 
 
-def _champion(name: str) -> Champion | None:
-    version = champion_version(name)
+def _champion(name: str, run: RunManifest) -> Champion | None:
+    version = champion_to_meet(name, run_id=run.run_id)
     if version is None:
         return None
     folder = download_version(name, version)

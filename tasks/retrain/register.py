@@ -18,6 +18,7 @@ from prefect import get_run_logger
 from prefect.events import emit_event
 
 from runtime.artifacts import EXPORT, read_hours
+from runtime.champion import turn_to_change
 from runtime.packaging import write_model
 from runtime.registry import CHALLENGER, CHAMPION, EVALUATED, TEST_END, client
 from runtime.stage import stage
@@ -78,16 +79,38 @@ def register(
             description=card,
             model_id=model_id,
         )
-    aliases, reason = earned_aliases(evaluation, parameters)
-    for alias in aliases:
-        client().set_registered_model_alias(name, alias, version.version)
-    client().set_model_version_tag(name, version.version, "promotion", reason)
+    aliases, reason = _set_aliases(name, str(version.version), evaluation, parameters)
     if parameters.promotion == "approval":
         _ask_for_approval(name, str(version.version))
     get_run_logger().info("%s version %s, %s: %s", name, version.version, " and ".join(aliases), reason)
     return RegisteredManifest(
         name=name, version=str(version.version), aliases=aliases, source=evaluation.chosen, reason=reason
     )
+
+
+def _set_aliases(
+    name: str, version: str, evaluation: Evaluation, parameters: RetrainParameters
+) -> tuple[list[str], str]:
+    """Set the aliases that a version has earned, and the reason as its tag.
+
+    It becomes the champion only where that is still the one that it was compared with.
+    """
+    aliases, reason = earned_aliases(evaluation, parameters)
+    compared = None if evaluation.champion is None else evaluation.champion.version
+    with turn_to_change(name) as turn:
+        if CHAMPION in aliases and turn.before not in (compared, version):
+            aliases = [CHALLENGER]
+            reason = f"compared with {_named(compared)}, but {_named(turn.before)} is the champion by now ({reason})"
+        client().set_registered_model_alias(name, CHALLENGER, version)
+        client().set_model_version_tag(name, version, "promotion", reason)
+        if CHAMPION in aliases and turn.before != version:
+            client().set_model_version_tag(name, version, "promotion.from", turn.before or "none")
+            turn.make_champion(version)
+    return aliases, reason
+
+
+def _named(version: str | None) -> str:
+    return "no champion" if version is None else f"version {version}"
 
 
 def _ask_for_approval(name: str, version: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tasks.retrain.evaluate
 from runtime.artifacts import BY_LEAD, EVALUATION, EXPORT, read_evaluation
 from runtime.paths import run_folder
-from runtime.registry import CHAMPION, client
+from runtime.registry import CHAMPION, champion_version, client
 from schemas.manifests import RunManifest
 from schemas.retrain import (
     EvaluationManifest,
@@ -152,11 +152,18 @@ def test_evaluate__a_leak_publishes_nothing(again: tuple[object, ...], monkeypat
     assert mlflow_run(run.run_id).data.metrics == {}
 
 
-def test_champion__of_a_version_registered_before_0_2_is_read(old_version: tuple[str, str]) -> None:
+def test_champion__is_not_the_own_version_of_a_run_that_goes_on(
+    registered: RegisteredManifest, run: RunManifest
+) -> None:
+    assert champion_version(registered.name) == registered.version
+    assert tasks.retrain.evaluate._champion(registered.name, run) is None
+
+
+def test_champion__of_a_version_registered_before_0_2_is_read(old_version: tuple[str, str], run: RunManifest) -> None:
     name, version = old_version
-    assert tasks.retrain.evaluate._champion(name) is None
+    assert tasks.retrain.evaluate._champion(name, run) is None
     client().set_registered_model_alias(name, CHAMPION, version)
-    champion = tasks.retrain.evaluate._champion(name)
+    champion = tasks.retrain.evaluate._champion(name, run)
     client().delete_registered_model_alias(name, CHAMPION)
     assert champion is not None
     assert champion.version == version
@@ -164,11 +171,11 @@ def test_champion__of_a_version_registered_before_0_2_is_read(old_version: tuple
     assert until == (START + 16 * DAY, START + 12 * DAY)
 
 
-def test_champion__without_a_refit_is_one_student(students: TrainedManifest, tmp_path: Path) -> None:
+def test_champion__without_a_refit_is_one_student(students: TrainedManifest, run: RunManifest, tmp_path: Path) -> None:
     shutil.copytree(students.folder / EXPORT, tmp_path / "artifacts" / "export")
     version = register_folder("no-refit-2h", tmp_path)
     client().set_registered_model_alias("no-refit-2h", CHAMPION, version)
-    champion = tasks.retrain.evaluate._champion("no-refit-2h")
+    champion = tasks.retrain.evaluate._champion("no-refit-2h", run)
     assert champion is not None
     assert champion.registered is champion.evaluated
     assert champion.registered.card == load_student(students.folder / EXPORT).card

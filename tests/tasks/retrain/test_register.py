@@ -9,7 +9,16 @@ import pytest
 import tasks.retrain.register
 from runtime.artifacts import EXPORT, HOURS
 from runtime.provenance import git_commit
-from runtime.registry import CHALLENGER, CHAMPION, client, download_version, evaluated_in, exported_in, find_version
+from runtime.registry import (
+    CHALLENGER,
+    CHAMPION,
+    champion_version,
+    client,
+    download_version,
+    evaluated_in,
+    exported_in,
+    find_version,
+)
 from schemas.manifests import RunManifest
 from schemas.retrain import (
     EvaluationManifest,
@@ -167,6 +176,7 @@ def test_register__the_version_knows_where_it_comes_from(
         "refit": f"on all until {refitted.end_utc:%Y-%m-%d %H:%M} UTC",
         "test_end_utc": "2024-07-25T00:00:00+00:00",
         "promotion": "there was no champion",
+        "promotion.from": "none",
     }
     assert set(client().get_registered_model("stage-meter-2h").aliases) == {CHALLENGER, CHAMPION}
     assert client().get_registered_model("stage-meter-2h").description == spec.description
@@ -246,6 +256,19 @@ def test_register__for_approval_asks_and_promotes_nothing(
     folder = download_version(waiting.name, 2)
     assert evaluated_in(folder) == exported_in(folder), "without a refit it is the one that was evaluated"
     assert read_json(exported_in(folder) / CARD) == read_json(students.folder / EXPORT / CARD)
+
+
+def test_register__a_champion_that_it_was_not_compared_with_stays(
+    inputs: tuple[object, ...], registered: RegisteredManifest, run: RunManifest
+) -> None:
+    """Between evaluation and registration another version has become the champion."""
+    other = client().create_run(run.experiment_id).info.run_id
+    late = register.fn(*inputs, None, PARAMETERS, run.model_copy(update={"run_id": other}))
+    assert late.aliases == [CHALLENGER]
+    assert late.reason == "compared with no champion, but version 1 is the champion by now (there was no champion)"
+    assert find_version(late.name, late.version).tags["promotion"] == late.reason
+    assert "promotion.from" not in find_version(late.name, late.version).tags
+    assert champion_version(late.name) == registered.version
 
 
 def test_example__is_the_last_whole_window_of_the_validation_part(tmp_path: Path, spec: DatasetSpec) -> None:

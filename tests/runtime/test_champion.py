@@ -1,0 +1,140 @@
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import runtime.champion
+from runtime.champion import OWNER, Turn, champion_to_meet, turn_to_change
+from runtime.registry import CHAMPION, champion_version, client, find_version
+from tasks.promotion.decisions import set_champion
+from tests.runtime.builders import register_folder
+from tutelage.errors import RegistryError
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def name(tmp_path: Path) -> str:
+    """A model of its own with four versions."""
+    model = f"turns{next(NUMBERS)}-1h"
+    for _ in range(4):
+        register_folder(model, tmp_path)
+    return model
+
+
+def taken(name: str, owner: str) -> None:
+    """Somebody has the turn."""
+    client().create_registered_model(f"{name}.turn", tags={OWNER: owner})
+
+
+def test_turn_to_change__changes_the_champion_and_leaves_nothing(name: str) -> None:
+    with turn_to_change(name) as turn:
+        assert turn.before is None
+        turn.make_champion("2")
+    with turn_to_change(name) as turn:
+        assert turn.before == "2"
+    assert champion_version(name) == "2"
+    assert client().search_registered_models(f"name = '{name}.turn'") == []
+
+
+def test_turn_to_change__ends_where_the_change_fails(name: str) -> None:
+    with pytest.raises(ZeroDivisionError), turn_to_change(name):
+        raise ZeroDivisionError
+    with turn_to_change(name) as turn:
+        assert turn.before is None
+
+
+def test_turn_to_change__is_one_at_a_time(name: str) -> None:
+    inside, most = 0, []
+
+    def change(_: int) -> None:
+        nonlocal inside
+        with turn_to_change(name):
+            inside += 1
+            most.append(inside)
+            time.sleep(0.05)
+            inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(change, range(8)))
+    assert most == [1] * 8
+
+
+def test_turn_to_change__takes_over_from_a_killed_process_and_never_from_a_living_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime.champion, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(runtime.champion, "POLL_SECONDS", 0.05)
+    taken(name, "a killed process")
+    begun = time.monotonic()
+    with turn_to_change(name) as turn:
+        turn.make_champion("1")
+    assert time.monotonic() - begun > 1.0
+
+    # Others follow one another, none of them longer than a lease: who waits takes nothing from them.
+    taken(name, "first")
+
+    def follow() -> None:
+        for owner in ("second", "third", None):
+            time.sleep(0.7)
+            if owner:
+                client().set_registered_model_tag(f"{name}.turn", OWNER, owner)
+            else:
+                client().delete_registered_model(f"{name}.turn")
+
+    others = threading.Thread(target=follow)
+    others.start()
+    begun = time.monotonic()
+    with turn_to_change(name):
+        others.join(0)
+        assert not others.is_alive()
+    assert time.monotonic() - begun > 2.0
+
+
+def test_turn_to_change__says_that_others_do_not_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.champion, "WAIT_SECONDS", 0.3)
+    taken(name, "somebody")
+    with pytest.raises(RegistryError, match=rf"^others have been changing the champion of {name} for 0 s: try again$"):
+        turn_to_change(name).__enter__()
+
+
+def test_make_champion__of_a_turn_that_was_lost_changes_nothing(name: str) -> None:
+    client().set_registered_model_alias(name, CHAMPION, "1")
+    taken(name, "somebody else")
+    with pytest.raises(RegistryError, match=f"^the champion of {name} stays 1: .* others change the champion by now$"):
+        Turn(name, "me", "1").make_champion("2")
+    assert champion_version(name) == "1"
+
+
+def test_set_champion__by_many_at_once_leaves_one_champion_and_a_true_record(name: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        work = [
+            pool.submit(set_champion.fn, name, version, action="rollback", by=f"operator {version}", why="at once")
+            for version in range(1, 5)
+        ]
+        changes = [each.result() for each in work]
+    champion = champion_version(name)
+    replaced = {change.after: change.before for change in changes}
+    path = [champion]
+    while path[-1] is not None:
+        path.append(replaced[path[-1]])
+        tags = find_version(name, path[-2]).tags
+        assert tags["rollback.from"] == (path[-1] or "none")
+        assert tags["rollback.by"] == f"operator {path[-2]}"
+    assert len(path) == 5, "each change has followed another one"
+
+
+def test_champion_to_meet__is_never_the_own_version(name: str, tmp_path: Path) -> None:
+    run_id = client().create_run("0").info.run_id
+    own = str(client().create_model_version(name, tmp_path.as_uri(), run_id).version)
+    assert champion_to_meet(name, run_id=run_id) is None
+    client().set_registered_model_alias(name, CHAMPION, "2")
+    assert champion_to_meet(name, run_id=run_id) == "2"
+    client().set_registered_model_alias(name, CHAMPION, own)
+    assert champion_to_meet(name, run_id=run_id) is None
+    set_champion.fn(name, 1, action="rollback", by="Ada", why="a start")
+    set_champion.fn(name, int(own), action="approval", by="Ada", why="it is better")
+    assert champion_to_meet(name, run_id=run_id) == "1"
