@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from runtime.paths import home
 from runtime.provenance import code_digest
+from runtime.retention import mark_used
 from schemas.manifests import Manifest
 from tutelage.files import file_digest, value_digest
 
@@ -41,7 +42,8 @@ def stage_key(module: str, inputs: dict[str, Any]) -> str:
 def content_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Prefect's cache key of a stage, from its name and its `stage_key`.
 
-    It also removes a cached result whose files no longer exist, so that the stage runs again.
+    It also removes a cached result whose files no longer exist, so that the stage runs again, and marks the files of
+    one that will be taken as used.
     """
     key = value_digest({"stage": context.task.name, "key": stage_key(context.task.fn.__module__, parameters)})
     _forget_if_lost(key)
@@ -78,6 +80,10 @@ def _forget_if_lost(key: str) -> None:
     if lost:
         get_run_logger().warning("%s of a cached result is gone: the stage runs again", Path(lost[0]).name)
         record.unlink()
+        return
+    for path in [record, *map(Path, _strings(values))]:
+        if path.is_relative_to(home()):
+            mark_used(path)
 
 
 def _strings(value: Any) -> list[str]:

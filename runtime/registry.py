@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from runtime.paths import home
+from runtime.retention import mark_used
 from tutelage.errors import RegistryError
 from tutelage.files import folder_written_whole, value_digest
 
@@ -61,6 +62,16 @@ def last_test_end(name: str, *, before_run: str) -> dt.datetime | None:
     return max(map(dt.datetime.fromisoformat, ends), default=None)
 
 
+def registered_runs() -> set[str]:
+    """The ids of the MLflow runs that registered versions come from."""
+    versions = client().search_model_versions()
+    runs = {version.run_id for version in versions if version.run_id}
+    while versions.token:
+        versions = client().search_model_versions(page_token=versions.token)
+        runs |= {version.run_id for version in versions if version.run_id}
+    return runs
+
+
 def find_version(name: str, version: int | str) -> ModelVersion:
     """A version of a registered model. Raises RegistryError where it does not exist."""
     try:
@@ -78,7 +89,9 @@ def download_version(name: str, version: int | str) -> Path:
     """
     source = str(find_version(name, version).source)
     folder = home() / "versions" / name / value_digest(source)[:32]
-    if not folder.is_dir():
+    if folder.is_dir():
+        mark_used(folder)
+    else:
         try:
             with folder_written_whole(folder) as part:
                 mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(part))

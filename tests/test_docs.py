@@ -15,6 +15,7 @@ from schemas.monitor import MonitorParameters
 from schemas.promotion import ApprovalParameters, RollbackParameters
 from schemas.retrain import RetrainParameters
 from schemas.study import StudyParameters
+from schemas.tidy import TidyParameters
 from tasks.monitor.alert import DEGRADED
 from tutelage.data.dataset import DatasetSpec
 from tutelage.judge.metrics import Scores
@@ -30,6 +31,7 @@ PARAMETERS = (
     MonitorParameters,
     RollbackParameters,
     ApprovalParameters,
+    TidyParameters,
 )
 
 

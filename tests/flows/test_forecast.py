@@ -13,10 +13,12 @@ import pytest
 from flows.forecast import forecast
 from flows.retrain import retrain
 from flows.rollback import rollback
+from flows.tidy import tidy
 from runtime.paths import datasets_folder, home
 from runtime.registry import find_version
 from schemas.forecast import ForecastManifest, ForecastParameters
 from schemas.promotion import RollbackParameters
+from schemas.tidy import TidyParameters
 from tests.flows.test_retrain import small
 from tests.household import write_slice
 from tutelage.data.dataset import load_dataset_spec, source_files
@@ -92,6 +94,21 @@ def test_forecast__a_second_time_changes_nothing(dataset: str) -> None:
     assert (first.fresh, second.fresh) == (True, False)
     assert (second.path.read_bytes(), second.path.stat().st_mtime_ns) == before
     assert not list(home().glob("forecasts/**/*.part"))
+
+
+def test_forecast__goes_on_after_all_caches_are_gone(dataset: str) -> None:
+    before = asked(dataset, AS_OF - dt.timedelta(hours=5))
+    whole = before.path.read_bytes()
+    for path in [*home().rglob("*"), home()]:
+        if "prefect" not in path.relative_to(home()).parts:
+            state = path.lstat()
+            os.utime(path, (state.st_atime, state.st_mtime - 100 * 24 * 3600), follow_symlinks=False)
+    tidied = tidy(TidyParameters())
+    assert {"trainings/students", "data/features", "versions/forecast-slice-6h"} <= set(tidied.removed_bytes)
+    assert not list(home().glob("trainings/*/*"))
+    assert asked(dataset, AS_OF - dt.timedelta(hours=6)).fresh
+    again = asked(dataset, AS_OF - dt.timedelta(hours=5))
+    assert (again.fresh, again.path.read_bytes()) == (False, whole)
 
 
 def test_forecast__without_as_of_begins_where_the_data_end(dataset: str) -> None:

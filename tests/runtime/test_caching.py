@@ -1,4 +1,5 @@
 import datetime as dt
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,18 @@ def test_content_key__forgets_a_result_whose_files_are_lost(tmp_path: Path, monk
     assert not record.exists()
     [line] = log.lines
     assert "trained" in line
+
+
+def test_content_key__marks_the_files_of_the_home_as_used(tmp_path: Path) -> None:
+    ours, theirs = home() / "trainings" / "used", tmp_path / "readings.csv"
+    ours.mkdir(parents=True)
+    theirs.write_text("a user's own file")
+    record = record_of(content_key(context_of("used", stage_key), {}), {"files": [str(ours), str(theirs)]})
+    for path in (ours, theirs, record):
+        os.utime(path, (1e9, 1e9))
+    content_key(context_of("used", stage_key), {})
+    assert min(ours.stat().st_mtime, record.stat().st_mtime) > 1.7e9
+    assert theirs.stat().st_mtime == 1e9
 
 
 def test_content_key__forgets_a_result_that_lost_a_file_deep_in_it(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""The contracts of the tidy flow."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.manifests import Manifest
+
+
+class TidyParameters(BaseModel):
+    """How long caches and results stay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cache_days: int = Field(
+        60,
+        ge=7,
+        title="Caches [days]",
+        description="Days since its last use after which what can be computed or downloaded again is removed.",
+    )
+    result_days: int = Field(
+        800,
+        ge=30,
+        title="Results [days]",
+        description="Days after which forecasts, verifications, reports, backtests and studies are removed.",
+    )
+    only_list: bool = Field(False, title="Only list", description="Name what would be removed, and remove nothing.")
+
+
+class TidiedManifest(Manifest):
+    """What was removed, or would be: bytes by folder of the home."""
+
+    removed_bytes: dict[str, int]
