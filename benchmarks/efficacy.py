@@ -7,11 +7,11 @@ A part with fewer windows than the pipeline takes is left out, and named. The re
 chosen on earlier days (docs/log.md), and on the test parts nothing was chosen; on validation only the epoch.
 `benchmarks.common` says who teaches whom.
 
-Gains are CRPS against the twin, mean over seeds, with the interval of `tutelage.judge.comparison` over
-the test windows of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Finished pieces stay under
-TUTELAGE_HOME and are not computed again. QUICK=1 takes two histories, one origin and two seeds. `benchmarks.homes`
-follows, and where TUTELAGE_ETT names a folder, `benchmarks.ett`; their figures, and the controls', stand in the same
-JSON.
+Gains are CRPS against the twin, mean over seeds, with the interval of `tutelage.judge.comparison` over the test windows
+of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Each cell has its floor, the best of the
+simple forecasts, and the students' gain over it. Finished pieces stay under TUTELAGE_HOME and are not computed again.
+QUICK=1 takes two histories, one origin and two seeds. `benchmarks.homes` follows, and where TUTELAGE_ETT names a
+folder, `benchmarks.ett`; their figures, and the controls', stand in the same JSON.
 """
 
 import datetime as dt
@@ -47,13 +47,13 @@ from benchmarks.common import (
     measure_pieces,
 )
 from runtime.paths import home
-from runtime.provenance import code_digest
+from runtime.provenance import code_digest, git_commit
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel
 from tutelage.distil.dataset import WindowDataset
 from tutelage.files import file_digest, read_json, value_digest, write_json
 from tutelage.forecasts import Contender
-from tutelage.judge.baselines import SEASONS_HOURS
+from tutelage.judge.baselines import BASELINES
 from tutelage.judge.comparison import Gain, gain_over
 
 SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "household.yaml"
@@ -121,10 +121,12 @@ def folder_of_pieces() -> Path:
 
 def summarise_cell(pieces: list[Losses]) -> Row:
     """The figures of one cell over its origins."""
-    scored = (*STUDENTS, Contender.TEACHER, *SEASONS_HOURS)
+    crps = {name: float(joined(pieces, name).mean()) for name in (*STUDENTS, Contender.TEACHER, *BASELINES)}
+    floor = min(BASELINES, key=crps.__getitem__)
     return {
         "n_train_windows": [int(piece["n_train"]) for piece in pieces],
-        "crps": {name: float(joined(pieces, name).mean()) for name in scored},
+        "crps": crps,
+        "floor": {"name": floor, **asdict(gain_of(pieces, Contender.STUDENT, floor))},
         "gain": {name: asdict(gain_of(pieces, name, Contender.TWIN)) for name in RECIPES},
         "gain_of_privilege": asdict(gain_of(pieces, Contender.STUDENT, Contender.UNPRIVILEGED)),
         "gain_by_origin": gain_by_origin(pieces),
@@ -211,6 +213,7 @@ def summarise(done: Mapping[Cell, Losses], days_of_all: int) -> Row:
             "mean_gain_short": mean_short.estimate if mean_short else None,
             "p_short": mean_short.p if mean_short else None,
             "cells": len(cells),
+            "cells_behind_floor": [name for name, row in cells.items() if row["floor"]["estimate"] < 0],
             "cells_significantly_worse": len(worse),
             "worse_cells": worse,
             "history_saved": _history_saved_by_horizon(by_cell, days_of_all),
@@ -225,14 +228,14 @@ def _worse_cells(rows: Mapping[str, Row]) -> list[str]:
 def table(figures: Row) -> str:
     """The cells as text: CRPS in kW, gains over the twin in per cent."""
     lines = [
-        f"{'cell':<10}{'naive':>8}{'twin':>8}{'student':>9}{'teacher':>9}{'gain':>8}{'95 % interval':>18}{'p Holm':>9}"
+        f"{'cell':<10}{'floor':>8}{'twin':>8}{'student':>9}{'teacher':>9}{'gain':>8}{'95 % interval':>18}{'p Holm':>9}"
         f"{'unpriv.':>10}{'placebo':>9}  by origin"
     ]
     for name, cell in figures["cells"].items():
         c, g = cell["crps"], cell["gain"]
-        gain, naive = g[Contender.STUDENT], min(c[season] for season in SEASONS_HOURS)
+        gain, floor = g[Contender.STUDENT], c[cell["floor"]["name"]]
         lines.append(
-            f"{name:<10}{naive:>8.4f}{c[Contender.TWIN]:>8.4f}{c[Contender.STUDENT]:>9.4f}{c[Contender.TEACHER]:>9.4f}"
+            f"{name:<10}{floor:>8.4f}{c[Contender.TWIN]:>8.4f}{c[Contender.STUDENT]:>9.4f}{c[Contender.TEACHER]:>9.4f}"
             f"{gain['estimate']:>+8.1%}{gain['low']:>+9.1%} … {gain['high']:>+6.1%}{cell['p_holm']:>9.3f}"
             f"{g[Contender.UNPRIVILEGED]['estimate']:>+10.1%}{g[Contender.PLACEBO]['estimate']:>+9.1%}  "
             + " ".join(f"{x:+.1%}" for x in cell["gain_by_origin"])
@@ -287,6 +290,8 @@ def _write(figures: Row, results: Path) -> Row:
         "seeds": SEEDS,
         "origins": {str(days or "all"): origins_of(days) for days in HISTORIES},
         "left_out": _left_out(),
+        "not_measured": sorted({piece.name for piece in every_piece()} - set(figures["cells"])),
+        "commit": git_commit(),
         "quick": QUICK,
         "torch": torch.__version__,
         "device": "cpu",

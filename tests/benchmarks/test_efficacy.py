@@ -7,6 +7,7 @@ from benchmarks.common import STUDENTS
 from benchmarks.efficacy import RESULTS, _on_common_hours, every_piece, history_saved, origins_of, summarise_cell, table
 from tutelage.files import read_json
 from tutelage.forecasts import Contender
+from tutelage.judge.baselines import BASELINES
 
 
 def crps_of(**by_days: tuple[float, float]) -> dict[int, dict[Contender, float]]:
@@ -46,13 +47,14 @@ def test_summarise_cell__gains_over_all_origins() -> None:
     shares = {"twin": 1.0, "student": 0.9, "unprivileged": 0.95, "placebo": 1.1, "teacher": 0.5}
     losses = {name: share * twin for name, share in shares.items()}
     losses |= {f"{name}_by_seed": shares[name] * np.array([1.0, 2.0]) for name in STUDENTS}
-    losses |= {"seasonal_naive_24h": 2 * twin, "seasonal_naive_168h": 3 * twin, "n_train": np.array(9)}
+    losses |= {name: (1.2 if name is Contender.RIDGE else 2) * twin for name in BASELINES} | {"n_train": np.array(9)}
     row = summarise_cell([losses | {"hour": np.arange(1000)}, losses | {"hour": np.arange(1000, 2000)}])
     assert row["n_train_windows"] == [9, 9]
     assert row["crps"] == pytest.approx({name: losses[name].mean() for name in row["crps"]})
     assert {name: gain["estimate"] for name, gain in row["gain"].items()} == pytest.approx(
         {"student": 0.1, "unprivileged": 0.05, "placebo": -0.1}
     )
+    assert (row["floor"]["name"], row["floor"]["estimate"]) == (Contender.RIDGE, pytest.approx(1 - 0.9 / 1.2))
     assert row["gain_of_privilege"]["estimate"] == pytest.approx(1 - 0.9 / 0.95)
     assert row["gain_by_origin"] == pytest.approx([0.1, 0.1])
     assert row["gain_by_seed"] == pytest.approx([0.1, 0.1])
