@@ -39,7 +39,7 @@ class Turn:
         """Make a version the champion. Raises RegistryError where the turn was lost to others meanwhile."""
         if _owner(self.name) != self.owner:
             raise RegistryError(
-                f"the champion of {self.name} stays {self.before or 'none'}: the registry took longer than "
+                f"version {version} of {self.name} did not become the champion: the registry took longer than "
                 f"{LEASE_SECONDS:.0f} s to answer, and others change the champion by now"
             )
         client().set_registered_model_alias(self.name, CHAMPION, version)
