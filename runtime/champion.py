@@ -23,8 +23,8 @@ POLL_SECONDS = 0.2
 TAKEN = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's error codes for a name that is taken; the second, where it was given free before MLflow had looked at it."""
 OWNER = "owner"
-BEFORE = ("promotion.from", "approval.from", "rollback.from")
-"""Tags of a version with the champion that it replaced, or `none`."""
+ACTIONS = ("promotion", "approval", "rollback")
+"""What makes a champion. Its version's tag `ACTION.from` names the champion that it replaced, or `none`."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,17 @@ class Turn:
     owner: str
     before: str | None
 
-    def make_champion(self, version: str) -> None:
-        """Make a version the champion. Raises RegistryError where the turn was lost to others meanwhile."""
+    def make_champion(self, version: str, action: str) -> None:
+        """Make a version the champion by one of ACTIONS, and record which one it replaces.
+
+        Raises RegistryError where the turn was lost to others meanwhile.
+        """
         if _owner(self.name) != self.owner:
             raise RegistryError(
                 f"version {version} of {self.name} did not become the champion: the registry took longer than "
                 f"{LEASE_SECONDS:.0f} s to answer, and others change the champion by now"
             )
+        client().set_model_version_tag(self.name, version, f"{action}.from", self.before or "none")
         client().set_registered_model_alias(self.name, CHAMPION, version)
 
 
@@ -72,7 +76,8 @@ def champion_to_meet(name: str, *, run_id: str) -> str | None:
     champion = find_version(name, version)
     if champion.run_id != run_id:
         return version
-    replaced = next((champion.tags[tag] for tag in BEFORE if tag in champion.tags), "none")
+    tags = (f"{action}.from" for action in ACTIONS)
+    replaced = next((champion.tags[tag] for tag in tags if tag in champion.tags), "none")
     return None if replaced == "none" else replaced
 
 

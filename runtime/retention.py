@@ -69,10 +69,13 @@ def bytes_by_folder(paths: Iterable[Path]) -> Counter[str]:
     return sizes
 
 
-def remove(paths: Iterable[Path]) -> None:
-    """Remove files and folders. What an earlier removal that was killed has left goes, too."""
+def remove(paths: Iterable[Path]) -> Counter[str]:
+    """Remove files and folders; their `bytes_by_folder`. What an earlier removal that was killed has left goes, too."""
+    sizes: Counter[str] = Counter()
     (home() / LEAVING).mkdir(parents=True, exist_ok=True)
     for path in paths:
+        sizes.update(bytes_by_folder([path]))
         with suppress(FileNotFoundError):
             path.replace(Path(tempfile.mkdtemp(dir=home() / LEAVING)) / path.name)
     shutil.rmtree(home() / LEAVING)
+    return sizes

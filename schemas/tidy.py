@@ -1,14 +1,13 @@
 """The contracts of the tidy flow."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.manifests import Manifest
+from tutelage.contract import Contract
 
 
-class TidyParameters(BaseModel):
+class TidyParameters(Contract):
     """How long caches and results stay."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cache_days: int = Field(
         60,

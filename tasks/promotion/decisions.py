@@ -33,11 +33,10 @@ def set_champion(name: str, version: int, *, action: str, by: str, why: str) -> 
     find_version(name, version)
     at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     with turn_to_change(name) as turn:
-        before = turn.before or "none"
-        for tag, value in {"by": by, "why": why, "from": before, "at": at}.items():
+        for tag, value in {"by": by, "why": why, "at": at}.items():
             client().set_model_version_tag(name, str(version), f"{action}.{tag}", value)
-        turn.make_champion(str(version))
-    get_run_logger().info("%s: champion %s after %s, by %s: %s", name, version, before, by, why)
+        turn.make_champion(str(version), action)
+    get_run_logger().info("%s: champion %s after %s, by %s: %s", name, version, turn.before or "none", by, why)
     return Promoted(name=name, before=turn.before, after=str(version))
 
 

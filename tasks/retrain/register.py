@@ -104,8 +104,7 @@ def _set_aliases(
         client().set_registered_model_alias(name, CHALLENGER, version)
         client().set_model_version_tag(name, version, "promotion", reason)
         if CHAMPION in aliases and turn.before != version:
-            client().set_model_version_tag(name, version, "promotion.from", turn.before or "none")
-            turn.make_champion(version)
+            turn.make_champion(version, "promotion")
     return aliases, reason
 
 

@@ -1,8 +1,7 @@
 """Caches and results that are old, removed from the home."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from itertools import chain
 
 from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -21,15 +20,12 @@ def remove_old(parameters: TidyParameters) -> TidiedManifest:
 
     The results of the run of each registered version stay, and so does each task's newest report.
     """
-    begun, runs = time.time(), registered_runs()
-
-    def old() -> Iterator[Path]:
-        yield from old_ones(CACHES, begun - parameters.cache_days * DAY_SECONDS)
-        yield from old_ones(RESULTS, begun - parameters.result_days * DAY_SECONDS, keep=runs)
-
-    sizes = bytes_by_folder(old())
-    if not parameters.only_list:
-        remove(old())
+    begun = time.time()
+    old = chain(
+        old_ones(CACHES, begun - parameters.cache_days * DAY_SECONDS),
+        old_ones(RESULTS, begun - parameters.result_days * DAY_SECONDS, keep=registered_runs()),
+    )
+    sizes = bytes_by_folder(old) if parameters.only_list else remove(old)
     megabytes = [{"folder": folder, "MB": round(size / 1e6, 1)} for folder, size in sorted(sizes.items())]
     verb = "would be removed" if parameters.only_list else "removed"
     sentence = f"{sizes.total() / 1e6:.1f} MB {verb}"

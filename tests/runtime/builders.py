@@ -1,6 +1,8 @@
 """What tests of stages need in place of a Prefect server, and small values of the contracts."""
 
 import datetime as dt
+import itertools
+import os
 import shutil
 import sys
 import tempfile
@@ -36,6 +38,7 @@ from tutelage.model.inference import CARD
 FLOW_RUN = "00000000-0000-0000-0000-00000000f10e"
 """The id of the flow run that the stages believe to be in."""
 DAY = dt.timedelta(days=1)
+NUMBERS = itertools.count()
 PUBLISHING = (
     "create_table_artifact",
     "create_markdown_artifact",
@@ -197,6 +200,25 @@ def register_folder(name: str, folder: Path) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     return str(client().create_model_version(name, folder.as_uri()).version)
+
+
+def new_model(folder: Path, *, versions: int) -> str:
+    """A model of its own that has a folder as each of its versions; return its name."""
+    name = f"model{next(NUMBERS)}-1h"
+    for _ in range(versions):
+        register_folder(name, folder)
+    return name
+
+
+def put(name: str, at: float, *, size: int = 10) -> Path:
+    """A file of so many bytes in the home; it and its folders there are of a time, in seconds since 1970."""
+    path = home() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    for each in (path, *path.parents):
+        if each.is_relative_to(home()):
+            os.utime(each, (at, at))
+    return path
 
 
 def window_of(*, hours: int = 6, issue: dt.datetime = START) -> pd.DataFrame:

@@ -1,4 +1,3 @@
-import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,19 +9,14 @@ import runtime.champion
 from runtime.champion import OWNER, Turn, champion_to_meet, turn_to_change
 from runtime.registry import CHAMPION, champion_version, client, find_version
 from tasks.promotion.decisions import set_champion
-from tests.runtime.builders import register_folder
+from tests.runtime.builders import new_model
 from tutelage.errors import RegistryError
-
-NUMBERS = itertools.count()
 
 
 @pytest.fixture
 def name(tmp_path: Path) -> str:
     """A model of its own with four versions."""
-    model = f"turns{next(NUMBERS)}-1h"
-    for _ in range(4):
-        register_folder(model, tmp_path)
-    return model
+    return new_model(tmp_path, versions=4)
 
 
 def taken(name: str, owner: str) -> None:
@@ -33,7 +27,7 @@ def taken(name: str, owner: str) -> None:
 def test_turn_to_change__changes_the_champion_and_leaves_nothing(name: str) -> None:
     with turn_to_change(name) as turn:
         assert turn.before is None
-        turn.make_champion("2")
+        turn.make_champion("2", "rollback")
     with turn_to_change(name) as turn:
         assert turn.before == "2"
     assert champion_version(name) == "2"
@@ -71,7 +65,7 @@ def test_turn_to_change__takes_over_from_a_killed_process_and_never_from_a_livin
     taken(name, "a killed process")
     begun = time.monotonic()
     with turn_to_change(name) as turn:
-        turn.make_champion("1")
+        turn.make_champion("1", "rollback")
     assert time.monotonic() - begun > 1.0
 
     # Others follow one another, none of them longer than a lease: who waits takes nothing from them.
@@ -105,7 +99,7 @@ def test_make_champion__of_a_turn_that_was_lost_changes_nothing(name: str) -> No
     client().set_registered_model_alias(name, CHAMPION, "1")
     taken(name, "somebody else")
     with pytest.raises(RegistryError, match=f"^version 2 of {name} did not become the champion: .* others change"):
-        Turn(name, "me", "1").make_champion("2")
+        Turn(name, "me", "1").make_champion("2", "rollback")
     assert champion_version(name) == "1"
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from runtime.paths import home
 from runtime.retention import CACHES, LEAVING, RESULTS, bytes_by_folder, mark_used, old_ones, remove
+from tests.runtime.builders import put
 
 LONG_AGO, THEN, LATER = 1e9, 1.1e9, 1.2e9
 
@@ -12,17 +13,6 @@ LONG_AGO, THEN, LATER = 1e9, 1.1e9, 1.2e9
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
-
-
-def put(name: str, at: float) -> Path:
-    """A file of ten bytes in the home, it and its folders of a time."""
-    path = home() / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"0123456789")
-    for each in (path, *path.parents):
-        if each.is_relative_to(home()):
-            os.utime(each, (at, at))
-    return path
 
 
 def names(paths: object) -> set[str]:

@@ -1,5 +1,4 @@
 import datetime as dt
-import itertools
 from pathlib import Path
 
 import pytest
@@ -8,18 +7,14 @@ import tasks.promotion.decisions
 from runtime.registry import CHAMPION, champion_version, client, find_version
 from schemas.promotion import Promoted
 from tasks.promotion.decisions import decline, describe_version, set_champion
-from tests.runtime.builders import Log, register_folder
+from tests.runtime.builders import Log, new_model
 from tutelage.errors import RegistryError
-
-NUMBERS = itertools.count()
 
 
 @pytest.fixture
 def name(tmp_path: Path) -> str:
     """A model of its own with two versions, the second with a card and a reason."""
-    model = f"decided{next(NUMBERS)}-1h"
-    for _ in range(2):
-        register_folder(model, tmp_path)
+    model = new_model(tmp_path, versions=2)
     client().update_model_version(model, "2", description="# the card")
     client().set_model_version_tag(model, "2", "promotion", "awaits a person's approval")
     return model

@@ -1,14 +1,12 @@
-import os
 import time
 from pathlib import Path
 
 import pytest
 
-from runtime.paths import home
 from runtime.registry import client, registered_runs
 from schemas.tidy import TidyParameters
 from tasks.tidy.old import remove_old
-from tests.runtime.builders import Published
+from tests.runtime.builders import Published, put
 
 DAY = 24 * 3600
 
@@ -18,20 +16,23 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path / "home"))
 
 
-def put(name: str, days: float) -> Path:
+def megabyte(name: str, days: float) -> Path:
     """A file of a megabyte in the home, of so many days ago."""
-    path = home() / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bytes(10**6))
-    for each in (path, path.parent):
-        os.utime(each, (time.time() - days * DAY,) * 2)
-    return path
+    return put(name, time.time() - days * DAY, size=10**6)
 
 
 @pytest.mark.parametrize("only_list", [False, True])
 def test_remove_old__removes_or_lists_by_age(only_list: bool, published: Published) -> None:
-    old = [put("data/readings/a.parquet", 61), put("trainings/teacher/b/weights", 61), put("runs/c/f.json", 801)]
-    fresh = [put("data/readings/d.parquet", 59), put("runs/e/f.json", 799), put("forecasts/m-1h/issue=1/f", 61)]
+    old = [
+        megabyte("data/readings/a.parquet", 61),
+        megabyte("trainings/teacher/b/weights", 61),
+        megabyte("runs/c/f.json", 801),
+    ]
+    fresh = [
+        megabyte("data/readings/d.parquet", 59),
+        megabyte("runs/e/f.json", 799),
+        megabyte("forecasts/m-1h/issue=1/f", 61),
+    ]
     tidied = remove_old.fn(TidyParameters(only_list=only_list))
     assert tidied.removed_bytes == {"data/readings": 10**6, "trainings/teacher": 10**6, "runs": 10**6}
     assert [path.exists() for path in old] == [only_list] * 3
@@ -46,7 +47,7 @@ def test_remove_old__leaves_the_results_of_a_registered_version(tmp_path: Path) 
     client().create_registered_model("tidied-1h")
     client().create_model_version("tidied-1h", tmp_path.as_uri(), run_id)
     assert run_id in registered_runs()
-    needed, other = put(f"runs/{run_id}/f.json", 900), put("runs/other/f.json", 900)
+    needed, other = megabyte(f"runs/{run_id}/f.json", 900), megabyte("runs/other/f.json", 900)
     remove_old.fn(TidyParameters())
     assert needed.exists()
     assert not other.exists()
