@@ -49,7 +49,8 @@ from benchmarks.peers import LEVELS, PEERS
 from runtime.paths import home
 from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
-from tutelage.data.windows import LEAST_WINDOWS, Panel, read_panel
+from tutelage.data.grid import HOURLY
+from tutelage.data.windows import DAY_HOURS, LEAST_WINDOWS, Panel, read_panel
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.blocks import FittedStudents, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
@@ -62,7 +63,6 @@ from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.metrics import quantile_at
 from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
 from tutelage.model.conformal import as_issued
-from tutelage.model.days import DAY_HOURS
 from tutelage.model.trees import PAST_DAYS, tree_columns
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
@@ -144,8 +144,8 @@ def dataset_of(piece: Piece) -> WindowDataset:
 def write_input(piece: Piece, path: Path) -> None:
     """Write what `benchmarks/peers.py` needs of a piece: the target from the history on, with missing hours filled."""
     dataset = scored_of(dataset_of(piece))
-    hour, horizon = dataset.panel.hour.numpy(), dataset.horizon
-    first, last = int(np.searchsorted(hour, dataset.first_hour)), int(dataset.test[-1]) + horizon
+    hour, horizon = dataset.panel.step.numpy(), dataset.horizon
+    first, last = int(np.searchsorted(hour, dataset.first_step)), int(dataset.test[-1]) + horizon
     target = pl.Series(dataset.panel.observed[first:last, 0].double().numpy()).fill_nan(None)
     for season in (DAY_HOURS, 7 * DAY_HOURS):
         target = target.fill_null(target.shift(season))
@@ -204,13 +204,13 @@ def boosted_quantiles(dataset: WindowDataset) -> Forecasts:
 
 def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> np.ndarray:
     past = dataset.long_past(origins, PAST_DAYS * DAY_HOURS)[..., 0]
-    return tree_columns(past, dataset.student_inputs(origins)[1]).flatten(0, 1).numpy()
+    return tree_columns(past, dataset.student_inputs(origins)[1], grid=HOURLY).flatten(0, 1).numpy()
 
 
 def as_shipped(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> tuple[Forecasts, Forecasts]:
     """A contender's forecasts of the test part, hour by hour: the model's, and as wide as the flow would issue them."""
     [by_model] = forecast_with_base(fitted.trained.networks[name], dataset, dataset.test, fitted.bases[name])
-    hour = dataset.panel.hour[dataset.test].numpy()
+    hour = dataset.panel.step[dataset.test].numpy()
     return by_model, as_issued(by_model, hour, actual_values(dataset, dataset.test))
 
 

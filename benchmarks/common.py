@@ -89,13 +89,13 @@ def make_cell_dataset(
     dataset = make_dataset(panel, parts, fitted, lookback=LOOKBACK_HOURS[cell.horizon], horizon=cell.horizon)
     train = dataset.train
     if len(train) > MOST_WINDOWS:
-        dataset = replace(dataset, train=train[panel.hour[train] % THINNED_HOURS == 0])
+        dataset = replace(dataset, train=train[panel.step[train] % THINNED_HOURS == 0])
     return dataset
 
 
 def scored_of(dataset: WindowDataset) -> WindowDataset:
     """The same windows, of the test part those of every fifth issue hour."""
-    return replace(dataset, test=dataset.test[dataset.panel.hour[dataset.test] % THINNED_HOURS == 0])
+    return replace(dataset, test=dataset.test[dataset.panel.step[dataset.test] % THINNED_HOURS == 0])
 
 
 def measure_contenders(dataset: WindowDataset, *, seed: int) -> Losses:
@@ -111,7 +111,7 @@ def measure_contenders(dataset: WindowDataset, *, seed: int) -> Losses:
         dataset, fitted.trained.networks, labels[Contender.STUDENT].whole.test, bases=fitted.bases
     )
     scored |= score_baselines(dataset)
-    losses = {"hour": dataset.panel.hour[dataset.test].numpy(), "n_train": np.array(len(dataset.train))}
+    losses = {"hour": dataset.panel.step[dataset.test].numpy(), "n_train": np.array(len(dataset.train))}
     losses |= {f"{name}_gate": gate.squeeze(0).numpy() for name, gate in zip(labels, gates, strict=True)}
     losses |= {f"{name}_by_seed": scored[name].losses.mean(axis=1) for name in STUDENTS}
     return losses | {name.value: forecasts.losses.mean(axis=0) for name, forecasts in scored.items()}

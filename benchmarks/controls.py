@@ -135,7 +135,7 @@ def make_dataset(
         auxiliary=torch.from_numpy(auxiliary.reshape(hours, -1)),
         minutes=torch.zeros(hours, 1),
         series=torch.arange(samples).repeat_interleave(2),
-        hour=torch.arange(hours),
+        step=torch.arange(hours),
     )
     origins = 2 * torch.arange(samples) + 1
     train, validation, test = origins.split(

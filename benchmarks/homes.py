@@ -92,13 +92,13 @@ def home_panels() -> list[Panel]:
 
 def span_of(panel: Panel) -> tuple[dt.datetime, dt.datetime]:
     """The start of a panel's first hour and the end of its last."""
-    first, last = (dt.datetime.fromtimestamp(3600 * int(panel.hour[place]), dt.UTC) for place in (0, -1))
+    first, last = (dt.datetime.fromtimestamp(3600 * int(panel.step[place]), dt.UTC) for place in (0, -1))
     return first, last + dt.timedelta(hours=1)
 
 
 def joined_panels(panels: list[Panel]) -> Panel:
     """Several homes as the series of one panel."""
-    names = ("observed", "known", "auxiliary", "minutes", "hour")
+    names = ("observed", "known", "auxiliary", "minutes", "step")
     series = torch.cat([torch.full_like(panel.series, number) for number, panel in enumerate(panels)])
     return Panel(series=series, **{name: torch.cat([getattr(each, name) for each in panels]) for name in names})
 
@@ -121,11 +121,11 @@ def dataset_of(piece: Piece) -> WindowDataset:
     cell = Cell(HORIZON, piece.days, 3 * piece.start)
     dataset = scored_of(make_cell_dataset(panel, cell, first, end, test_days=TEST_DAYS))
     others = joined_panels([home_panels()[number] for number in _others(piece)])
-    return add_sites(dataset, others, until_hour=dataset.first_hour + 24 * piece.days)
+    return add_sites(dataset, others, until_step=dataset.first_step + 24 * piece.days)
 
 
 @cache
-def _standardised(until_hour: int) -> dict[tuple[int, int], Float[np.ndarray, "horizon levels"]]:
+def _standardised(until_step: int) -> dict[tuple[int, int], Float[np.ndarray, "horizon levels"]]:
     """The quantiles, by home and hour, that `pretrained_of` has forecast in this process for homes known until then."""
     return {}
 
@@ -139,10 +139,10 @@ def pretrained_of(piece: Piece) -> ForecastFunction:
     model, numbers = load_pretrained("fracast"), [piece.number, *_others(piece)]
 
     def forecast(dataset: WindowDataset, origins: torch.Tensor) -> Forecasts:
-        series, hour = dataset.panel.series[origins].tolist(), dataset.panel.hour[origins].tolist()
+        series, hour = dataset.panel.series[origins].tolist(), dataset.panel.step[origins].tolist()
         if not all(series):  # the home's own windows, whose past begins with its history
             return model(dataset, origins)
-        known = _standardised(dataset.first_hour + 24 * piece.days)
+        known = _standardised(dataset.first_step + 24 * piece.days)
         mean, std = dataset.scalers.observed.mean[0], dataset.scalers.observed.std[0]
         windows = [(numbers[number], of_number) for number, of_number in zip(series, hour, strict=True)]
         fresh = [place for place, window in enumerate(windows) if window not in known]

@@ -19,8 +19,9 @@ from scipy.stats import ttest_1samp
 
 from tutelage.files import write_json
 from tutelage.judge.comparison import cosine_error, gain_over, one_sided_p
-from tutelage.judge.promotion import WEEK_HOURS, allowed_p
+from tutelage.judge.promotion import allowed_p
 
+WEEK_HOURS = 168
 RESULTS = Path(__file__).parent / "results" / "promotion.json"
 TEST_WEEKS, YEAR_WEEKS, YEARS = 17, 52, 1000
 WEEKLY_SPREAD = 0.004

@@ -75,7 +75,7 @@ def measure(cell: Cell) -> Losses:
     """CRPS by test window of the twin and of each variant's student, and the network's weight of each."""
     dataset = dataset_of(cell)
     actual = actual_values(dataset, dataset.test)
-    losses: Losses = {"hour": dataset.panel.hour[dataset.test].numpy()}
+    losses: Losses = {"hour": dataset.panel.step[dataset.test].numpy()}
     variants = variants_of(cell.horizon)
     for variant, fitted in fit_variants(dataset, variants, seed=cell.origin, pretrained=load_pretrained("fracast")):
         for name, of_variant in ((Contender.TWIN, "twin"), (Contender.STUDENT, variant)):

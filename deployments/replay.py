@@ -14,8 +14,8 @@ from prefect.client.schemas.schedules import RRuleSchedule
 
 from runtime.clock import clock_path
 from runtime.paths import datasets_folder
-from tutelage.data.dataset import Replay, load_dataset_spec
-from tutelage.data.replay import read_clock, started, write_clock
+from tutelage.data.dataset import load_dataset_spec
+from tutelage.data.replay import Replay, read_clock, started, write_clock
 from tutelage.errors import TutelageError
 
 SLUG = "replay"

@@ -15,7 +15,6 @@ from tasks.backtest.summary import summarise_backtest
 from tasks.retrain.ingest import ingest
 from tasks.retrain.run import tracked_retrain
 from tutelage.data.dataset import load_dataset_spec, source_files
-from tutelage.data.steps import HOUR, hour_of
 from tutelage.errors import GapsError
 from tutelage.judge.backtest import period_ends
 
@@ -35,7 +34,7 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     files = source_files(spec.source)
     evaluations: dict[dt.datetime, Evaluation] = {}
     left_out: dict[dt.datetime, str] = {}
-    end = hour_of(parameters.as_of or ingest(files, spec, None).last_utc + HOUR, spec)
+    end = spec.grid.floor(parameters.as_of or ingest(files, spec, None).last_utc + spec.student_step)
     with tracked_backtest(parameters, spec, files) as run:
         for period_end in period_ends(end, origins=parameters.origins, period_days=parameters.period_days):
             origin = parameters.ending(period_end)

@@ -15,7 +15,7 @@ from runtime.paths import datasets_folder, home
 from tutelage.data.dataset import load_dataset_spec, source_files
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table
+from tutelage.data.resample import student_table
 from tutelage.files import written_whole
 
 VARIABLE = "TUTELAGE_CAMPAIGN"
@@ -35,7 +35,9 @@ def write_campaign() -> Path:
         for moment in (end - dt.timedelta(days=DAYS), end)
     )
     minutes = pl.concat([pl.scan_csv(file, infer_schema=False) for file in files])
-    hours = hourly_table(clean(read_readings(files, household).filter(pl.col("time_utc") >= end), household), household)
+    hours = student_table(
+        clean(read_readings(files, household).filter(pl.col("time_utc") >= end), household), household
+    )
     on_its_clock = pl.col("time_utc").dt.convert_time_zone(written.timezone).dt.strftime(written.format).alias(time)
     tables = {
         "minutes.csv": minutes.filter(pl.col(time).is_between(first, last, closed="left")).collect(),

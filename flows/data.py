@@ -19,6 +19,7 @@ from tasks.retrain.preview import preview_dataset
 from tasks.retrain.quality import publish_quality
 from tasks.retrain.validate import validate
 from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.grid import Grid
 
 
 class Seen(NamedTuple):
@@ -27,6 +28,7 @@ class Seen(NamedTuple):
     validated: ValidatedManifest
     features: FeaturesManifest
     preview: PreviewManifest
+    grid: Grid
 
 
 @flow(name="data", flow_run_name="data {parameters.dataset}")
@@ -36,7 +38,7 @@ def look_at_data(parameters: RetrainParameters) -> Seen:
     validated = validate(ingest(source_files(spec.source), spec, parameters.as_of), spec)
     publish_quality(validated, spec)
     features = features_for(parameters, validated, spec)
-    return Seen(validated, features, preview_dataset(features, spec))
+    return Seen(validated, features, preview_dataset(features, spec), spec.grid)
 
 
 def _table(rows: list[dict[str, object]]) -> str:
@@ -48,7 +50,7 @@ def _table(rows: list[dict[str, object]]) -> str:
 
 def seen_text(seen: Seen) -> str:
     """What was found as text: the quality table, the parts, the simple forecasts."""
-    features, preview = seen.features, seen.preview
+    features, preview, steps = seen.features, seen.preview, seen.grid.plural
     parts = {"train": features.train, "validation": features.validation, "test": features.test}
     of_parts: list[dict[str, object]] = [
         {
@@ -56,7 +58,7 @@ def seen_text(seen: Seen) -> str:
             "from (UTC)": f"{part.start_utc:%Y-%m-%d %H:%M}",
             "to (UTC)": f"{part.end_utc:%Y-%m-%d %H:%M}",
             "windows": part.windows,
-            "hours with readings within": f"{part.minutes:.1%}",
+            f"{steps} with readings within": f"{part.minutes:.1%}",
             "privileged columns": f"{part.auxiliary:.1%}",
         }
         for name, part in parts.items()
@@ -67,12 +69,12 @@ def seen_text(seen: Seen) -> str:
         {"forecast": name.label, crps: f"{each.crps:.4f}", "inside 80 %": f"{each.coverage_80:.1%}"}
         for name, each in best_first
     ]
-    below = "There are no readings within the hours: minutes have nothing to teach."
-    if preview.within_hours is not None:
-        below = f"{preview.within_hours:.1%} of the variance of {features.target} lies within its hours."
+    below = f"There are no readings within the {steps}: minutes have nothing to teach."
+    if preview.within_steps is not None:
+        below = f"{preview.within_steps:.1%} of the variance of {features.target} lies within its {steps}."
     return "\n".join(
         [
-            f"{features.task}: {seen.validated.rows} readings, {features.hours} hours, {features.null_hours} null",
+            f"{features.task}: {seen.validated.rows} readings, {features.steps} {steps}, {features.null_steps} null",
             _table(quality_rows(seen.validated.rules)),
             _table(of_parts),
             "What simple forecasts make of the validation part; a retrain has to beat the best:",

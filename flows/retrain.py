@@ -35,7 +35,7 @@ from tasks.retrain.students import distil_all_students
 from tasks.retrain.teachers import train_all_teachers
 from tasks.retrain.validate import validate
 from tutelage.data.dataset import DatasetSpec, Role, load_dataset_spec, source_files
-from tutelage.distil.dataset import require_recursive_columns
+from tutelage.distil.dataset import require_recursive_columns, require_steps
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.forecasts import Contender
 
@@ -63,6 +63,9 @@ def train_and_evaluate(
     """From raw readings to the evaluation on the test part; backtests run this part of a retrain, too."""
     plan = parameters.plan
     require_recursive_columns(plan.recipe, len(spec.names(Role.OBSERVED)))
+    require_steps(
+        plan.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
+    )
     readings = ingest(files, spec, parameters.as_of)
     validated = validate(readings, spec)
     publish_quality(validated, spec)

@@ -16,6 +16,7 @@ from tasks.study.leaderboard import publish_study
 from tasks.study.run import log_fold, tracked_study
 from tasks.study.scores import score_students
 from tutelage.data.dataset import DatasetSpec, load_dataset_spec, source_files
+from tutelage.distil.dataset import require_steps
 from tutelage.distil.recipe import Recipe, TrainingPlan, student_part
 from tutelage.judge.trials import Trial, group_trials, list_trials
 
@@ -30,6 +31,9 @@ def study(parameters: StudyParameters) -> StudyResult:
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     trials = list_trials(parameters.recipe, parameters.space, max_trials=parameters.max_trials, seed=parameters.seed)
+    require_steps(
+        parameters.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
+    )
     files = source_files(spec.source)
     with tracked_study(parameters, spec, files, trials) as run:
         validated = validate(ingest(files, spec, parameters.as_of), spec)

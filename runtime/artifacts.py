@@ -17,7 +17,7 @@ from torch import Tensor
 from schemas.retrain import Evaluation, FeaturesManifest, TrainedManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.sizes import Sizes, sizes_from
-from tutelage.data.windows import Panel, epoch_hour, make_panel
+from tutelage.data.windows import Panel, make_panel
 from tutelage.distil.blocks import BLOCKS, BlockLabels
 from tutelage.distil.dataset import Fitted, WindowDataset, make_dataset
 from tutelage.distil.pipeline import PartLabels
@@ -31,12 +31,13 @@ from tutelage.judge.series import SeriesScore
 from tutelage.model.architectures import States
 from tutelage.model.base import Atom, Base, Changes
 from tutelage.model.heads import Bins
+from tutelage.model.inference import grid_of, plain_grid
 from tutelage.model.linear import LinearForecaster
 from tutelage.model.training import choose_device
 from tutelage.model.trees import Trees
 from tutelage.model.weights import read_scalers, write_scalers
 
-HOURS = "hourly.parquet"
+TABLE = "table.parquet"
 MINUTES = "minutes.npy"
 FITTED = "fitted.json"
 OTHER_SITES = "other_sites.safetensors"
@@ -58,8 +59,8 @@ History = dict[Contender, list[dict[str, float]]]
 def write_features(
     folder: Path, hours: pl.DataFrame, minutes: np.ndarray, fitted: Fitted, sizes: Sizes | None = None
 ) -> None:
-    """Write the hourly table, the readings within each hour, the scalers and bins, and the series' sizes."""
-    hours.write_parquet(folder / HOURS)
+    """Write the student's table, the readings within its steps, the scalers and bins, and the series' sizes."""
+    hours.write_parquet(folder / TABLE)
     np.save(folder / MINUTES, minutes)
     write_json(folder / FITTED, plain_fitted(fitted, sizes))
 
@@ -70,15 +71,16 @@ def plain_fitted(fitted: Fitted, sizes: Sizes | None = None) -> dict[str, Any]:
     return plain if sizes is None else plain | {"sizes": asdict(sizes)}
 
 
-def read_hours(features: FeaturesManifest) -> pl.DataFrame:
-    """Read the hourly table of a features manifest."""
-    return pl.read_parquet(features.folder / HOURS)
+def read_table(features: FeaturesManifest) -> pl.DataFrame:
+    """Read the student's table of a features manifest."""
+    return pl.read_parquet(features.folder / TABLE)
 
 
 def write_other_sites(folder: Path, panel: Panel) -> None:
     """Write what teachers see of other sites: the observed and known columns of their series."""
-    names = ("observed", "known", "series", "hour")
-    save_file({name: getattr(panel, name).contiguous() for name in names}, folder / OTHER_SITES)
+    names = ("observed", "known", "series", "step")
+    grid = {name: str(value) for name, value in plain_grid(panel.grid).items()}
+    save_file({name: getattr(panel, name).contiguous() for name in names}, folder / OTHER_SITES, metadata=grid)
 
 
 def with_other_sites(dataset: WindowDataset, features: FeaturesManifest, *, until: dt.datetime) -> WindowDataset:
@@ -86,16 +88,18 @@ def with_other_sites(dataset: WindowDataset, features: FeaturesManifest, *, unti
     path = features.folder / OTHER_SITES
     if not path.exists():
         return dataset
-    tensors: dict[str, Any] = load_file(path)
-    nothing = torch.zeros(len(tensors["hour"]), 0)
-    others = Panel(**tensors, auxiliary=nothing, minutes=nothing)
-    return add_sites(dataset, others, until_hour=epoch_hour(until))
+    with safe_open(path, "pt") as file:
+        tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        grid = grid_of({name: int(value) for name, value in file.metadata().items()})
+    nothing = torch.zeros(len(tensors["step"]), 0)
+    others = Panel(**tensors, auxiliary=nothing, minutes=nothing, grid=grid)
+    return add_sites(dataset, others, until_step=others.grid.index(until))
 
 
 def read_panel(features: FeaturesManifest, spec: DatasetSpec) -> Panel:
     """Read the panel of a features manifest, on the CPU."""
     sizes = sizes_from(read_json(features.folder / FITTED))
-    return make_panel(read_hours(features), np.load(features.folder / MINUTES), spec, sizes)
+    return make_panel(read_table(features), np.load(features.folder / MINUTES), spec, sizes)
 
 
 def read_dataset(features: FeaturesManifest, spec: DatasetSpec, plan: TrainingPlan) -> WindowDataset:
@@ -105,8 +109,8 @@ def read_dataset(features: FeaturesManifest, spec: DatasetSpec, plan: TrainingPl
         read_panel(features, spec).to(choose_device(plan.device)),
         features.parts,
         Fitted(read_scalers(fitted["scalers"]), Bins(tuple(fitted["bins"]))),
-        lookback=features.lookback_hours,
-        horizon=features.horizon_hours,
+        lookback=spec.grid.steps(features.lookback_hours),
+        horizon=spec.grid.steps(features.horizon_hours),
         unlabelled=plan.recipe.distillation.unlabelled,
     )
     return with_other_sites(dataset, features, until=features.test.start_utc)
@@ -189,7 +193,8 @@ def write_base(folder: Path, base: Base) -> None:
         for name, values in arrays.items()
     }
     atom = None if base.atom is None else vars(base.atom)
-    plain = {"weights": dict(base.weights), "atom": atom, "pretrained": base.pretrained}
+    grid = plain_grid(base.grid)
+    plain = {"weights": dict(base.weights), "atom": atom, "pretrained": base.pretrained, "grid": grid}
     save_file(tensors, folder / BASE, metadata={name: json.dumps(value) for name, value in plain.items()})
 
 
@@ -200,7 +205,8 @@ def read_base(folder: Path) -> Base | None:
         return None
     arrays: dict[str, dict[str, np.ndarray]] = {"linear": {}, "trees": {}, "changes": {}}
     with safe_open(path, "np") as file:
-        weights, atom, pretrained = (json.loads(file.metadata()[name]) for name in ("weights", "atom", "pretrained"))
+        names = ("weights", "atom", "pretrained", "grid")
+        weights, atom, pretrained, grid = (json.loads(file.metadata()[name]) for name in names)
         for key in file.keys():  # noqa: SIM118 - a safe_open is no dict
             part, name = key.split(".")
             arrays[part][name] = file.get_tensor(key)
@@ -208,7 +214,7 @@ def read_base(folder: Path) -> Base | None:
     trees = Trees(**arrays["trees"]) if arrays["trees"] else None
     weights = {Contender(name): weight for name, weight in weights.items()}
     atom = None if atom is None else Atom(**atom)
-    return Base(weights, linear, trees, Changes(**arrays["changes"]), atom, pretrained)
+    return Base(weights, linear, trees, Changes(**arrays["changes"]), atom, pretrained, grid_of(grid))
 
 
 def write_held_out(folder: Path, crps_by_name: dict[Contender, float]) -> None:
@@ -232,11 +238,16 @@ def read_history(trained: TrainedManifest) -> History:
 
 
 def write_evaluation(
-    folder: Path, evaluation: Evaluation, scored: dict[Contender, ScoredForecasts], by_series: Sequence[SeriesScore]
+    folder: Path,
+    evaluation: Evaluation,
+    scored: dict[Contender, ScoredForecasts],
+    by_series: Sequence[SeriesScore],
+    *,
+    step_hours: float = 1,
 ) -> Path:
     """Write the evaluation and, next to it, the scores by lead time and by series; return the evaluation's file."""
     by_lead = {
-        name: [{"lead_hours": lead, **vars(scores)} for lead, scores in enumerate(each.by_lead, start=1)]
+        name: [{"lead_hours": lead * step_hours, **vars(scores)} for lead, scores in enumerate(each.by_lead, start=1)]
         for name, each in scored.items()
     }
     write_json(folder / BY_LEAD, by_lead)

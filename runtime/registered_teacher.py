@@ -1,7 +1,7 @@
 """A registered model as a teacher: its forecasts of a dataset's windows."""
 
+import datetime as dt
 from functools import partial
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,8 +17,9 @@ from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction, forecast_exported
 from tutelage.errors import RegistryError
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts
-from tutelage.model.inference import Student, load_student
+from tutelage.model.inference import Student, differences, load_student
 
+SECOND = dt.timedelta(seconds=1)
 CHUNK_WINDOWS = 256
 """Windows per call of a model."""
 
@@ -27,7 +28,7 @@ def load_registered(model: str, features: FeaturesManifest, spec: DatasetSpec) -
     """The registered model `name/version` as a teacher.
 
     A version that this project registered forecasts with its ONNX graph. Any other model is called through MLflow's
-    `predict` with the hourly table that `serving/forecaster.py` describes, one series per window, and must return
+    `predict` with the table that `serving/forecaster.py` describes, one series per window, and must return
     series_id, lead_hours and q01 to q99.
 
     Raises RegistryError where there is no such version, or it can't teach this task: other columns, another horizon, a
@@ -51,14 +52,7 @@ def load_registered(model: str, features: FeaturesManifest, spec: DatasetSpec) -
 
 def _require_fit(model: str, student: Student, features: FeaturesManifest, spec: DatasetSpec) -> None:
     card = student.card
-    required: dict[str, Any] = {
-        "target": spec.target,
-        "observed": spec.names(Role.OBSERVED),
-        "known_future": spec.names(Role.KNOWN_FUTURE),
-        "timezone": spec.calendar.timezone,
-        "horizon_hours": features.horizon_hours,
-    }
-    faults = [f"its {name} is {card[name]}, not {value}" for name, value in required.items() if card[name] != value]
+    faults = differences(card, spec, horizon_hours=features.horizon_hours)
     if card.get("complete_hours", card["lookback_hours"]) > features.lookback_hours:
         faults.append(f"it looks back {card['lookback_hours']} h, and the windows have {features.lookback_hours}")
     if student.trained_until > features.test.start_utc:
@@ -81,7 +75,7 @@ def _by_predict(model: str, loaded: PyFuncModel, spec: DatasetSpec) -> ForecastF
             ordered = answer.assign(series_id=answer["series_id"].astype(int)).sort_values(["series_id", "lead_hours"])
             if len(ordered) != len(chunk) * dataset.horizon:
                 raise RegistryError(
-                    f"teacher {model} returns {len(ordered)} hours for {len(chunk)} windows of {dataset.horizon} h"
+                    f"teacher {model} returns {len(ordered)} rows for {len(chunk)} windows of {dataset.horizon}"
                 )
             quantiles = ordered[list(QUANTILE_NAMES)].to_numpy(np.float64).reshape(len(chunk), dataset.horizon, -1)
             parts.append(quantiles / dataset.panel.size_at(chunk)[:, None, None])
@@ -92,10 +86,10 @@ def _by_predict(model: str, loaded: PyFuncModel, spec: DatasetSpec) -> ForecastF
 
 
 def _table(dataset: WindowDataset, origins: Tensor, observed: list[str], known: list[str]) -> pd.DataFrame:
-    """The windows as an hourly table, one series each; with known_future columns it includes the horizon's rows."""
+    """The windows as a table, one series each; with known_future columns it includes the horizon's rows."""
     ahead = dataset.horizon if known else 0
-    hours = np.arange(-dataset.lookback, ahead)
-    rows = origins.numpy()[:, None] + hours
+    steps = np.arange(-dataset.lookback, ahead)
+    rows = origins.numpy()[:, None] + steps
     values = dataset.panel.observed.cpu().numpy()[rows].astype(np.float64)
     values[:, dataset.lookback :] = np.nan
     planned = dataset.panel.known.cpu().numpy()[rows][..., 3:].astype(np.float64)
@@ -104,9 +98,10 @@ def _table(dataset: WindowDataset, origins: Tensor, observed: list[str], known: 
         values, planned = (
             dataset.panel.sizes.times(each, names, size) for each, names in ((values, observed), (planned, known))
         )
-    seconds = 3600 * dataset.panel.hour.cpu().numpy()[rows].ravel() + 60 * dataset.panel.begin_minute
+    grid = dataset.panel.grid
+    seconds = (grid.step // SECOND) * dataset.panel.step.cpu().numpy()[rows].ravel() + 60 * grid.begin_minute
     times = pd.to_datetime(seconds, unit="s", utc=True)
-    table = pd.DataFrame({"series_id": np.repeat([str(i) for i in range(len(origins))], len(hours)), "time_utc": times})
+    table = pd.DataFrame({"series_id": np.repeat([str(i) for i in range(len(origins))], len(steps)), "time_utc": times})
     table[observed] = values.reshape(-1, len(observed))
     if known:
         table[known] = planned.reshape(-1, len(known))

@@ -18,7 +18,7 @@ def model_columns(spec: DatasetSpec) -> list[str]:
 
 
 class ChampionManifest(Manifest):
-    """A downloaded version of a registered model, its lookback and horizon, and the end of its training data."""
+    """A downloaded version of a registered model, its lookback, horizon and step, and the end of its training data."""
 
     folder: Path
     name: str
@@ -26,11 +26,12 @@ class ChampionManifest(Manifest):
     lookback_hours: int
     complete_hours: int
     horizon_hours: int
+    step_minutes: int = 60
     trained_until_utc: dt.datetime
 
 
-class HoursManifest(Manifest):
-    """The input of a forecast: one row per hour and series."""
+class RecentManifest(Manifest):
+    """The input of a forecast: one row per step and series."""
 
     path: Path
     digest: str
@@ -48,6 +49,6 @@ class ForecastManifest(Manifest):
     issue_time_utc: dt.datetime
     model_version: str
     rows: int
-    filled_hours: int
+    filled_hours: int | float
     refused: list[str]
     fresh: bool

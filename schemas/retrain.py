@@ -13,7 +13,7 @@ from tutelage.data.windows import Parts, Span
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import NEGLIGIBLE, Floor, Gain, Gains
 from tutelage.judge.metrics import Scores
-from tutelage.judge.promotion import LEAST_ISSUE_TIMES, allowed_p
+from tutelage.judge.promotion import LEAST_WEEKS, allowed_p
 from tutelage.judge.series import SeriesScore
 
 Promotion = Literal["automatic", "approval", "never"]
@@ -109,8 +109,8 @@ class FeaturesManifest(Manifest):
     train: SpanManifest
     validation: SpanManifest
     test: SpanManifest
-    hours: int
-    null_hours: int
+    steps: int
+    null_steps: int
 
     @property
     def privileged(self) -> set[str]:
@@ -129,7 +129,7 @@ class PreviewManifest(Manifest):
     """What is known of a dataset without a training: see `tutelage.judge.preview`."""
 
     scores: dict[Contender, Scores]
-    within_hours: float | None
+    within_steps: float | None
 
 
 class TrainedManifest(Manifest):
@@ -162,7 +162,8 @@ class ChampionComparison(BaseModel):
     gain: None where there is no window to compare on
     compared_as: the champion's student in the comparison: the registered one, or the one that was evaluated before its
         refit; None where there is no window to compare on
-    since_days: days since the comparison before
+    since_days: days since the comparison before; weeks: how many the compared issue times make up
+    differences: in what the champion is none of this dataset's and horizon's, so that it can't be compared
     """
 
     model_config = ConfigDict(frozen=True)
@@ -171,6 +172,8 @@ class ChampionComparison(BaseModel):
     gain: Gain | None
     compared_as: Literal["registered", "evaluated"] | None
     since_days: float = 0.0
+    weeks: float = 0.0
+    differences: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> float:
@@ -181,7 +184,7 @@ class ChampionComparison(BaseModel):
     def is_beaten(self) -> bool:
         """Whether the candidate is better beyond what repeated comparisons bring by luck."""
         gain = self.gain
-        if gain is None or gain.windows < LEAST_ISSUE_TIMES:
+        if gain is None or self.weeks < LEAST_WEEKS:
             return False
         return gain.estimate > NEGLIGIBLE and gain.p <= self.allowed
 

@@ -37,8 +37,8 @@ class QualityCounts(BaseModel):
     duplicate_rows: int
     off_grid_rows: int
     unreadable_rows: int
-    hours: int
-    null_hours: int
+    steps: int
+    null_steps: int
 
 
 class Verdict(BaseModel):

@@ -1,16 +1,16 @@
 """The registered model: MLflow stores this file next to the ONNX graph and runs it wherever the model is loaded.
 
-It needs only mlflow, onnxruntime and their dependencies. One call takes the hourly values of one or more series and
-returns the forecast of each, starting with the hour after its last row:
+It needs only mlflow, onnxruntime and their dependencies. One call takes the values of one or more series by step, which
+is an hour or what `step_minutes` in the card says, and returns the forecast of each, starting after its last row:
 
     series_id  time_utc             <observed columns>
-    home       2010-11-19 21:00:00  1.42                 the lookback's first hour
+    home       2010-11-19 21:00:00  1.42                 the lookback's first step
     ...
     home       2010-11-26 20:00:00  0.93                 its last
 
 Values may be missing (null) only before the last `complete_hours` of the lookback, and these rows may be left out.
 
-Where the student has columns that are known ahead of time, they need `horizon_hours` further rows, in which the
+Where the student has columns that are known ahead of time, they need the rows of `horizon_hours`, too, in which the
 observed columns are null.
 """
 
@@ -32,6 +32,7 @@ from pydantic import BaseModel, create_model
 CONFIG = ModelConfig(development_config={"observed": ["value"], "known_future": []})
 OBSERVED: list[str] = list(CONFIG.get("observed"))
 KNOWN_FUTURE: list[str] = list(CONFIG.get("known_future"))
+HOUR, MINUTE = pd.Timedelta(hours=1), pd.Timedelta(minutes=1)
 COLUMNS = ["series_id", "time_utc", *OBSERVED, *KNOWN_FUTURE]
 
 
@@ -105,6 +106,9 @@ class Forecaster(PythonModel):
         """Load the graph and the card."""
         folder = Path(context.artifacts["student"])
         self.card = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+        self.step = pd.Timedelta(minutes=self.card.get("step_minutes", 60))
+        hours = self.step / HOUR
+        self.step_hours = int(hours) if hours >= 1 else hours
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -114,9 +118,9 @@ class Forecaster(PythonModel):
     def predict(  # type: ignore[override]  # MLflow allows to omit `context`
         self, model_input: list[HourlyRow], params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Forecast each series from the hour after its last observed one.
+        """Forecast each series from the step after its last observed one.
 
-        Returns one row per series and target hour: series_id, issue_time_utc, time_utc, lead_hours, mean, q01 … q99,
+        Returns one row per series and target step: series_id, issue_time_utc, time_utc, lead_hours, mean, q01 … q99,
         in the target's unit. Raises MlflowException with a sentence where the input is invalid.
         """
         return self.forecast(_table(model_input))
@@ -134,7 +138,7 @@ class Forecaster(PythonModel):
             "series_id": [name for name, _, _, ahead in windows for _ in ahead],
             "issue_time_utc": windows[0][3][:0].append([ahead[:1].repeat(len(ahead)) for *_, ahead in windows]),
             "time_utc": windows[0][3][:0].append([ahead for *_, ahead in windows]),
-            "lead_hours": [lead for *_, ahead in windows for lead in range(1, len(ahead) + 1)],
+            "lead_hours": [lead * self.step_hours for *_, ahead in windows for lead in range(1, len(ahead) + 1)],
             "mean": np.concatenate([mean[0] for mean, _ in outputs]),
         }
         levels = [f"q{round(level * 100):02d}" for level in self.card["quantile_levels"]]
@@ -161,45 +165,51 @@ class Forecaster(PythonModel):
         return mean.astype(np.float64) * size, quantiles.astype(np.float64) * size
 
     def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:
-        """One series' rows as (name, observed, known, target hours). Raises MlflowException naming row and rule."""
-        lookback, horizon = self.card["lookback_hours"], self.card["horizon_hours"]
-        complete, ahead_rows = self.card.get("complete_hours", lookback), horizon if KNOWN_FUTURE else 0
+        """One series' rows as (name, observed, known, target steps). Raises MlflowException naming row and rule."""
+        hours = (self.card["lookback_hours"], self.card["horizon_hours"])
+        lookback, horizon = (each * HOUR // self.step for each in hours)
+        complete = self.card.get("complete_hours", hours[0]) * HOUR // self.step
+        ahead_rows, hourly = horizon if KNOWN_FUTURE else 0, self.step == HOUR
+        minutes = f"{self.step // MINUTE} minutes"
         times = pd.DatetimeIndex(part["time_utc"]).as_unit("ns")
         if times.isna().any():
             raise _refuse(f"series {name}: column time_utc is null in row {int(times.isna().argmax()) + 1}")
-        wrong = np.flatnonzero(np.diff(times.as_unit("s").asi8) != 3600)
+        wrong = np.flatnonzero(np.diff(times.asi8) != self.step.value)
         if len(wrong):
             at, before = times[wrong[0] + 1], times[wrong[0]]
             raise _refuse(
-                f"series {name}: {at:%Y-%m-%d %H:%M} follows {before:%Y-%m-%d %H:%M}; each row must be one hour after "
-                "the row before it"
+                f"series {name}: {at:%Y-%m-%d %H:%M} follows {before:%Y-%m-%d %H:%M}; each row must be "
+                f"{'one hour' if hourly else minutes} after the row before it"
             )
         past = len(part) - ahead_rows
         if not complete <= past <= lookback:
             fewest = "" if complete == lookback else f"{complete + ahead_rows} to "
-            needed = f"{fewest}{lookback + ahead_rows} consecutive hours are needed"
+            needed = f"{fewest}{lookback + ahead_rows} consecutive {'hours' if hourly else 'rows'} are needed"
             raise _refuse(f"series {name}: {len(part)} rows, but {needed}")
         begin = pd.Timedelta(minutes=self.card.get("begin_minute", 0))
-        if (times != (times - begin).floor("h") + begin).any():
-            begins = f", which begins at :{self.card['begin_minute']:02d} UTC" if begin else ""
-            raise _refuse(f"series {name}: {times[0]:%Y-%m-%d %H:%M:%S} is not a full hour{begins}")
-        for columns, hours in ((OBSERVED, part.iloc[past - complete : past]), (KNOWN_FUTURE, part.iloc[past:])):
+        if (times != (times - begin).floor(self.step) + begin).any():
+            first = self.card.get("begin_minute", 0)
+            begins = f", which begins at :{first:02d} UTC" if begin else ""
+            midnight = f"{first // 60:02d}:{first % 60:02d} UTC"
+            full = f"is not a full hour{begins}" if hourly else f"begins no step of {minutes} from {midnight} on"
+            raise _refuse(f"series {name}: {times[0]:%Y-%m-%d %H:%M:%S} {full}")
+        for columns, rows in ((OBSERVED, part.iloc[past - complete : past]), (KNOWN_FUTURE, part.iloc[past:])):
             for column in columns:
-                bad = ~np.isfinite(hours[column].to_numpy())
+                bad = ~np.isfinite(rows[column].to_numpy())
                 if bad.any():
-                    when = hours["time_utc"].iloc[int(bad.argmax())]
+                    when = rows["time_utc"].iloc[int(bad.argmax())]
                     raise _refuse(
                         f"series {name}: column {column} is null at {when:%Y-%m-%d %H:%M}; no value may be null"
-                        + ("" if complete == lookback else f" in the last {complete} hours")
+                        + ("" if complete == lookback else f" in the last {complete} {'hours' if hourly else 'rows'}")
                     )
-        ahead = pd.date_range(times[past - 1] + pd.Timedelta(hours=1), periods=horizon, freq="h")
+        ahead = pd.date_range(times[past - 1] + self.step, periods=horizon, freq=self.step)
         local = ahead.tz_convert(zoneinfo.ZoneInfo(self.card["timezone"]))
         last_year = self.card["holidays_until_year"]
         if last_year is not None and int(local[-1].year) > last_year:
             raise _refuse(f"series {name}: the model's public holidays end with {last_year}; retrain it")
         free = set(self.card["holidays"])
         calendar = np.stack(
-            [local.hour, local.day_of_week, [day.isoformat() in free for day in local.date]], axis=1
+            [local.hour + local.minute / 60, local.day_of_week, [day.isoformat() in free for day in local.date]], axis=1
         ).astype(np.float64)
         known = part[KNOWN_FUTURE].iloc[past:].to_numpy(dtype=np.float64) if KNOWN_FUTURE else calendar[:, :0]
         observed = np.full((lookback, len(OBSERVED)), np.nan)

@@ -26,6 +26,7 @@ def find_champion(name: str) -> ChampionManifest:
         lookback_hours=card["lookback_hours"],
         complete_hours=card.get("complete_hours", card["lookback_hours"]),
         horizon_hours=card["horizon_hours"],
+        step_minutes=card.get("step_minutes", 60),
         trained_until_utc=card["trained_until_utc"],
     )
 

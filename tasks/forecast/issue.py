@@ -10,9 +10,10 @@ from prefect import get_run_logger
 
 from runtime.paths import home
 from runtime.stage import stage
-from schemas.forecast import ChampionManifest, ForecastManifest, HoursManifest, model_columns
+from schemas.forecast import ChampionManifest, ForecastManifest, RecentManifest, model_columns
 from tutelage.data.dataset import DatasetSpec, Role
-from tutelage.data.steps import HOUR
+from tutelage.data.grid import HOUR
+from tutelage.data.steps import number_of
 from tutelage.errors import DataError
 from tutelage.files import written_whole
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts
@@ -30,7 +31,7 @@ def forecast_path(task_name: str, issued: str) -> Path:
 
 
 @stage("issue forecast", run_name="issue {champion.name}")
-def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionManifest) -> ForecastManifest:
+def issue_forecast(hours: RecentManifest, spec: DatasetSpec, champion: ChampionManifest) -> ForecastManifest:
     """Forecast every series with enough hours; an issued forecast never changes.
 
     Raises DataError where no series has enough hours.
@@ -55,7 +56,7 @@ def issue_forecast(hours: HoursManifest, spec: DatasetSpec, champion: ChampionMa
         issue_time_utc=hours.issue_time_utc,
         model_version=stored["model_version"][0],
         rows=stored.height,
-        filled_hours=int(stored.unique("series_id")["filled_hours"].sum()),
+        filled_hours=stored.unique("series_id")["filled_hours"].sum(),
         refused=list(refused),
         fresh=fresh,
     )
@@ -84,14 +85,16 @@ def _sorted_out(
             ", ".join(silent[:MOST_NAMES]) + (f" and {more} more" if (more := len(silent) - MOST_NAMES) > 0 else ""),
         )  # fmt: skip
     planned = " or ".join(spec.names(Role.KNOWN_FUTURE))
-    late = (pl.col("filled") < pl.col("missing")) | (pl.col("missing") > spec.serving.at_most_hours)
+    at_most = spec.serving.at_most_hours * HOUR // spec.student_step
+    late = (pl.col("filled") < pl.col("missing")) | (pl.col("missing") > at_most)
+    complete, horizon = map(spec.grid.steps, (champion.complete_hours, champion.horizon_hours))
     reasons = {
-        name: f"{missing} of {champion.complete_hours} past hours are missing, more than rule "
-        f"{spec.serving.missing_hours} of the spec can fill ({filled} here, at most {spec.serving.at_most_hours})"
+        name: f"{missing} of {complete} past {spec.grid.plural} are missing, more than rule "
+        f"{spec.serving.missing_hours} of the spec can fill ({filled} here, at most {at_most})"
         for name, filled, missing in rows.filter(late).select("series_id", "filled", "missing").iter_rows()
     }
     reasons |= {
-        name: f"{planned} is not known of {unplanned} of the {champion.horizon_hours} hours ahead"
+        name: f"{planned} is not known of {unplanned} of the {horizon} {spec.grid.plural} ahead"
         for name, unplanned in rows.filter(~late & (pl.col("unplanned") > 0)).select("series_id", "unplanned").rows()
     }
     return rows.filter(~late & (pl.col("unplanned") == 0)), reasons
@@ -121,10 +124,11 @@ def _widths(
         came_true = true.filter(pl.col("series_id") == name)
         widths[str(name)] = follow(
             of_last,
-            (came_true["time_utc"].dt.epoch("s") // 3600).to_numpy(),
+            came_true.select(number_of(pl.col("time_utc"), spec.grid)).to_series().to_numpy(),
             _as_forecast_by_the_model(came_true),
             came_true["actual"].to_numpy().astype(np.float64),
-            since=int(last.timestamp()) // 3600 - 1,
+            since=spec.grid.index(last) - 1,
+            grid=spec.grid,
         )
     return widths
 
@@ -172,9 +176,8 @@ def _write(
     # polars converts times with a zone through a pandas call that warns
     forecast = pl.from_pandas(predicted.assign(**{name: predicted[name].dt.tz_localize(None) for name in times}))
     quality = pl.when(pl.col("filled_hours") > 0).then(pl.lit("filled")).otherwise(pl.lit("complete"))
-    with_quality = _widened(forecast, widths).join(
-        good.select("series_id", filled_hours=pl.col("filled").cast(pl.Int64)), on="series_id", maintain_order="left"
-    )
+    filled = good.select("series_id", filled_hours=pl.col("filled").cast(pl.Int64) * spec.grid.hours)
+    with_quality = _widened(forecast, widths).join(filled, on="series_id", maintain_order="left")
     with written_whole(path) as part:
         with_quality.with_columns(
             pl.col(times).dt.cast_time_unit("us").dt.replace_time_zone("UTC"),

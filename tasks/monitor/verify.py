@@ -14,8 +14,7 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.data.inputs import issue_time
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table
-from tutelage.data.steps import HOUR
+from tutelage.data.resample import student_table
 from tutelage.errors import DataError
 from tutelage.files import folder_written_whole, read_json, write_json
 from tutelage.judge.monitoring import SPREAD_DAYS, broken_limits, input_drift, rolling_health, verified_hours
@@ -43,13 +42,16 @@ def verify_forecasts(
     shown = end - dt.timedelta(days=SHOWN_WINDOWS * rule.window_days)
     reach = min(shown - dt.timedelta(days=2 * SPREAD_DAYS), _reference_start(champion, rule.reference_days))
     hours = _hours(readings.filter(pl.col("time_utc").is_between(reach, end, closed="left")), spec)
-    verified = verified_hours(_stored(champion.name, shown, end), hours, spec, horizon_hours=champion.horizon_hours)
+    verified = verified_hours(
+        _stored(champion.name, shown, end, spec), hours, spec, horizon_hours=champion.horizon_hours
+    )
     if verified.is_empty():
         raise DataError(f"{champion.name}: there is no actual value yet for any stored forecast from {shown} to {end}")
-    daily = rolling_health(verified, rule.window_days)
+    daily = rolling_health(verified, rule.window_days, step_hours=spec.grid.hours)
     drift = input_drift(hours, spec, as_of=end, trained_until=champion.trained_until_utc)
     present = verified.filter(pl.col("model_version") == champion.version)
-    figures = NOTHING if present.is_empty() else rolling_health(present, rule.window_days).row(-1, named=True)
+    of_version = rolling_health(present, rule.window_days, step_hours=spec.grid.hours)
+    figures = NOTHING if present.is_empty() else of_version.row(-1, named=True)
     hours_verified, skill, coverage = (figures[name] for name in NOTHING)
     broken = broken_limits(rule, hours=hours_verified, skill=skill, coverage=coverage, drift=drift)
     folder = home() / "monitoring" / champion.name / f"{AS_OF}{end:{ISSUE_FORMAT}}"
@@ -96,15 +98,15 @@ def _reference_start(champion: ChampionManifest, days: int) -> dt.datetime:
 
 
 def _hours(readings: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
-    """Every hour of each series; null where it has no usable value."""
-    return hourly_table(clean(readings, spec), spec)
+    """Every step of each series; null where it has no usable value."""
+    return student_table(clean(readings, spec), spec)
 
 
-def _stored(task_name: str, start: dt.datetime, end: dt.datetime) -> pl.DataFrame:
-    """All stored forecasts of the hours from start up to, not including, end."""
+def _stored(task_name: str, start: dt.datetime, end: dt.datetime, spec: DatasetSpec) -> pl.DataFrame:
+    """All stored forecasts of the steps from start up to, not including, end."""
     files = sorted((home() / "forecasts" / task_name).glob("issue=*/forecast.parquet"))
     if not files:
         raise DataError(f"{task_name}: no forecast is stored yet")
     # Older forecasts have no widths.
     stored = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
-    return stored.filter(pl.col("time_utc").is_between(start, end - HOUR)).collect()
+    return stored.filter(pl.col("time_utc").is_between(start, end - spec.student_step)).collect()

@@ -58,7 +58,7 @@ from tutelage.judge.verdict import (
     score_contenders,
 )
 from tutelage.judge.week import one_week
-from tutelage.model.inference import load_student
+from tutelage.model.inference import differences, load_student
 from tutelage.model.weights import load_network
 
 CPU = torch.device("cpu")
@@ -97,7 +97,7 @@ def evaluate(
     candidate = forecast_exported(exported, dataset, dataset.test)
     check_fidelity(candidate, networks[chosen], bases.get(chosen), dataset, dataset.test)
     champion = _champion(features.task, run) if meets_champion else None
-    meeting = None if champion is None else _meet(champion, candidate, dataset, features)
+    meeting = None if champion is None else _meet(champion, candidate, dataset, spec, features)
     actual = actual_values(dataset, dataset.test)
     if meeting is not None and meeting.windows.all():
         scored[Contender.CHAMPION] = score_members([meeting.forecasts], actual)
@@ -114,14 +114,14 @@ def evaluate(
         gain_by_replicate=gains.by_replicate,
         gate_by_hour=read_gate(students.folder),
         base_weights=dict(bases[chosen].weights) if chosen in bases else None,
-        champion=None if champion is None else _comparison(champion, meeting, features, run),
+        champion=None if champion is None else _comparison(champion, meeting, spec, features, run),
         chosen=chosen,
         is_constant=is_constant(candidate),
         worst_series=by_series[:WORST_SERIES],
         leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
     )
     with folder_written_whole(folder := run_folder(run.run_id, "evaluation")) as part:
-        digest = file_digest(write_evaluation(part, evaluation, scored, by_series))
+        digest = file_digest(write_evaluation(part, evaluation, scored, by_series, step_hours=spec.grid.hours))
         for name, figure in _plots(dataset, scored, candidate, actual, features, evaluation).items():
             figure.savefig(part / f"{name}.png")
         plot_losses(read_history(teachers) | read_history(students)).savefig(part / "losses.png")
@@ -139,9 +139,15 @@ def _champion(name: str, run: RunManifest) -> Champion | None:
     return Champion(version, student, student if evaluated == registered else load_student(evaluated))
 
 
+def _unlike(champion: Champion, spec: DatasetSpec, features: FeaturesManifest) -> tuple[str, ...]:
+    return tuple(differences(champion.registered.card, spec, horizon_hours=features.horizon_hours))
+
+
 def _meet(
-    champion: Champion, candidate: Forecasts, dataset: WindowDataset, features: FeaturesManifest
+    champion: Champion, candidate: Forecasts, dataset: WindowDataset, spec: DatasetSpec, features: FeaturesManifest
 ) -> Meeting | None:
+    if _unlike(champion, spec, features):
+        return None
     return meet_champion(
         champion,
         candidate,
@@ -152,10 +158,15 @@ def _meet(
 
 
 def _comparison(
-    champion: Champion, meeting: Meeting | None, features: FeaturesManifest, run: RunManifest
+    champion: Champion,
+    meeting: Meeting | None,
+    spec: DatasetSpec,
+    features: FeaturesManifest,
+    run: RunManifest,
 ) -> ChampionComparison:
     if meeting is None:
-        return ChampionComparison(version=champion.version, gain=None, compared_as=None)
+        unlike = _unlike(champion, spec, features)
+        return ChampionComparison(version=champion.version, gain=None, compared_as=None, differences=unlike)
     # A version of an earlier release doesn't say when it was compared, but it has not seen more than it was tested on.
     before = last_test_end(features.task, before_run=run.run_id) or champion.registered.trained_until
     return ChampionComparison(
@@ -163,6 +174,7 @@ def _comparison(
         gain=meeting.gain,
         compared_as="registered" if meeting.as_registered else "evaluated",
         since_days=(features.test.end_utc - before) / dt.timedelta(days=1),
+        weeks=meeting.weeks,
     )
 
 
@@ -179,7 +191,8 @@ def _plots(
     hidden = {Contender.CHOSEN, *BASELINES} - {floor}
     drawn = [name for name in scored if name not in hidden]
     compared = {name: scored[name] for name in drawn}
-    week, issued = one_week(dataset, candidate), "every hour" if dataset.horizon == 1 else f"every {dataset.horizon} h"
+    week, step_hours = one_week(dataset, candidate), dataset.panel.grid.hours
+    issued = "every hour" if dataset.horizon_hours == 1 else f"every {dataset.horizon_hours} h"
     return {
         "forecast": plot_fan(
             week.times,
@@ -194,10 +207,12 @@ def _plots(
             scored[Contender.CHOSEN].by_lead,
             score_by_hour(candidate, actual, hours_of_day(dataset, dataset.test)),
             title=f"{features.task}: the {chosen.label}",
+            step_hours=step_hours,
         ),
         "skill": plot_skill(
             {name: each.by_lead for name, each in compared.items()},
             reference=floor,
+            step_hours=step_hours,
         ),
     }
 

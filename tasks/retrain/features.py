@@ -1,4 +1,4 @@
-"""The student's hourly table, the teacher's readings within each hour, the scalers and bins, and the series' sizes."""
+"""The student's table, the teacher's readings within its steps, the scalers and bins, and the series' sizes."""
 
 import datetime as dt
 from pathlib import Path
@@ -9,11 +9,11 @@ import polars as pl
 from runtime.artifacts import plain_fitted, write_features, write_other_sites
 from runtime.paths import home
 from runtime.stage import cached_stage
-from schemas.hourly import hourly_schema
 from schemas.readings import find_breaches
 from schemas.retrain import FeaturesManifest, SpanManifest, ValidatedManifest
+from schemas.student import student_schema
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.resample import hourly_table, minutes_of_hours, privileged_shares
+from tutelage.data.resample import privileged_shares, readings_within, student_table
 from tutelage.data.sizes import Sizes, find_sizes
 from tutelage.data.windows import LEAST_WINDOWS, Panel, Parts, Span, ends_of, make_panel, split, window_origins
 from tutelage.distil.dataset import Fitted, fit_on
@@ -39,12 +39,12 @@ def build_features(
     """Resample, split chronologically, fit scalers and bins on the training part; write everything into one folder.
 
     others, others_spec: readings of other sites that teachers learn from
-    end: end of the test part, a full hour, UTC; no later reading is used. None: the end of the data
+    end: end of the test part, the start of a step, UTC; no later reading is used. None: the end of the data
 
     Raises GapsError where a part has too few windows.
     """
     hours, minutes = _resampled(pl.read_parquet(validated.path), spec, end)
-    first, last = ends_of(hours)
+    first, last = ends_of(hours, spec)
     parts = split(
         last if end is None else end,
         start=first,
@@ -52,9 +52,13 @@ def build_features(
         validation_share=validation_share,
         test_days=test_days,
     )
-    sizes = find_sizes(hours, spec, start=parts.train.start, end=parts.train.end, least_hours=lookback_hours)
+    lookback, horizon = (
+        spec.grid.steps(number, called=called)
+        for called, number in (("lookback_hours", lookback_hours), ("horizon_hours", horizon_hours))
+    )
+    sizes = find_sizes(hours, spec, start=parts.train.start, end=parts.train.end, least=lookback)
     panel = make_panel(hours, minutes, spec, sizes)
-    spans = _describe_parts(panel, parts, hours, spec, lookback=lookback_hours, horizon=horizon_hours)
+    spans = _describe_parts(panel, parts, hours, spec, lookback=lookback, horizon=horizon)
     sites, source = None, validated.digest
     if others is not None and others_spec is not None:
         sites = make_panel(*_resampled(pl.read_parquet(others.path), others_spec, end), others_spec)
@@ -70,20 +74,20 @@ def build_features(
         horizon_hours=horizon_hours,
         lookback_hours=lookback_hours,
         **spans,
-        hours=hours.height,
-        null_hours=hours[spec.target].null_count(),
+        steps=hours.height,
+        null_steps=hours[spec.target].null_count(),
     )
 
 
 def _resampled(grid: pl.DataFrame, spec: DatasetSpec, end: dt.datetime | None) -> tuple[pl.DataFrame, np.ndarray]:
-    """The validated hourly table, and the readings within each of its hours."""
+    """The validated table of the student, and the readings within its steps."""
     if end is not None:
         grid = grid.filter(pl.col("time_utc") < end)
-    hours = hourly_table(grid, spec)
-    breaches = find_breaches(hours, hourly_schema(spec), "hourly table")
+    hours = student_table(grid, spec)
+    breaches = find_breaches(hours, student_schema(spec), "student's table")
     if breaches:
-        raise DataError(f"hourly table: rows break the rule {breaches[0].rule}")
-    return hours, minutes_of_hours(grid, hours, spec)
+        raise DataError(f"student's table: rows break the rule {breaches[0].rule}")
+    return hours, readings_within(grid, hours, spec)
 
 
 def _describe_parts(
@@ -91,18 +95,19 @@ def _describe_parts(
 ) -> dict[str, SpanManifest]:
     def describe(name: str, span: Span) -> SpanManifest:
         origins = window_origins(panel, span, lookback=lookback, horizon=horizon, start=parts.train.start)
-        described = _describe(span, name, lookback, horizon, windows=len(origins))
+        needed = f"{lookback} past and {horizon} future {spec.grid.plural}"
+        described = _describe(span, name, needed, windows=len(origins))
         inside = hours.filter(pl.col("time_utc").is_between(span.start, span.end, closed="left"))
         return described.model_copy(update=privileged_shares(inside, spec))
 
     return {name: describe(name, span) for name, span in vars(parts).items()}
 
 
-def _describe(span: Span, name: str, lookback: int, horizon: int, *, windows: int) -> SpanManifest:
+def _describe(span: Span, name: str, needed: str, *, windows: int) -> SpanManifest:
     if windows < LEAST_WINDOWS:
         raise GapsError(
             f"the {name} part, {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M} UTC, has {windows} windows of "
-            f"{lookback} past and {horizon} future hours without a null, fewer than {LEAST_WINDOWS}; "
+            f"{needed} without a null, fewer than {LEAST_WINDOWS}; "
             "take more days, or a shorter lookback"
         )
     return SpanManifest(start_utc=span.start, end_utc=span.end, windows=windows)

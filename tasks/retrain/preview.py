@@ -12,4 +12,4 @@ from tutelage.judge.preview import preview
 def preview_dataset(features: FeaturesManifest, spec: DatasetSpec) -> PreviewManifest:
     """Score the simple forecasts on the validation part, and measure what lies within the hours."""
     seen = preview(read_dataset(features, spec, TrainingPlan(device="cpu")))
-    return PreviewManifest(scores=dict(seen.scores), within_hours=seen.within_hours)
+    return PreviewManifest(scores=dict(seen.scores), within_steps=seen.within_steps)

@@ -48,9 +48,8 @@ def refit(
     values than the network.
     """
     panel = read_panel(features, spec).to(choose_device(plan.device))
-    dataset = refit_dataset(
-        panel, features.parts, plan.recipe, lookback=features.lookback_hours, horizon=features.horizon_hours
-    )
+    lookback, horizon = map(spec.grid.steps, (features.lookback_hours, features.horizon_hours))
+    dataset = refit_dataset(panel, features.parts, plan.recipe, lookback=lookback, horizon=horizon)
     for_teachers = with_other_sites(dataset, features, until=features.test.end_utc)
     chosen = evaluation.evaluation.chosen
     folder = stage_folder("refit", __name__, features=features, students=students, chosen=chosen, plan=plan)

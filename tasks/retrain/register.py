@@ -17,7 +17,7 @@ from mlflow.models import Model
 from prefect import get_run_logger
 from prefect.events import emit_event
 
-from runtime.artifacts import EXPORT, read_hours
+from runtime.artifacts import EXPORT, read_table
 from runtime.champion import turn_to_change
 from runtime.packaging import write_model
 from runtime.registry import CHALLENGER, CHAMPION, EVALUATED, TEST_END, client
@@ -37,9 +37,9 @@ from schemas.retrain import (
 )
 from tutelage.data.dataset import DatasetSpec
 from tutelage.files import read_json, value_digest
-from tutelage.judge.promotion import LEAST_WEEKS, WEEK_HOURS
+from tutelage.judge.promotion import LEAST_WEEKS
 from tutelage.judge.verdict import conclude_floor, floor_sentence, gain_text, interval_text
-from tutelage.model.inference import CARD
+from tutelage.model.inference import CARD, grid_of
 
 RUN_TAG = "tutelage.run_id"
 AWAITS = "awaits a person's approval"
@@ -152,12 +152,14 @@ def _aliases_by_gain(evaluation: Evaluation) -> tuple[list[str], str]:
     champion = evaluation.champion
     if champion is None:
         return [CHALLENGER, CHAMPION], "there was no champion"
+    if champion.differences:
+        return [CHALLENGER], f"champion {champion.version} can't be compared: {'; '.join(champion.differences)}"
     if champion.gain is None:
         return [CHALLENGER], f"champion {champion.version} has seen the whole test part: nothing to compare on"
     words = f"CRPS {gain_text(champion.gain, 'its')} on {champion.gain.windows} windows"
     if champion.compared_as == "evaluated":
         words += ", both as they were before a refit"
-    if (weeks := champion.gain.windows // WEEK_HOURS) < LEAST_WEEKS:
+    if (weeks := int(champion.weeks)) < LEAST_WEEKS:
         words += f"; {weeks} weeks can't decide, {LEAST_WEEKS} are needed"
     else:
         words += f"; p = {champion.gain.p:.2g} over {weeks} weeks, of at most {champion.allowed:.2g} "
@@ -217,13 +219,14 @@ def _model_card(
 
 
 def _example(features: FeaturesManifest, card: dict[str, Any]) -> pd.DataFrame:
-    """The last complete hours before the end of the validation part, as the registered model needs them.
+    """The last complete steps before the end of the validation part, as the registered model needs them.
 
     Of the first series that has them: one may begin late, or end early.
     """
     names = ["series_id", "time_utc", *card["observed"], *card["known_future"]]
-    hours = read_hours(features).filter(pl.col("time_utc") < features.validation.end_utc)
-    rows = card.get("complete_hours", card["lookback_hours"]) + (card["horizon_hours"] if card["known_future"] else 0)
+    hours = read_table(features).filter(pl.col("time_utc") < features.validation.end_utc)
+    needed = card.get("complete_hours", card["lookback_hours"]) + (card["horizon_hours"] if card["known_future"] else 0)
+    rows = grid_of(card).steps(needed)
     whole = pl.all_horizontal(pl.col(names[2:]).is_not_null()).cast(pl.Int64)
     ends = hours.with_row_index("row").filter(whole.rolling_sum(rows).over("series_id") == rows)
     last = int(ends.filter(pl.col("series_id") == pl.col("series_id").first())["row"][-1]) + 1

@@ -143,6 +143,6 @@ def _quality(readings: ReadingsManifest, validated: ValidatedManifest, features:
         duplicate_rows=validated.count("duplicate_time"),
         off_grid_rows=validated.count("off_grid_time"),
         unreadable_rows=validated.count("unreadable_time"),
-        hours=features.hours,
-        null_hours=features.null_hours,
+        steps=features.steps,
+        null_steps=features.null_steps,
     )

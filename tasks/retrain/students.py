@@ -128,7 +128,7 @@ def _states(
     """The hidden states of each block's first teacher where the recipe's terms need them, else None."""
     if not plan.recipe.distillation.terms.needs_hidden_states:
         return None
-    first = next(spec for spec in list_teachers(plan.recipe, dataset.horizon) if spec.name == FIRST_TEACHER)
+    first = next(spec for spec in list_teachers(plan.recipe, dataset.horizon_hours) if spec.name == FIRST_TEACHER)
     folders = [block_folder(teachers.folder, number) for number in range(1, BLOCKS + 1)]
     return states_of_blocks(dataset, [{first: load_network(path, place)} for path in folders], seed=plan.seed)
 

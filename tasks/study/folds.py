@@ -7,7 +7,6 @@ from schemas.retrain import ValidatedManifest
 from schemas.study import FoldsManifest, FoldSpan
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.folds import rolling_folds
-from tutelage.data.steps import HOUR, hour_of
 
 
 @cached_stage("folds", run_name="folds {folds} x {score_days} days")
@@ -26,8 +25,8 @@ def lay_folds(
     time = pl.col("time_utc")
     first, last = pl.scan_parquet(validated.path).select(time.min(), time.max().alias("last")).collect().row(0)
     parts = rolling_folds(
-        hour_of(first, spec),
-        hour_of(last, spec) + HOUR,
+        spec.grid.floor(first),
+        spec.grid.floor(last) + spec.student_step,
         folds=folds,
         score_days=score_days,
         test_days=test_days,

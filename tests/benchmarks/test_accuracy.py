@@ -70,9 +70,9 @@ def test_every_piece__the_first_origins_come_first(monkeypatch: pytest.MonkeyPat
 
 def test_dataset_of__tests_on_every_hour_after_the_history() -> None:
     dataset = dataset_of(Piece("homes", Cell(24, 28, 1), 2))
-    hour = dataset.panel.hour
-    assert int(hour[dataset.train[0]]) == dataset.first_hour + 168
-    assert int(hour[dataset.test[0]]) == dataset.first_hour + 28 * 24
+    hour = dataset.panel.step
+    assert int(hour[dataset.train[0]]) == dataset.first_step + 168
+    assert int(hour[dataset.test[0]]) == dataset.first_step + 28 * 24
     assert len(dataset.test) == 30 * 24 - 23
     scored = hour[dataset.test] % THINNED_HOURS == 0
     assert len((hour[dataset.test][scored] % 24).unique()) == 24

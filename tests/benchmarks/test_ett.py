@@ -276,7 +276,7 @@ def test_measure_cell__tests_on_the_last_days(transformer: None) -> None:
     panel, _, _ = ett_cells.load_transformer()
     for origin in (0, 1):
         losses = ett_cells.measure_cell(Cell(1, 50, origin))
-        last = int(panel.hour[-1]) - origin * 60 * 24
+        last = int(panel.step[-1]) - origin * 60 * 24
         assert losses["hour"][[0, -1]].tolist() == [last + 1 - 60 * 24, last]
         assert losses["n_train"] == 40 * 24 - 24
         for kind in (*STUDENTS, "teacher", "seasonal_naive_24h"):

@@ -57,10 +57,10 @@ def test_every_piece__each_home_once_a_history_and_start() -> None:
 def test_dataset_of__the_others_are_known_until_the_history_ends() -> None:
     piece = Piece(2, 28, 1)
     dataset = dataset_of(piece)
-    hour, own = dataset.panel.hour, len(home_panels()[2].hour)
-    assert int(hour[dataset.test[0]]) >= dataset.first_hour + 28 * 24
+    hour, own = dataset.panel.step, len(home_panels()[2].step)
+    assert int(hour[dataset.test[0]]) >= dataset.first_step + 28 * 24
     assert (dataset.transfer >= own).all()
-    assert int(hour[own:].max()) < dataset.first_hour + 28 * 24
+    assert int(hour[own:].max()) < dataset.first_step + 28 * 24
     assert len(dataset.panel.series.unique()) == 17
 
 

@@ -5,9 +5,9 @@ from benchmarks.common import Cell, Losses
 from benchmarks.teachers import VARIANTS, every_piece, summarise, table, variants_of
 
 
-def losses_of(first_hour: int, shares: dict[str, float]) -> Losses:
-    twin = np.random.default_rng(first_hour).uniform(1, 2, 800)
-    losses = {"hour": first_hour + np.arange(800), "twin": twin}
+def losses_of(first_step: int, shares: dict[str, float]) -> Losses:
+    twin = np.random.default_rng(first_step).uniform(1, 2, 800)
+    losses = {"hour": first_step + np.arange(800), "twin": twin}
     losses |= {name: share * twin for name, share in shares.items()}
     return losses | {f"share:{name}": np.array(0.25) for name in ("twin", *shares)}
 

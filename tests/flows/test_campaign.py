@@ -24,7 +24,7 @@ from tests.tutelage.data.builders import HOUR
 from tutelage.data.dataset import load_dataset_spec, source_files
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table, privileged_shares
+from tutelage.data.resample import privileged_shares, student_table
 from tutelage.files import read_json
 
 END = dt.datetime(2010, 7, 10, 23, tzinfo=dt.UTC)
@@ -41,7 +41,7 @@ def test_write_campaign__has_the_household_s_hours(monkeypatch: pytest.MonkeyPat
     tables = {}
     for name in ("household", "campaign"):
         spec = load_dataset_spec(SPECS / f"{name}.yaml")
-        tables[name] = hourly_table(clean(read_readings(source_files(spec.source), spec), spec), spec)
+        tables[name] = student_table(clean(read_readings(source_files(spec.source), spec), spec), spec)
     [change] = spec.step_changes
     since = change.since - dt.timedelta(days=100)
     of_household, of_campaign = (table.filter(pl.col("time_utc") >= since) for table in tables.values())

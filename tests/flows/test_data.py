@@ -36,7 +36,7 @@ def test_data__shows_quality_parts_and_simple_forecasts_without_a_training() -> 
     seen = look_at_data(given_parameters(ARGUMENTS))
     assert set(home().glob("trainings/*/*")) == trained
     assert set(seen.preview.scores) == set(BASELINES)
-    assert seen.preview.within_hours == pytest.approx(0.403, abs=0.01)
+    assert seen.preview.within_steps == pytest.approx(0.403, abs=0.01)
     text = seen_text(seen)
     assert text.startswith("looked-at-6h: 57600 readings, 960 hours, 0 null")
     best = min(seen.preview.scores, key=lambda name: seen.preview.scores[name].crps)

@@ -253,7 +253,7 @@ def refit(prefect_server: None) -> list[Verdict]:
     based = SMALL.override({"student.base": "simple"})
     with pytest.MonkeyPatch.context() as patch:
         # A slice is too short for the eight weeks after which a refit champion is met as it is.
-        patch.setattr("tutelage.judge.champion.LEAST_ISSUE_TIMES", 14 * 24)
+        patch.setattr("tutelage.judge.champion.LEAST_WEEKS", 2)
         return [
             retrain(small(name, refit=True, seed=seed, recipe=based, **times))
             for seed, times in enumerate([early, late])

@@ -171,8 +171,8 @@ def features_of(dataset: WindowDataset, *, test_start: dt.datetime, horizon: int
         train=span,
         validation=span,
         test=span,
-        hours=1,
-        null_hours=0,
+        steps=1,
+        null_steps=0,
     )
 
 

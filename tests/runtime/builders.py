@@ -139,11 +139,13 @@ def met(
     version: str = "7",
     compared_as: str | None = "registered",
     since_days: float = 7,
+    differences: tuple[str, ...] = (),
 ) -> ChampionComparison:
-    """A comparison with champion 7."""
+    """A comparison with champion 7, of windows that are an hour apart."""
     if gain is None:
-        return ChampionComparison(version=version, gain=None, compared_as=None)
-    return ChampionComparison(version=version, gain=gain, compared_as=compared_as, since_days=since_days)
+        return ChampionComparison(version=version, gain=None, compared_as=None, differences=differences)
+    weeks = gain.windows / 168
+    return ChampionComparison(version=version, gain=gain, compared_as=compared_as, since_days=since_days, weeks=weeks)
 
 
 def span_of(first: int, end: int, *, windows: int = 40) -> SpanManifest:
@@ -166,8 +168,8 @@ def features_of(folder: Path, spec: DatasetSpec | None = None, **changes: Any) -
         "train": span_of(0, 10),
         "validation": span_of(10, 12),
         "test": span_of(12, 16),
-        "hours": 16 * 24,
-        "null_hours": 3,
+        "steps": 16 * 24,
+        "null_steps": 3,
     }
     return FeaturesManifest(**(values | changes))
 

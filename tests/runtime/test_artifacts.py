@@ -13,10 +13,10 @@ from runtime.artifacts import (
     read_evaluation,
     read_gate,
     read_history,
-    read_hours,
     read_labels,
     read_panel,
     read_states,
+    read_table,
     write_evaluation,
     write_features,
     write_gate,
@@ -29,7 +29,7 @@ from tests.runtime.builders import evaluation_of, features_of, gain_of, met, sco
 from tests.tutelage.builders import dataset_of, random_labels, recipe_of, synthetic_panel
 from tests.tutelage.data.builders import HOUR, START, meter, random_readings
 from tutelage.data.quality import clean
-from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.resample import readings_within, student_table
 from tutelage.data.windows import Panel, make_panel
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.pipeline import PartLabels
@@ -50,8 +50,8 @@ def hours() -> tuple[pl.DataFrame, np.ndarray]:
     """Eight days of a meter that lacks two hours of power on the second day."""
     readings, gap = random_readings(SPEC, days=8), pl.col("time_utc").is_between(START + 30 * HOUR, START + 32 * HOUR)
     grid = clean(readings.with_columns(power_kw=pl.when(~gap).then("power_kw")), SPEC)
-    table = hourly_table(grid, SPEC)
-    return table, minutes_of_hours(grid, table, SPEC)
+    table = student_table(grid, SPEC)
+    return table, readings_within(grid, table, SPEC)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_features__come_back_as_the_dataset_that_they_were(
 def test_features__hours_and_panel_are_read_alone(
     hours: tuple[pl.DataFrame, np.ndarray], features: FeaturesManifest
 ) -> None:
-    assert read_hours(features).equals(hours[0])
+    assert read_table(features).equals(hours[0])
     require_same_panel(read_panel(features, SPEC), make_panel(*hours, SPEC))
 
 

@@ -126,7 +126,7 @@ def test_load_registered__any_other_model_takes_what_is_planned_of_the_horizon(
         tables.append(table)
         return answer_of(table)
 
-    planned = torch.arange(len(dataset.panel.hour), dtype=torch.float32)[:, None]
+    planned = torch.arange(len(dataset.panel.step), dtype=torch.float32)[:, None]
     panel = replace(dataset.panel, known=torch.cat([dataset.panel.known, planned], dim=1))
     model, _ = others_model(predict)
     load_registered(model, FEATURES, meter_with_plan())(replace(dataset, panel=panel), dataset.train[:1])
@@ -134,7 +134,7 @@ def test_load_registered__any_other_model_takes_what_is_planned_of_the_horizon(
     origin = int(dataset.train[0])
     assert table["planned_c"].tolist() == list(range(origin - 6, origin + 2))
     assert table["power_kw"].isna().tolist() == [False] * 6 + [True] * 2
-    hours = dataset.panel.hour[origin - 6 : origin + 2].tolist()
+    hours = dataset.panel.step[origin - 6 : origin + 2].tolist()
     assert [int(time.timestamp()) // 3600 for time in table["time_utc"]] == hours
 
 
@@ -143,7 +143,7 @@ def test_load_registered__any_other_model_takes_what_is_planned_of_the_horizon(
     [
         (lambda table: answer_of(table).drop(columns=["q05", "q50"]), "q05, q50"),
         (lambda table: answer_of(table).drop(columns="series_id"), "series_id"),
-        (lambda table: answer_of(table, horizon=1), "3 hours .* 3 windows of 2"),
+        (lambda table: answer_of(table, horizon=1), "3 rows for 3 windows of 2"),
     ],
     ids=["quantiles", "series", "hours"],
 )

@@ -6,8 +6,8 @@ import pandera.polars as pa
 import polars as pl
 import pytest
 
-from schemas.hourly import hourly_schema
 from schemas.readings import find_breaches, key_schema, value_schema
+from schemas.student import student_schema
 from tests.tutelage.data.builders import HOUR, MINUTE, REPOSITORY, START, meter, table_of
 from tutelage.errors import DataError
 
@@ -99,8 +99,8 @@ def test_find_breaches__environment_can_not_turn_it_off(switch: str) -> None:
 def test_hourly_schema__finds_keys_that_stand_twice_and_times_off_the_hour() -> None:
     times = [START, START + HOUR, START + 2.5 * HOUR, START + HOUR]
     hours = table_of(SPEC, [1, None, 3, 4], times=times)
-    found = find_breaches(hours.head(3), hourly_schema(SPEC), "hours")
-    assert [(b.rule, b.column, b.broken.to_list()) for b in found] == [("full_hour", "time_utc", [False, False, True])]
+    found = find_breaches(hours.head(3), student_schema(SPEC), "hours")
+    assert [(b.rule, b.column, b.broken.to_list()) for b in found] == [("full_step", "time_utc", [False, False, True])]
     with pytest.raises(DataError, match=r"hours: .*series_id.*time_utc.*not unique"):
-        find_breaches(hours, hourly_schema(SPEC), "hours")
-    assert find_breaches(hours.head(2), hourly_schema(SPEC), "hours") == []
+        find_breaches(hours, student_schema(SPEC), "hours")
+    assert find_breaches(hours.head(2), student_schema(SPEC), "hours") == []

@@ -3,9 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from schemas.backtest import BacktestParameters
 from schemas.retrain import RetrainParameters
-from schemas.study import StudyParameters
 from schemas.training import CUSTOM, list_presets, recipes_folder
 from tutelage.distil.recipe import Recipe, load_recipe
 
@@ -40,16 +38,6 @@ def test_preset__a_file_more_is_one_more(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("TUTELAGE_RECIPES", str(tmp_path))
     assert list_presets() == [CUSTOM, "softer"]
     assert RetrainParameters(preset="softer").recipe == Recipe().override({"distillation.temperature": 2.0})
-
-
-@pytest.mark.parametrize("kind", [RetrainParameters, BacktestParameters, StudyParameters])
-def test_recipe__terms_that_the_horizon_cannot_give_are_refused(kind: type[RetrainParameters]) -> None:
-    recipe = {"distillation": {"terms": {"period": 0.1}}}
-    with pytest.raises(
-        ValidationError, match=r"recipe\.distillation\.terms\.period: it needs a horizon of 4 h or more"
-    ):
-        kind(horizon_hours=1, recipe=recipe)
-    assert kind(horizon_hours=4, recipe=recipe).recipe.distillation.terms.period == 0.1
 
 
 def test_plan__of_teachers_does_not_depend_on_the_students() -> None:

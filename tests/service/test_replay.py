@@ -18,8 +18,7 @@ from deployments.replay import start_clock
 from runtime.clock import clock_path
 from tests.household import write_slice
 from tests.service.conftest import ROOT, Up, ran, service_environment, until
-from tutelage.data.dataset import Replay
-from tutelage.data.replay import Clock, read_clock, write_clock
+from tutelage.data.replay import Clock, Replay, read_clock, write_clock
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from tutelage.data.dataset import Calendar, Column, DatasetSpec, QualityRules, Role, Source, Timestamp
-from tutelage.data.windows import Panel, Parts, Span, epoch_hour
+from tutelage.data.grid import HOURLY
+from tutelage.data.windows import Panel, Parts, Span
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SoftLabels
@@ -85,7 +86,7 @@ def synthetic_panel(
         auxiliary=tensor(noise.normal(-1.0, 4.0, (hours, 2))),
         minutes=tensor(noise.normal(0.0, 0.5, (hours, READINGS))),
         series=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
-        hour=torch.from_numpy(epoch_hour(START) + offset),
+        step=torch.from_numpy(HOURLY.index(START) + offset),
     )
 
 

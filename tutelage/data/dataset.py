@@ -1,7 +1,7 @@
 """The dataset as a contract: where readings come from, what each column means, who may see it.
 
-A dataset spec is a YAML file; `load_dataset_spec` turns it into a `DatasetSpec` or rejects it with a sentence that
-names the key. The rest of the system knows a dataset only through its spec.
+`load_dataset_spec` turns a YAML file into a `DatasetSpec` or rejects it with a sentence that names the key. The rest of
+the system knows a dataset only through its spec.
 """
 
 import codecs
@@ -17,6 +17,8 @@ import holidays
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from tutelage.contract import Contract, load_contract
+from tutelage.data.grid import DAY, HOUR, MINUTE, Grid
+from tutelage.data.replay import Replay
 from tutelage.data.rules import Monitoring, QualityRules, Serving
 from tutelage.errors import DataError, SpecError
 from tutelage.files import file_digest
@@ -100,13 +102,17 @@ class Timestamp(Contract):
 
     @property
     def begin_minute(self) -> int:
-        """The minute of the UTC hour at which hours begin: 30 on the clock of Kolkata.
-
-        0 where the clock's minutes depend on the season, as on Lord Howe.
-        """
-        zone = zoneinfo.ZoneInfo(self.timezone)
-        seasons = {int(dt.datetime(2024, month, 1, tzinfo=zone).timestamp()) // 60 % 60 for month in (1, 7)}
+        """The minute of the UTC hour at which hours begin: 30 in Kolkata; 0 where it depends on the season."""
+        seasons = {minute % 60 for minute in self.midnights}
         return seasons.pop() if self.hours == "clock" and len(seasons) == 1 else 0
+
+    @property
+    def midnights(self) -> set[int]:
+        """The minutes of the UTC day at which days begin, one or, on a clock with summer time, two."""
+        if self.hours == "utc":
+            return {0}
+        zone = zoneinfo.ZoneInfo(self.timezone)
+        return {int(dt.datetime(2024, month, 1, tzinfo=zone).timestamp()) // 60 % 1440 for month in (1, 7)}
 
 
 class Column(Contract):
@@ -152,25 +158,6 @@ class StepChange(Contract):
     raw_step: dt.timedelta
 
 
-class Replay(Contract):
-    """Historical data replayed as if they arrived now: runs of the service read no further than the replayed time.
-
-    start, end: times in the data; the clock shows `start` when the service first starts, and stops at `end`
-    """
-
-    start: AwareDatetime
-    end: AwareDatetime
-    hours_per_minute: Annotated[float, Field(gt=0, le=10_000)] = Field(
-        24.0, description="hours of data that pass in one real minute"
-    )
-
-    @model_validator(mode="after")
-    def _forward(self) -> "Replay":
-        if not self.start < self.end:
-            raise ValueError(f"start {self.start} is not before end {self.end}")
-        return self
-
-
 class Calendar(Contract):
     """The time zone and the country of the calendar features: hour, weekday and public holidays."""
 
@@ -202,8 +189,8 @@ class DatasetSpec(Contract):
     series_column: str | None = Field(None, description="column with the series id; empty: one series")
     series_from: Literal["column", "file", "header"] = Field(
         "column",
-        description="file: each file is a series, named as the file; header: each column that matches the target's "
-        "`source`, such as meter_*, is a series, named as the column",
+        description="file: each file is a series of its name; header: each column that matches the target's `source`, "
+        "such as meter_*, is one",
     )
     target: Name
     raw_step: dt.timedelta
@@ -211,9 +198,9 @@ class DatasetSpec(Contract):
     event_hold: Annotated[dt.timedelta, Field(gt=dt.timedelta(0))] | None = Field(
         None,
         description="rows are written on a change only, at any time; a value holds until the next, at most this long; "
-        "empty: there is a row for each raw step",
+        "empty: a row each raw step",
     )
-    student_step: dt.timedelta
+    student_step: dt.timedelta = Field(description="PT5M to P1D: it divides an hour, or is hours that divide a day")
     columns: tuple[Column, ...] = Field(min_length=1)
     calendar: Calendar
     quality: QualityRules = QualityRules()
@@ -251,14 +238,15 @@ class DatasetSpec(Contract):
                 raise ValueError(f"{key}: {step} is not above zero")
             if self.student_step < step:
                 raise ValueError(f"student_step: {self.student_step} is finer than {key} {step}")
-            if self.student_step != dt.timedelta(hours=1):
-                raise ValueError(f"student_step: {self.student_step} is not one hour, the only supported step")
             if self.student_step % step:
                 raise ValueError(f"student_step: {self.student_step} is not a multiple of {key} {step}")
+        self._require_grid()
         times = [change.since for change in self.step_changes]
         for time in times:
-            if time.timestamp() % 3600 != 60 * self.timestamp.begin_minute:
-                raise ValueError(f"step_changes: since {time} is no full hour of the clock {self.timestamp.timezone}")
+            if time != self.grid.floor(time):
+                raise ValueError(
+                    f"step_changes: at {time} no student_step begins on the clock {self.timestamp.timezone}"
+                )
         if times != sorted(set(times)):
             raise ValueError("step_changes: each must be later than the one before")
         if self.event_hold is not None:
@@ -268,14 +256,33 @@ class DatasetSpec(Contract):
                 raise ValueError(f"event_hold: a value that holds until the next one can't go together with {what}")
         return self
 
+    def _require_grid(self) -> None:
+        """Raise ValueError where steps don't make up whole hours and days, each of which begins like the last."""
+        step = self.student_step
+        if step < 5 * MINUTE or (HOUR % step if step < HOUR else DAY % step or step % HOUR) or step % MINUTE:
+            raise ValueError(
+                f"student_step: {step} is not 5 minutes or more that divide an hour, or hours that divide a day"
+            )
+        if step > HOUR and len(self.timestamp.midnights) > 1:
+            raise ValueError(
+                f"student_step: with summer time in {self.timestamp.timezone}, steps of {step} don't always begin at "
+                "the same hour; say timestamp.hours: utc for steps of UTC's day, or timezone: UTC for a file of dates"
+            )
+
+    @property
+    def grid(self) -> Grid:
+        """The steps of the student's table."""
+        begin = self.timestamp.begin_minute if self.student_step <= HOUR else min(self.timestamp.midnights)
+        return Grid(self.student_step, begin % (self.student_step // MINUTE))
+
     @property
     def finest_step(self) -> dt.timedelta:
-        """The shortest step that the readings ever have."""
+        """The readings' shortest step."""
         return min([self.raw_step, *(change.raw_step for change in self.step_changes)])
 
     @property
-    def readings_per_hour(self) -> int:
-        """Raw readings in one full hour at the finest step."""
+    def readings_per_step(self) -> int:
+        """Raw readings in one full step of the student at the finest raw step."""
         return self.student_step // self.finest_step
 
     @property

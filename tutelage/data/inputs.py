@@ -1,29 +1,32 @@
-"""The input of a forecast: the latest hours up to an issue time, missing ones filled by the spec's rule."""
+"""The input of a forecast: the latest steps up to an issue time, missing ones filled by the spec's rule."""
 
 import datetime as dt
 
 import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec, Role
+from tutelage.data.grid import HOUR
 from tutelage.data.quality import clean, reach
-from tutelage.data.resample import hourly_table
-from tutelage.data.steps import HOUR, hour_of, step_of
+from tutelage.data.resample import student_table
+from tutelage.data.steps import step_of
 
-SEASONS_HOURS = tuple(24 * days for days in range(1, 8))
+SEASONS_DAYS = range(1, 8)
+"""A missing value may be that of any of these numbers of days before."""
+LONGEST_HOURS = 24 * SEASONS_DAYS[-1]
 
 
 def issue_time(readings: pl.DataFrame, spec: DatasetSpec, as_of: dt.datetime | None) -> dt.datetime:
-    """The first hour to forecast, UTC: `as_of` rounded down to the hour; None: the end of the readings instead.
+    """The first step to forecast, UTC: `as_of` rounded down to the step; None: the end of the readings instead.
 
     A row that holds only what is known ahead of time is no reading.
     """
     measured = pl.any_horizontal(pl.col(spec.names(Role.OBSERVED, Role.PRIVILEGED)).is_not_null())
     last = readings.filter(measured)["time_utc"].max()
     assert isinstance(last, dt.datetime)
-    return hour_of(last + step_of(spec, last) if as_of is None else as_of, spec)
+    return spec.grid.floor(last + step_of(spec, last) if as_of is None else as_of)
 
 
-def recent_hours(
+def recent_steps(
     readings: pl.DataFrame,
     spec: DatasetSpec,
     issued: dt.datetime,
@@ -32,16 +35,16 @@ def recent_hours(
     complete_hours: int,
     horizon_hours: int,
 ) -> pl.DataFrame:
-    """The hours that a forecast issued at `issued` (UTC, a full hour) needs, one row per hour and series.
+    """What a forecast issued at `issued` (UTC, the start of a step) needs, one row per student's step and series.
 
     Columns: series_id, time_utc, the observed columns, the known_future columns, missing, filled. The rows of the
     lookback come first; where there are known_future columns, the rows of the horizon follow, with null observed
-    columns. `missing` is true where an hour of the lookback has no reading. In the last `complete_hours` the spec's
-    rule then fills it (`filled` is true), or it stays null; earlier hours stay null, as in training. No reading from
+    columns. `missing` is true where a step of the lookback has no reading. In the last `complete_hours` the spec's
+    rule then fills it (`filled` is true), or it stays null; earlier steps stay null, as in training. No reading from
     `issued` on is used, except known_future columns.
     """
     observed, known = spec.names(Role.OBSERVED), spec.names(Role.KNOWN_FUTURE)
-    past = hours_before(readings.filter(pl.col("time_utc") < issued), spec, issued, lookback_hours + SEASONS_HOURS[-1])
+    past = steps_before(readings.filter(pl.col("time_utc") < issued), spec, issued, lookback_hours + LONGEST_HOURS)
     bare = pl.all_horizontal(pl.col(observed + known).is_not_null())
     table = past.with_columns(missing=~bare)
     filled = fill_gaps(table, spec, observed + known, since=issued - complete_hours * HOUR)
@@ -53,23 +56,26 @@ def recent_hours(
     end = issued + horizon_hours * HOUR
     later = readings.filter(pl.col("time_utc").is_between(issued, end, closed="left"))
     nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name not in known]
-    ahead = hours_before(later.with_columns(nothing), spec, end, horizon_hours).with_columns(
+    ahead = steps_before(later.with_columns(nothing), spec, end, horizon_hours).with_columns(
         missing=False, filled=False
     )
     columns = [*KEY, *observed, *known, "missing", "filled"]
     return pl.concat([filled.select(columns), ahead.select(columns)]).sort(KEY)
 
 
-def hours_before(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, hours: int) -> pl.DataFrame:
-    """The cleaned last `hours` of each series before `end`, one row per hour; an hour without readings is null.
+def steps_before(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, hours: int) -> pl.DataFrame:
+    """The cleaned last `hours` of each series before `end`, one row per student's step; null where it has no readings.
 
-    end: UTC, a full hour
+    end: UTC, the start of a step
     """
     start = end - hours * HOUR
     near = readings.filter(pl.col("time_utc") >= start - reach(spec))
     series = readings.select("series_id").unique().sort("series_id")
-    grid = series.join(pl.DataFrame({"time_utc": pl.datetime_range(start, end - HOUR, "1h", eager=True)}), how="cross")
-    table = hourly_table(clean(near, spec), spec) if near.height else near.select(*KEY, *spec.names())
+    grid = series.join(
+        pl.DataFrame({"time_utc": pl.datetime_range(start, end, spec.student_step, closed="left", eager=True)}),
+        how="cross",
+    )
+    table = student_table(clean(near, spec), spec) if near.height else near.select(*KEY, *spec.names())
     return grid.with_columns(pl.col("time_utc").dt.cast_time_unit("us")).join(
         table, on=KEY, how="left", maintain_order="left"
     )
@@ -78,7 +84,7 @@ def hours_before(readings: pl.DataFrame, spec: DatasetSpec, end: dt.datetime, ho
 def fill_gaps(
     hours: pl.DataFrame, spec: DatasetSpec, names: list[str], *, since: dt.datetime | None = None
 ) -> pl.DataFrame:
-    """An hourly table without gaps, with nulls of these columns filled by the spec's rule, from earlier hours.
+    """A table of the student's steps, with nulls of these columns filled by the spec's rule, from earlier steps.
 
     since: earlier rows stay as they are, UTC; None: all are filled
     """
@@ -89,10 +95,10 @@ def fill_gaps(
 
 
 def _filled(name: str, spec: DatasetSpec) -> pl.Expr:
-    """A column with nulls filled by the spec's rule, series by series, from earlier hours only."""
+    """A column with nulls filled by the spec's rule, series by series, from earlier steps only."""
     value = pl.col(name)
     if spec.serving.missing_hours == "season":
-        return pl.coalesce(value, *(value.shift(hours).over("series_id") for hours in SEASONS_HOURS))
+        return pl.coalesce(value, *(value.shift(days * spec.grid.of_day).over("series_id") for days in SEASONS_DAYS))
     if spec.serving.missing_hours == "last":
         return value.forward_fill().over("series_id")
     return value

@@ -3,11 +3,32 @@
 import datetime as dt
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-from tutelage.data.dataset import Replay
+from pydantic import AwareDatetime, Field, model_validator
+
+from tutelage.contract import Contract
+from tutelage.data.grid import HOUR
 from tutelage.files import read_json, write_json
 
-HOUR = dt.timedelta(hours=1)
+
+class Replay(Contract):
+    """Historical data replayed as if they arrived now: runs of the service read no further than the replayed time.
+
+    start, end: times in the data; the clock shows `start` when the service first starts, and stops at `end`
+    """
+
+    start: AwareDatetime
+    end: AwareDatetime
+    hours_per_minute: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        24.0, description="hours of data that pass in one real minute"
+    )
+
+    @model_validator(mode="after")
+    def _forward(self) -> "Replay":
+        if not self.start < self.end:
+            raise ValueError(f"start {self.start} is not before end {self.end}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,12 @@ def spread_of(values: Float[np.ndarray, " hours"]) -> float | None:
 
 
 def find_sizes(
-    hours: pl.DataFrame, spec: DatasetSpec, *, start: dt.datetime, end: dt.datetime, least_hours: int
+    hours: pl.DataFrame, spec: DatasetSpec, *, start: dt.datetime, end: dt.datetime, least: int
 ) -> Sizes | None:
-    """The sizes of the series of an hourly table, sorted by series and time; None: there is only one series.
+    """The sizes of the series of the student's table, sorted by series and time; None: there is only one series.
 
     Only values from `start` up to, not including, `end` count, the training part. Of a series with fewer of them than
-    `least_hours`, as many of its first values do: they are the past of its first window.
+    `least`, as many of its first values do: they are the past of its first window.
     """
     names = hours["series_id"].unique(maintain_order=True).to_list()
     if len(names) == 1:
@@ -78,7 +78,7 @@ def find_sizes(
     rows = since.select("series_id", "time_utc", value=spec.target).drop_nulls()
     spreads = {}
     for (name,), values in rows.group_by("series_id", maintain_order=True):
-        known = max(values.filter(pl.col("time_utc") < end).height, least_hours)
+        known = max(values.filter(pl.col("time_utc") < end).height, least)
         spreads[str(name)] = spread_of(values["value"].head(known).to_numpy())
     median = float(np.median([spread for spread in spreads.values() if spread] or [1.0]))
     unit = spec.target_column.unit
@@ -90,7 +90,7 @@ def find_sizes(
 
 
 def in_sizes(hours: pl.DataFrame, minutes: np.ndarray, sizes: Sizes) -> tuple[pl.DataFrame, np.ndarray]:
-    """An hourly table and the readings within its hours, in units of the series' sizes."""
+    """The student's table and the readings within its steps, in units of the series' sizes."""
     size = hours["series_id"].replace_strict(dict(sizes.of_series), default=1.0, return_dtype=pl.Float64)
     divided = hours.with_columns(pl.col(name) / size for name in sizes.columns if name in hours.columns)
     return divided, (minutes / size.to_numpy()[:, None]).astype(minutes.dtype)

@@ -6,25 +6,25 @@ from collections.abc import Callable
 import polars as pl
 
 from tutelage.data.dataset import DatasetSpec
+from tutelage.data.grid import MINUTE, Grid
 
-HOUR = dt.timedelta(hours=1)
+SECOND = dt.timedelta(seconds=1)
 
 
 def first_begin(spec: DatasetSpec) -> dt.timedelta:
-    """From the full hour of UTC to where hours begin on the spec's clock."""
-    return dt.timedelta(minutes=spec.timestamp.begin_minute)
+    """From midnight UTC to where the day's first step of the student begins on the spec's clock."""
+    return spec.grid.begin_minute * MINUTE
 
 
 def begin_of(step: dt.timedelta, time: pl.Expr, spec: DatasetSpec) -> pl.Expr:
-    """The beginning of the step that a time is in; hours, and so steps, begin with those of the spec's clock."""
+    """The beginning of the step that a time is in; raw steps begin with those of the student."""
     begin = first_begin(spec)
     return (time - begin).dt.truncate(step) + begin if begin else time.dt.truncate(step)
 
 
-def hour_of(time: dt.datetime, spec: DatasetSpec) -> dt.datetime:
-    """The beginning of the hour that an aware time is in, UTC."""
-    begin = first_begin(spec)
-    return (time.astimezone(dt.UTC) - begin).replace(minute=0, second=0, microsecond=0) + begin
+def number_of(time: pl.Expr, grid: Grid) -> pl.Expr:
+    """The number of the student's step that a time is in."""
+    return (time - pl.lit(grid.time(0)).cast(pl.Datetime("us", "UTC"))).dt.total_seconds() // (grid.step // SECOND)
 
 
 def step_spans(spec: DatasetSpec) -> list[tuple[dt.timedelta, dt.datetime | None, dt.datetime | None]]:

@@ -1,7 +1,7 @@
-"""Windows over an hourly panel, gathered by index from tensors on one device.
+"""Windows over a panel of equal steps, gathered by index from tensors on one device.
 
-A window has an issue time t, the start of its first target hour. Its inputs are the `lookback` hours before t, its
-targets the `horizon` hours from t on. A window is identified by its origin, the panel's row at t.
+A window has an issue time t, the start of its first target step. Its inputs are the `lookback` steps before t, its
+targets the `horizon` steps from t on. A window is identified by its origin, the panel's row at t.
 """
 
 import datetime as dt
@@ -17,11 +17,13 @@ from torch import Tensor
 
 from tutelage.data.calendar import calendar_features
 from tutelage.data.dataset import DatasetSpec, Role, source_files
+from tutelage.data.grid import HOUR, HOURLY, Grid
 from tutelage.data.inputs import fill_gaps
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.resample import readings_within, student_table
 from tutelage.data.sizes import Sizes, in_sizes
+from tutelage.data.steps import number_of
 from tutelage.errors import DataError
 
 DAY_HOURS = 24
@@ -31,41 +33,37 @@ LEAST_WINDOWS = 32
 
 @dataclass(frozen=True)
 class Panel:
-    """Hourly values of one or more series, concatenated along the first axis; NaN where there is no value.
+    """Values of one or more series by step, concatenated along the first axis; NaN where there is no value.
 
-    observed:  (hours, observed columns), the target first; in the columns' units
-    known:     (hours, calendar features and known_future columns)
-    auxiliary: (hours, privileged columns), in the columns' units
-    minutes:   (hours, readings per hour), the target's deviation from its hourly mean
-    series:    (hours,), the number of the series
-    hour:      (hours,), full hours since 1970-01-01 UTC
-    filled:    (hours, observed columns), observed with its gaps filled as a forecast fills them; None: they stay
-    most_filled: greatest number of hours that a window's past may have filled, as in a forecast
-    begin_minute: the minute of the UTC hour at which its hours begin
+    observed:  (steps, observed columns), the target first; in the columns' units
+    known:     (steps, calendar features and known_future columns)
+    auxiliary: (steps, privileged columns), in the columns' units
+    minutes:   (steps, readings per step), the target's deviation from its step's mean
+    series:    (steps,), the number of the series
+    step:      (steps,), the number of the step on the grid
+    filled:    (steps, observed columns), observed with its gaps filled as a forecast fills them; None: they stay
+    most_filled: greatest number of steps that a window's past may have filled, as in a forecast
+    grid: how long the steps are, and where they begin
     names: the series' ids by number
     sizes: of several series, what the values of the target, and of columns in its unit, are divided by
     """
 
-    observed: Float[Tensor, "hours observed"]
-    known: Float[Tensor, "hours known"]
-    auxiliary: Float[Tensor, "hours auxiliary"]
-    minutes: Float[Tensor, "hours readings"]
-    series: Int64[Tensor, " hours"]
-    hour: Int64[Tensor, " hours"]
-    filled: Float[Tensor, "hours observed"] | None = None
+    observed: Float[Tensor, "steps observed"]
+    known: Float[Tensor, "steps known"]
+    auxiliary: Float[Tensor, "steps auxiliary"]
+    minutes: Float[Tensor, "steps readings"]
+    series: Int64[Tensor, " steps"]
+    step: Int64[Tensor, " steps"]
+    filled: Float[Tensor, "steps observed"] | None = None
     most_filled: int = 0
-    begin_minute: int = 0
+    grid: Grid = HOURLY
     names: tuple[str, ...] = ()
     sizes: Sizes | None = None
 
     @property
-    def seen(self) -> Float[Tensor, "hours observed"]:
+    def seen(self) -> Float[Tensor, "steps observed"]:
         """What a window sees of the past: the observed values, their gaps filled."""
         return self.observed if self.filled is None else self.filled
-
-    def time_of(self, hour: int) -> dt.datetime:
-        """The beginning of an hour, UTC."""
-        return dt.datetime.fromtimestamp(3600 * hour + 60 * self.begin_minute, dt.UTC)
 
     def names_at(self, rows: Int64[Tensor, " rows"]) -> list[str]:
         """The id of each row's series; empty for series of other sites."""
@@ -87,22 +85,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Span:
-    """Hours from `start` up to, not including, `end`, both UTC."""
+    """The time from `start` up to, not including, `end`, both UTC."""
 
     start: dt.datetime
     end: dt.datetime
 
-    @property
-    def hours(self) -> range:
-        """The span as hours since 1970-01-01 UTC."""
-        return range(epoch_hour(self.start), epoch_hour(self.end))
+    def steps(self, grid: Grid) -> range:
+        """The numbers of the span's steps."""
+        return range(grid.index(self.start), grid.index(self.end))
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The chronological parts of a history. A window belongs to the part that holds all hours of its target.
+    """The chronological parts of a history. A window belongs to the part that holds all steps of its target.
 
-    Its past may reach back into earlier parts, as it does in production, but not before the history. So no target hour
+    Its past may reach back into earlier parts, as it does in production, but not before the history. So no target step
     is in windows of two parts, and a window is in none if its target reaches across the boundary of two.
     """
 
@@ -111,13 +108,8 @@ class Parts:
     test: Span
 
 
-def epoch_hour(time: dt.datetime) -> int:
-    """Hours from 1970-01-01 UTC to an aware time, rounded down."""
-    return int(time.timestamp() // 3600)
-
-
 def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec, sizes: Sizes | None = None) -> Panel:
-    """A panel from an hourly table (sorted by series and time, without gaps) and the readings within its hours.
+    """A panel from the student's table (sorted by series and time, without gaps) and the readings within its steps.
 
     sizes: those of the series (`find_sizes`); None: all values stay in their units
     """
@@ -133,41 +125,41 @@ def make_panel(hours: pl.DataFrame, minutes: np.ndarray, spec: DatasetSpec, size
     known = [values(spec.names(Role.KNOWN_FUTURE))]
     known.insert(0, torch.from_numpy(calendar_features(hours["time_utc"], spec.calendar).to_numpy().copy()))
     series = hours["series_id"].rle_id().cast(pl.Int64).to_numpy().copy()
-    hour = (hours["time_utc"].dt.epoch("s") // 3600).to_numpy().copy()
+    step = hours.select(number_of(pl.col("time_utc"), spec.grid)).to_series().to_numpy().copy()
     return Panel(
         observed=values(spec.names(Role.OBSERVED)),
         known=torch.cat(known, dim=1),
         auxiliary=values(spec.names(Role.PRIVILEGED)),
         minutes=torch.from_numpy(minutes),
         series=torch.from_numpy(series),
-        hour=torch.from_numpy(hour),
+        step=torch.from_numpy(step),
         filled=filled,
-        most_filled=spec.serving.at_most_hours,
-        begin_minute=spec.timestamp.begin_minute,
+        most_filled=spec.serving.at_most_hours * HOUR // spec.student_step,
+        grid=spec.grid,
         names=tuple(hours["series_id"].unique(maintain_order=True).to_list()),
         sizes=sizes,
     )
 
 
 def read_panel(spec: DatasetSpec) -> tuple[Panel, dt.datetime, dt.datetime]:
-    """A dataset's hourly panel with bad values masked, the start of its first hour and the end of its last, UTC."""
-    hours, minutes = read_hours(spec)
-    return make_panel(hours, minutes, spec), *ends_of(hours)
+    """A dataset's panel with bad values masked, the start of its first step and the end of its last, UTC."""
+    hours, minutes = read_table(spec)
+    return make_panel(hours, minutes, spec), *ends_of(hours, spec)
 
 
-def read_hours(spec: DatasetSpec) -> tuple[pl.DataFrame, np.ndarray]:
-    """A dataset's hourly table with bad values masked, and the readings within its hours."""
+def read_table(spec: DatasetSpec) -> tuple[pl.DataFrame, np.ndarray]:
+    """The student's table of a dataset with bad values masked, and the readings within its steps."""
     grid = clean(read_readings(source_files(spec.source), spec), spec)
-    hours = hourly_table(grid, spec)
-    return hours, minutes_of_hours(grid, hours, spec)
+    hours = student_table(grid, spec)
+    return hours, readings_within(grid, hours, spec)
 
 
-def ends_of(hours: pl.DataFrame) -> tuple[dt.datetime, dt.datetime]:
-    """The start of an hourly table's first hour and the end of its last, UTC."""
+def ends_of(hours: pl.DataFrame, spec: DatasetSpec) -> tuple[dt.datetime, dt.datetime]:
+    """The start of a table's first step and the end of its last, UTC."""
     first, last = hours["time_utc"].min(), hours["time_utc"].max()
     assert isinstance(first, dt.datetime)
     assert isinstance(last, dt.datetime)
-    return first, last + dt.timedelta(hours=1)
+    return first, last + spec.student_step
 
 
 def split(
@@ -197,13 +189,13 @@ def split(
     )
 
 
-def _true_in_next(flags: Bool[Tensor, " hours"], length: int) -> Int64[Tensor, " starts"]:
+def _true_in_next(flags: Bool[Tensor, " steps"], length: int) -> Int64[Tensor, " starts"]:
     """For each row that starts `length` rows: in how many of them the flags are true."""
     total = torch.cat([torch.zeros(1, dtype=torch.int64), flags.to(torch.int64).cumsum(0)])
     return total[length:] - total[:-length]
 
 
-def _all_true_in_next(flags: Bool[Tensor, " hours"], length: int) -> Bool[Tensor, " starts"]:
+def _all_true_in_next(flags: Bool[Tensor, " steps"], length: int) -> Bool[Tensor, " starts"]:
     """For each row that starts `length` rows: whether the flags are true in all of them."""
     return _true_in_next(flags, length) == length
 
@@ -221,21 +213,23 @@ def window_origins(
 
     A window needs the observed values of its lookback, of which as many may be filled as in a forecast, and the
     known values and the target of its horizon, all of one series. With `labelled` false, only windows whose target is
-    null for one hour or more, but that are complete otherwise.
+    null for one step or more, but that are complete otherwise.
 
+    lookback, horizon: steps
     start: the past may reach back to there, UTC; None: to the start of the span
     """
     length = lookback + horizon
-    if len(panel.hour) < length:
+    if len(panel.step) < length:
         return torch.zeros(0, dtype=torch.int64)
-    hour, series = panel.hour.cpu(), panel.series.cpu()
+    step, series = panel.step.cpu(), panel.series.cpu()
     seen = panel.seen.isfinite().all(dim=1).cpu()
     gap = ~panel.observed.isfinite().all(dim=1).cpu()
     known = panel.known.isfinite().all(dim=1).cpu()
     target = _all_true_in_next(panel.observed[:, 0].isfinite().cpu(), horizon)[lookback:]
-    inside = (hour >= span.hours.start) & (hour < span.hours.stop)
-    reached = hour >= (span.hours.start if start is None else epoch_hour(start))
-    first = torch.arange(len(hour) - length + 1)
+    steps = span.steps(panel.grid)
+    inside = (step >= steps.start) & (step < steps.stop)
+    reached = step >= (steps.start if start is None else panel.grid.index(start))
+    first = torch.arange(len(step) - length + 1)
     good = (
         _all_true_in_next(seen, lookback)[: len(first)]
         & (_true_in_next(gap, lookback)[: len(first)] <= panel.most_filled)
@@ -249,21 +243,21 @@ def window_origins(
 
 
 def spread_step(windows: int, most: int) -> int:
-    """The step by which to take no more than `most` of windows that follow hour by hour.
+    """The distance at which to take no more than `most` of windows that follow step by step.
 
     It shares no divisor with 24, so that the windows taken are of all hours of the day.
     """
-    step = max(1, -(-windows // most))
-    while math.gcd(step, DAY_HOURS) > 1:
-        step += 1
-    return step
+    distance = max(1, -(-windows // most))
+    while math.gcd(distance, DAY_HOURS) > 1:
+        distance += 1
+    return distance
 
 
 def thinned(panel: Panel, origins: Int64[Tensor, " windows"], most: int) -> Int64[Tensor, " fewer"]:
-    """At most `most` of the windows of several series: those of every k-th hour, another phase for each series."""
-    step = spread_step(len(origins), most)
-    hour, series = panel.hour.cpu()[origins], panel.series.cpu()[origins]
-    return origins[(hour + series) % step == 0][:most]
+    """At most `most` of the windows of several series: those of every k-th step, another phase for each series."""
+    distance = spread_step(len(origins), most)
+    step, series = panel.step.cpu()[origins], panel.series.cpu()[origins]
+    return origins[(step + series) % distance == 0][:most]
 
 
 def gather_past(values: Tensor, origins: Tensor, lookback: int) -> Tensor:
@@ -272,16 +266,16 @@ def gather_past(values: Tensor, origins: Tensor, lookback: int) -> Tensor:
 
 
 def gather_long_past(
-    panel: Panel, origins: Tensor, lookback: int, *, first_hour: int, complete: int
+    panel: Panel, origins: Tensor, lookback: int, *, first_step: int, complete: int
 ) -> Float[Tensor, "windows lookback observed"]:
-    """The observed values of the `lookback` hours before each origin, whether or not they are all there.
+    """The observed values of the `lookback` steps before each origin, whether or not they are all there.
 
-    NaN where there is no value, before the hour `first_hour`, and before the first hour of the series; of the last
+    NaN where there is no value, before the step `first_step`, and before the first step of the series; of the last
     `complete` hours the gaps are filled.
     """
     rows = origins[:, None] + torch.arange(-lookback, 0, device=origins.device)
     inside = rows.clamp(min=0)
-    usable = (rows >= 0) & (panel.series[inside] == panel.series[origins][:, None]) & (panel.hour[inside] >= first_hour)
+    usable = (rows >= 0) & (panel.series[inside] == panel.series[origins][:, None]) & (panel.step[inside] >= first_step)
     values = panel.observed[inside]
     if complete and panel.filled is not None:
         values[:, -complete:] = panel.filled[inside[:, -complete:]]

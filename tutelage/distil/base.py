@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tutelage.data.windows import DAY_HOURS, spread_step
+from tutelage.data.windows import spread_step
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.students import forecast_students
 from tutelage.errors import GapsError
@@ -47,25 +47,28 @@ def fit_linear_on(dataset: WindowDataset, origins: Origins) -> LinearForecaster:
     Raises GapsError where they are too few.
     """
     truth = dataset.truth(origins).cpu().double().numpy()
-    return fit_linear(*linear_inputs(dataset, origins), truth, dataset.panel.hour[origins].cpu().numpy())
+    return fit_linear(
+        *linear_inputs(dataset, origins), truth, dataset.panel.step[origins].cpu().numpy(), dataset.panel.grid
+    )
 
 
 def fit_trees_on(dataset: WindowDataset, origins: Origins) -> Trees:
     """Boosted trees fitted on these windows; of very many, evenly spread ones are taken."""
-    origins = origins[:: spread_step(len(origins) * dataset.horizon, MOST_ROWS)]
-    truth = dataset.truth(origins).cpu().double().numpy()
-    return fit_trees(_seen_past(dataset, origins, Contender.BOOSTED), dataset.student_inputs(origins)[1].cpu(), truth)
+    grid = dataset.panel.grid
+    origins = origins[:: spread_step(len(origins) * dataset.horizon, MOST_ROWS * grid.of_hour)]
+    truth, known = dataset.truth(origins).cpu().double().numpy(), dataset.student_inputs(origins)[1].cpu()
+    return fit_trees(_seen_past(dataset, origins, Contender.BOOSTED), known, truth, grid)
 
 
 def forecast_trees(trees: Trees, dataset: WindowDataset, origins: Origins) -> Forecasts:
     """The trees' forecasts of these windows, in the target's unit."""
     known = dataset.student_inputs(origins)[1].cpu()
-    return trees.forecast(_seen_past(dataset, origins, Contender.BOOSTED), known)
+    return trees.forecast(_seen_past(dataset, origins, Contender.BOOSTED), known, dataset.panel.grid)
 
 
-def _seen_past(dataset: WindowDataset, origins: Origins, name: Contender) -> Float[Tensor, "windows hours"]:
+def _seen_past(dataset: WindowDataset, origins: Origins, name: Contender) -> Float[Tensor, "windows steps"]:
     """The target on the past days that a simple forecast sees, NaN where it is missing."""
-    return dataset.long_past(origins, DAY_HOURS * SEEN_DAYS[name])[..., 0].cpu()
+    return dataset.long_past(origins, dataset.panel.grid.of_day * SEEN_DAYS[name])[..., 0].cpu()
 
 
 def fit_base(
@@ -95,7 +98,7 @@ def fit_base(
     if weights is None:
         weights = {name: 0.0 for name in SIMPLE if linear is not None or name is not Contender.RIDGE}
         weights |= {Contender.PRETRAINED: 0.0} if pretrained else {}
-    return Base(weights, linear, trees, changes, pretrained=pretrained)
+    return Base(weights, linear, trees, changes, pretrained=pretrained, grid=dataset.panel.grid)
 
 
 def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dict[Contender, Forecasts]:
@@ -104,7 +107,7 @@ def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dic
     for name in base.weights:
         if name in SAME_HOUR_DAYS:
             days, past = SAME_HOUR_DAYS[name], _seen_past(dataset, origins, name).double()
-            values = same_hour(past, days, dataset.horizon, quantile_weights(days))
+            values = same_hour(past, days, dataset.horizon, quantile_weights(days), of_day=dataset.panel.grid.of_day)
             forecasts[name] = Forecasts(*(each.numpy() for each in values))
         elif name is Contender.LAST_VALUE:
             last = linear_inputs(dataset, origins)[0][:, -1:]
@@ -148,7 +151,9 @@ def join_bases(bases: Iterable[Base]) -> Base:
         return next((fitted for base in every if (fitted := getattr(base, name)) is not None), None)
 
     names = {name: 0.0 for base in every for name in base.weights}
-    return Base(names, part("linear"), part("trees"), every[0].changes, pretrained=part("pretrained"))
+    return Base(
+        names, part("linear"), part("trees"), every[0].changes, pretrained=part("pretrained"), grid=every[0].grid
+    )
 
 
 @dataclass(frozen=True)

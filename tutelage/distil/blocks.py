@@ -254,7 +254,7 @@ def _distil_blocks(
     reports: Reports,
 ) -> list[TrainedStudents]:
     """Students and twins without each of the blocks; gates and states are those of the whole history's windows."""
-    row_of = torch.full((len(whole.panel.hour),), -1, dtype=torch.int64, device=whole.panel.hour.device)
+    row_of = torch.full((len(whole.panel.step),), -1, dtype=torch.int64, device=whole.panel.step.device)
     row_of[whole.taught()] = torch.arange(len(whole.taught()), device=row_of.device)
     trained = []
     for number, block in enumerate(parts):

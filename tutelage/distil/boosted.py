@@ -21,8 +21,7 @@ from tutelage.distil.views import privileged_values
 from tutelage.errors import GapsError
 from tutelage.model.networks import encode_known
 
-PAST_HOURS = 24
-SEASONS = (24, 168)
+SEASONS_DAYS = (1, 7)
 SMALLEST_SPREAD = 0.05
 """Lower limit of the spread, in standard deviations of the target."""
 
@@ -32,33 +31,33 @@ class BoostedTeacher:
     """Trees for each block, and out-of-block residuals of all windows of the training part.
 
     places, spreads: the trees that forecast location and spread, by block
-    block_of: (hours,), the block that an origin belongs to; -1 outside the training part
-    residuals: (horizon, windows), divided by their spread, ascending by hour
+    block_of: (steps,), the block that an origin belongs to; -1 outside the training part
+    residuals: (horizon, windows), divided by their spread, ascending by step
     """
 
     places: tuple[HistGradientBoostingRegressor, ...]
     spreads: tuple[HistGradientBoostingRegressor, ...]
-    block_of: Int64[np.ndarray, " hours"]
+    block_of: Int64[np.ndarray, " steps"]
     residuals: Float[np.ndarray, "horizon windows"]
 
 
 def _features(
     dataset: WindowDataset, origins: Tensor, recipe: Recipe, generator: torch.Generator, shown: Tensor | None
 ) -> Float[np.ndarray, "rows features"]:
-    """One row per window and lead time: the last day, the same hour of past seasons, the calendar, the views.
+    """One row per window and lead time: the last day, the same step of past seasons, the calendar, the views.
 
-    The auxiliary view covers only the last day: trees search every column, and older hours carry little information.
+    The auxiliary view covers only the last day: trees search every column, and older steps carry little information.
     """
     observed, known = dataset.student_inputs(origins)
-    windows, horizon = len(origins), dataset.horizon
-    past = observed[:, -PAST_HOURS:].flatten(1)
+    windows, horizon, of_day = len(origins), dataset.horizon, dataset.panel.grid.of_day
+    past = observed[:, -of_day:].flatten(1)
     level = observed[:, :, 0].mean(dim=1, keepdim=True)
     views = privileged_values(
         dataset.panel,
         origins if shown is None else shown[origins],
         recipe.teacher.views,
         dataset.scalers,
-        lookback=min(dataset.lookback, PAST_HOURS),
+        lookback=min(dataset.lookback, of_day),
         horizon=horizon,
         generator=generator,
     )
@@ -66,13 +65,13 @@ def _features(
     lead = torch.arange(horizon, device=origins.device)
     scaler = torch.tensor([dataset.scalers.known.mean, dataset.scalers.known.std], device=origins.device)
     of_hour = [encode_known(known, scaler), lead.expand(windows, -1).unsqueeze(-1)]
-    for season in SEASONS:
+    for season in (days * of_day for days in SEASONS_DAYS):
         if season <= dataset.lookback:
-            # The latest past hour that is a whole number of seasons earlier.
+            # The latest past step that is a whole number of seasons earlier.
             before = (lead - season * (lead // season + 1)) + dataset.lookback
             of_hour.append(observed[:, before, :1])
     if recipe.teacher.views.future_sigma is not None:
-        # In addition to the whole future, the value of this row's hour: trees can't index.
+        # In addition to the whole future, the value of this row's step: trees can't index.
         of_hour.append(views[:, :horizon].unsqueeze(-1))
     rows = torch.cat([of_window.unsqueeze(1).expand(-1, horizon, -1), *of_hour], dim=-1)
     return rows.flatten(0, 1).cpu().numpy()
@@ -87,19 +86,19 @@ def _target(dataset: WindowDataset, origins: Tensor) -> Float[np.ndarray, " rows
 def train_boosted(
     dataset: WindowDataset, recipe: Recipe, *, seed: int, blocks: int = 5, trees: int = 100
 ) -> BoostedTeacher:
-    """Train location and spread for each block on the windows that share no target hour with it.
+    """Train location and spread for each block on the windows that share no target step with it.
 
     Raises GapsError where there are too few windows for the number of blocks.
     """
     origins = dataset.train.sort().values
     held_out = origins.tensor_split(blocks)
     if len(origins) < 2 * blocks * dataset.horizon:
-        raise GapsError(f"{len(origins)} windows are too few for {blocks} blocks that share no target hour")
+        raise GapsError(f"{len(origins)} windows are too few for {blocks} blocks that share no target step")
     shown = dataset.privileged_origins(recipe, [dataset.train], seed=seed)
     generator = torch.Generator().manual_seed(seed)
     rows, target = _features(dataset, origins, recipe, generator, shown), _target(dataset, origins)
     row_origin = origins.repeat_interleave(dataset.horizon).cpu().numpy()
-    block_of = np.full(len(dataset.panel.hour), -1, dtype=np.int64)
+    block_of = np.full(len(dataset.panel.step), -1, dtype=np.int64)
     places, spreads, scaled = [], [], np.empty_like(target, dtype=np.float64)
     for block, part in enumerate(held_out):
         first, last = int(part[0]), int(part[-1])

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from tutelage.data.grid import HOUR, Grid
 from tutelage.data.windows import (
     Panel,
     Parts,
@@ -19,6 +20,7 @@ from tutelage.data.windows import (
     window_origins,
 )
 from tutelage.distil.recipe import Recipe
+from tutelage.distil.terms import SHORTEST_HORIZON
 from tutelage.distil.views import privileged_values, privileged_width, shuffle_windows
 from tutelage.errors import GapsError, SpecError
 from tutelage.model.architectures import NetworkConfig
@@ -35,18 +37,19 @@ def _no_origins() -> Int64[Tensor, " none"]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Scalers and bins, fitted only on the hours of the training part."""
+    """Scalers and bins, fitted only on the steps of the training part."""
 
     scalers: Scalers
     bins: Bins
 
 
 def fit_on(panel: Panel, train: Span, *, bins: int) -> Fitted:
-    """Fit scalers, and at most `bins` quantile bins of the target, on the hours of a span.
+    """Fit scalers, and at most `bins` quantile bins of the target, on the steps of a span.
 
     Raises DataError where the target takes too few values for bins.
     """
-    inside = (panel.hour >= train.hours.start) & (panel.hour < train.hours.stop)
+    steps = train.steps(panel.grid)
+    inside = (panel.step >= steps.start) & (panel.step < steps.stop)
     return Fitted(fit_scalers(panel, train), fit_bins(panel.observed[inside, 0].cpu().numpy(), bins))
 
 
@@ -54,11 +57,11 @@ def fit_on(panel: Panel, train: Span, *, bins: int) -> Fitted:
 class WindowDataset:
     """Windows of a panel in parts, with the scalers and bins of the training part.
 
-    lookback, horizon: hours; train, validation, test: origins of windows
-    unlabelled: origins of further windows of the training part whose target is missing for one hour or more; students
-        learn these hours only from soft labels
+    lookback, horizon: steps; train, validation, test: origins of windows
+    unlabelled: origins of further windows of the training part whose target is missing for one step or more; students
+        learn these steps only from soft labels
     transfer: origins of windows of other sites: see `tutelage.distil.sites`
-    first_hour: where the history begins, in hours since 1970-01-01 UTC: no window sees what is before
+    first_step: where the history begins, the number of a step: no window sees what is before
     """
 
     panel: Panel
@@ -71,7 +74,12 @@ class WindowDataset:
     test: Int64[Tensor, " test"] = field(default_factory=_no_origins)
     unlabelled: Int64[Tensor, " unlabelled"] = field(default_factory=_no_origins)
     transfer: Int64[Tensor, " transfer"] = field(default_factory=_no_origins)
-    first_hour: int = 0
+    first_step: int = 0
+
+    @property
+    def horizon_hours(self) -> int:
+        """The horizon in hours."""
+        return round(self.horizon * self.panel.grid.hours)
 
     def whole(self) -> "WindowDataset":
         """The same windows with those of the validation part as part of the training part."""
@@ -81,22 +89,22 @@ class WindowDataset:
         """For each of `number` blocks of time: the block as validation part, and the other windows for training.
 
         The blocks have equally many issue times of the training and the validation part. Windows for training share
-        no target hour with the block.
+        no target step with the block.
 
         Raises GapsError where a block leaves no windows for training.
         """
-        hour, origins = self.panel.hour, torch.cat([self.train, self.validation])
+        step, origins = self.panel.step, torch.cat([self.train, self.validation])
         datasets = []
-        for block in hour[origins].unique().tensor_split(number):
+        for block in step[origins].unique().tensor_split(number):
 
             def parted(windows: Tensor, block: Tensor = block) -> tuple[Tensor, Tensor]:
                 """The windows inside the block, and those apart from it."""
-                first, last, issued = block[0], block[-1], hour[windows]
+                first, last, issued = block[0], block[-1], step[windows]
                 apart = (issued <= first - self.horizon) | (issued >= last + self.horizon)
                 return windows[(issued >= first) & (issued <= last)], windows[apart]
 
             if not len(block) or not len(parted(origins)[1]):
-                raise GapsError(f"{len(origins)} windows are too few for {number} blocks that share no target hour")
+                raise GapsError(f"{len(origins)} windows are too few for {number} blocks that share no target step")
             inside, apart = parted(origins)
             datasets.append(replace(self, train=apart, validation=inside, unlabelled=parted(self.unlabelled)[1]))
         return datasets
@@ -113,7 +121,7 @@ class WindowDataset:
         return replace(self, transfer=self.transfer[:0])
 
     def shortened(self, horizon: int) -> "WindowDataset":
-        """The same windows with a shorter horizon, in hours."""
+        """The same windows with a shorter horizon, in steps."""
         return replace(self, horizon=horizon)
 
     def edges(self) -> Float[Tensor, " edges"]:
@@ -130,12 +138,12 @@ class WindowDataset:
     def long_past(
         self, origins: Tensor, lookback: int, *, complete: int | None = None
     ) -> Float[Tensor, "windows lookback observed"]:
-        """The observed values of any number of past hours; NaN where there is none.
+        """The observed values of any number of past steps; NaN where there is none.
 
-        complete: number of the last hours whose gaps are filled; None: the lookback
+        complete: number of the last steps whose gaps are filled; None: the lookback
         """
         complete = min(self.lookback if complete is None else complete, lookback)
-        return gather_long_past(self.panel, origins, lookback, first_hour=self.first_hour, complete=complete)
+        return gather_long_past(self.panel, origins, lookback, first_step=self.first_step, complete=complete)
 
     def truth(self, origins: Tensor) -> Float[Tensor, "windows horizon"]:
         """The actual values of the horizon, in the target's unit."""
@@ -204,7 +212,7 @@ class WindowDataset:
         recipe: Recipe,
         generator: torch.Generator,
         *,
-        shown: Int64[Tensor, " hours"] | None = None,
+        shown: Int64[Tensor, " steps"] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The teacher's inputs: the student's inputs and the privileged values.
 
@@ -224,14 +232,14 @@ class WindowDataset:
 
     def privileged_origins(
         self, recipe: Recipe, parts: Sequence[Tensor], *, seed: int
-    ) -> Int64[Tensor, " hours"] | None:
+    ) -> Int64[Tensor, " steps"] | None:
         """For each origin in these parts, the window whose privileged values the teacher sees; None: its own.
 
         Only a placebo teacher sees those of other windows, shuffled within each part by the seed.
         """
         if not recipe.teacher.views.placebo:
             return None
-        shown = torch.full((len(self.panel.hour),), -1, dtype=torch.int64, device=self.panel.hour.device)
+        shown = torch.full((len(self.panel.step),), -1, dtype=torch.int64, device=self.panel.step.device)
         for origins in parts:
             shown[origins] = shuffle_windows(origins, seed=seed)
         return shown
@@ -242,6 +250,7 @@ def make_dataset(
 ) -> WindowDataset:
     """The windows of a panel's parts, on the panel's device; of several series at most MOST_WINDOWS in a part.
 
+    lookback, horizon: steps
     unlabelled: whether to include windows of the training part whose target is missing
     """
 
@@ -249,7 +258,7 @@ def make_dataset(
         rows = window_origins(
             panel, span, lookback=lookback, horizon=horizon, start=parts.train.start, labelled=labelled
         )
-        return (rows if panel.sizes is None else thinned(panel, rows, most)).to(panel.hour.device)
+        return (rows if panel.sizes is None else thinned(panel, rows, most)).to(panel.step.device)
 
     return WindowDataset(
         panel=panel,
@@ -260,9 +269,27 @@ def make_dataset(
         test=origins(parts.test),
         scalers=fitted.scalers,
         bins=fitted.bins,
-        unlabelled=origins(parts.train, labelled=False) if unlabelled else _no_origins().to(panel.hour.device),
-        first_hour=parts.train.hours.start,
+        unlabelled=origins(parts.train, labelled=False) if unlabelled else _no_origins().to(panel.step.device),
+        first_step=parts.train.steps(panel.grid).start,
     )
+
+
+def require_steps(recipe: Recipe, grid: Grid, *, horizon_hours: int, lookback_hours: int = 0) -> None:
+    """Raise SpecError where a recipe, a horizon or a lookback asks for what steps of this length can't give."""
+    horizon = grid.steps(horizon_hours, called="horizon_hours")
+    grid.steps(lookback_hours, called="lookback_hours")
+    model = recipe.student.pretrained or recipe.teacher.pretrained
+    if model is not None and grid.step != HOUR:
+        raise SpecError(f"recipe: {model} forecasts hours, and student_step is {grid.name}; leave `pretrained` empty")
+    for hours in recipe.teacher.horizons:
+        grid.steps(hours, called="recipe.teacher.horizons")
+    for views in recipe.teacher.every_view:
+        grid.steps(views.relative_hours or 0, called="recipe.teacher.views.relative_hours")
+    for name, least in SHORTEST_HORIZON.items():
+        if getattr(recipe.distillation.terms, name) and horizon < least:
+            raise SpecError(
+                f"recipe.distillation.terms.{name}: it needs a horizon of {least} student_steps or more, not {horizon}"
+            )
 
 
 def require_recursive_columns(recipe: Recipe, observed: int) -> None:

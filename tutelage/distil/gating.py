@@ -17,7 +17,6 @@ from tutelage.distil.plans import StudentPlan
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SoftLabels, bin_losses, label_losses, uniform_labels
 from tutelage.distil.students import CHUNK_WINDOWS, train_students
-from tutelage.model.days import DAY_HOURS
 
 
 def entropy(log_probabilities: Float[Tensor, "windows horizon bins"]) -> Float[Tensor, " windows"]:
@@ -117,7 +116,7 @@ def find_gates(
     if distillation.gate == "none" or distillation.alpha == 0:
         return None
     baseline = _baseline_losses(dataset, recipe, seed=seed)
-    lag, gates = max(dataset.horizon, DAY_HOURS), []
+    lag, gates = max(dataset.horizon, dataset.panel.grid.of_day), []
     for labels, held_out in zip(taught, validation, strict=True):
         teacher = label_losses(held_out, dataset)
         if distillation.gate == "hours":

@@ -317,7 +317,7 @@ def make_objective(
     labels = torch.stack([soft[place].at(origins) for place in teaching_sets])
     to_stop_by = [held_out[place].at(dataset.validation) for place in teaching_sets] if held_out else []
     edges, scale = dataset.edges(), dataset.scale()
-    row_of = torch.full((len(dataset.panel.hour),), -1, dtype=torch.int64, device=device)
+    row_of = torch.full((len(dataset.panel.step),), -1, dtype=torch.int64, device=device)
     row_of[origins] = torch.arange(len(origins), device=device)
     # One number where all distilled students have the same temperature; the twins don't use it.
     temperatures = [plan.temperature for plan in taught] or [1.0]

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.sizes import find_sizes
-from tutelage.data.windows import ends_of, make_panel, read_hours, split
-from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
+from tutelage.data.windows import ends_of, make_panel, read_table, split
+from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset, require_steps
 from tutelage.distil.gating import find_gates
 from tutelage.distil.plans import StudentPlan, plan_student
 from tutelage.distil.recipe import Recipe
@@ -77,17 +77,17 @@ def read_dataset(
 
     Raises DataError where the history is too short.
     """
-    hours, minutes = read_hours(spec)
-    first, end = ends_of(hours)
+    hours, minutes = read_table(spec)
+    first, end = ends_of(hours, spec)
     parts = split(end, start=first, history_days=history_days, validation_share=validation_share, test_days=test_days)
-    sizes = find_sizes(hours, spec, start=parts.train.start, end=parts.train.end, least_hours=lookback)
+    sizes = find_sizes(hours, spec, start=parts.train.start, end=parts.train.end, least=spec.grid.steps(lookback))
     panel = make_panel(hours, minutes, spec, sizes)
     return make_dataset(
         panel,
         parts,
         fit_on(panel, parts.train, bins=recipe.distillation.bins),
-        lookback=lookback,
-        horizon=horizon,
+        lookback=spec.grid.steps(lookback, called="lookback"),
+        horizon=spec.grid.steps(horizon, called="horizon"),
         unlabelled=recipe.distillation.unlabelled,
     )
 
@@ -116,12 +116,13 @@ def train_teachers(
     registered, pretrained: the models that the recipe names
     epochs: for a refit, the exact number of epochs of each teacher by name; it ends with its last weights
 
-    Raises GapsError where there are too few windows for boosted trees, and ValueError where the horizon is too short
-    for the recipe, or the recipe names a registered model and none is given.
+    Raises GapsError where there are too few windows for boosted trees, SpecError where the recipe asks for what steps
+    of this length can't give, and ValueError where the horizon is too short for it, or a registered model isn't given.
     """
     teachers: dict[TeacherSpec, Teacher] = {}
     progress: dict[str, Progress] = {}
-    for spec in list_teachers(recipe, dataset.horizon):
+    require_steps(recipe, dataset.panel.grid, horizon_hours=dataset.horizon_hours)
+    for spec in list_teachers(recipe, dataset.horizon_hours):
         if recipe.teacher.registered_model is not None or spec.name in (PRETRAINED_TEACHER, SIMPLE_TEACHER):
             given = registered if recipe.teacher.registered_model is not None else pretrained
             model = fit_simple_teacher(dataset) if spec.name == SIMPLE_TEACHER else given
@@ -137,7 +138,7 @@ def train_teachers(
             budget = exact_budget(of_view.teacher.training, epochs[spec.name])
             of_view = of_view.override({"teacher.training": budget})
         teachers[spec], progress[spec.name] = train_teacher(
-            dataset.shortened(spec.horizon),
+            dataset.shortened(dataset.panel.grid.steps(spec.horizon, called="horizons")),
             of_view,
             seed=seed,
             checkpoint=checkpoints(spec.name),

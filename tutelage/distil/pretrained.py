@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tutelage.data.grid import HOUR
 from tutelage.data.windows import gather_long_past
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
 from tutelage.forecasts import Forecasts, interpolated
-from tutelage.model.days import DAY_HOURS
 from tutelage.model.kinds import PRETRAINED_HOURS, Pretrained
 from tutelage.model.pretrained import CONTEXT_DAYS, pretrained_network
 
@@ -27,6 +27,8 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
     known: dict[int, np.ndarray] = {}
 
     def forecast(dataset: WindowDataset, origins: Tensor) -> Forecasts:
+        if dataset.panel.grid.step != HOUR:
+            raise TutelageError(f"{name} forecasts hours, not steps of {dataset.panel.grid.name}")
         if dataset.horizon > PRETRAINED_HOURS[name]:
             raise TutelageError(f"{name} forecasts up to {PRETRAINED_HOURS[name]} h, not {dataset.horizon} h")
         fresh = torch.tensor([origin for origin in origins.tolist() if origin not in known], dtype=torch.int64)
@@ -41,8 +43,8 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
 
 def _contexts(dataset: WindowDataset, origins: Tensor) -> Float[Tensor, "windows hours"]:
     """The target's past of each window, NaN where there is none; that of other sites may begin before the history."""
-    panel, rows, hours = dataset.panel, origins.to(dataset.panel.hour.device), DAY_HOURS * CONTEXT_DAYS
+    panel, rows, hours = dataset.panel, origins.to(dataset.panel.step.device), 24 * CONTEXT_DAYS
     here = panel.series[rows] == panel.series[dataset.train[0]]
-    of_site = gather_long_past(panel, rows, hours, first_hour=dataset.first_hour, complete=0)[..., 0]
-    of_others = gather_long_past(panel, rows, hours, first_hour=0, complete=0)[..., 0]
+    of_site = gather_long_past(panel, rows, hours, first_step=dataset.first_step, complete=0)[..., 0]
+    of_others = gather_long_past(panel, rows, hours, first_step=0, complete=0)[..., 0]
     return torch.where(here[:, None], of_site, of_others).cpu()

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tutelage.contract import Contract, load_contract
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.distil.teacher_recipe import TeacherRecipe
-from tutelage.distil.terms import HIDDEN_STATE_TERMS, SHORTEST_HORIZON_HOURS, Terms
+from tutelage.distil.terms import HIDDEN_STATE_TERMS, Terms
 from tutelage.model.kinds import PRETRAINED_HOURS, Architecture, Base, Budget, Head, PointLoss, Pretrained, Width
 
 Gate = Literal["none", "hours", "windows"]
@@ -177,14 +177,9 @@ class Recipe(Contract):
                 f"recipe.teacher.views.relative_hours: {max(steps)} h is not shorter than the horizon, "
                 f"{horizon_hours} h"
             )
-        for name, least in SHORTEST_HORIZON_HOURS.items():
-            if getattr(self.distillation.terms, name) and horizon_hours < least:
-                raise ValueError(
-                    f"recipe.distillation.terms.{name}: it needs a horizon of {least} h or more, not {horizon_hours} h"
-                )
 
     def alpha_for(self, windows: int, horizon: int) -> float:
-        """α for a number of training windows, one hour apart, of `horizon` hours each."""
+        """α for a number of training windows, one step apart, of `horizon` steps each."""
         alpha, limit = self.distillation.alpha, self.distillation.small_data_alpha
         small = limit is not None and windows / horizon < SMALL_DATA_WINDOWS
         return min(alpha, limit) if small and limit is not None else alpha

@@ -26,7 +26,7 @@ def fit_simple_teacher(dataset: WindowDataset) -> ForecastFunction:
     """
     folds = replace(dataset, validation=dataset.train[:0], unlabelled=dataset.train[:0]).blocks(FOLDS)
     bases = [*(fit_base(fold) for fold in folds), fit_base(dataset)]
-    base_of = torch.full((len(dataset.panel.hour),), FOLDS, dtype=torch.int64, device=dataset.panel.hour.device)
+    base_of = torch.full((len(dataset.panel.step),), FOLDS, dtype=torch.int64, device=dataset.panel.step.device)
     for number, fold in enumerate(folds):
         base_of[fold.validation] = number
 

@@ -117,7 +117,8 @@ def progress_of(teacher: Teacher, dataset: WindowDataset, recipe: Recipe, *, see
 
 def forecast_exported(student: Student, dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Forecasts:
     """An exported student's forecasts of a dataset's windows, in the target's unit."""
-    observed = dataset.long_past(origins, student.card["lookback_hours"], complete=student.complete_hours)
+    lookback, complete = map(student.grid.steps, (student.card["lookback_hours"], student.complete_hours))
+    observed = dataset.long_past(origins, lookback, complete=complete)
     known = gather_future(dataset.panel.known, origins, dataset.horizon)
     seen, ahead, sizes = observed.cpu().numpy(), known.cpu().numpy(), dataset.panel.sizes
     if sizes is None:
@@ -157,17 +158,17 @@ def label_windows(
 def _labels_on_the_way(
     teacher: Teacher, dataset: WindowDataset, origins: Int64[Tensor, " windows"], recipe: Recipe, *, seed: int
 ) -> SoftLabels:
-    """The labels of a teacher in the relative future: it stands at every step of the horizon, and labels the next.
+    """The labels of a teacher in the relative future: it stands at every such part of the horizon, and labels the next.
 
-    A placebo teacher stands in other windows. Hours before which it lacks an observed value get uniform labels.
+    A placebo teacher stands in other windows. Steps before which it lacks an observed value get uniform labels.
     Source of the idea: Future-Guided Learning, arXiv:2410.15217.
     """
-    step = recipe.teacher.views.relative_hours
-    assert step is not None
+    assert recipe.teacher.views.relative_hours is not None
+    step = dataset.panel.grid.steps(recipe.teacher.views.relative_hours, called="relative_hours")
     stand = shuffle_windows(origins, seed=seed) if recipe.teacher.views.placebo else origins
     parts = []
     for passed in range(0, dataset.horizon, step):
-        # The last step stands early enough to see no hour after the horizon.
+        # The last one stands early enough to see nothing after the horizon.
         place = min(passed, dataset.horizon - step)
         labels = label_windows(teacher, dataset.shortened(step), stand + place, recipe, seed=seed)
         parts.append(labels.log_probabilities[:, passed - place :])
@@ -184,7 +185,8 @@ def label_views(
         if spec.recipe.teacher.views.relative_hours is not None:
             labels = _labels_on_the_way(teacher, dataset, origins, spec.recipe, seed=seed)
         else:
-            labels = label_windows(teacher, dataset.shortened(spec.horizon), origins, spec.recipe, seed=seed)
+            shorter = dataset.shortened(dataset.panel.grid.steps(spec.horizon, called="horizons"))
+            labels = label_windows(teacher, shorter, origins, spec.recipe, seed=seed)
         by_view.setdefault(spec.view, []).append(labels)
     return {view: splice_horizons(labels) for view, labels in by_view.items()}
 

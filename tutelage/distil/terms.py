@@ -13,7 +13,7 @@ HIDDEN_STATE_TERMS = {
 }
 """Terms that compare hidden states, and the field of `States` that each compares."""
 
-SHORTEST_HORIZON_HOURS = {"scale": 2, "period": 4}
+SHORTEST_HORIZON = {"scale": 2, "period": 4}
 """The shortest horizon of terms that compare hours of the forecast with each other."""
 
 

@@ -12,7 +12,7 @@ from tutelage.model.scaling import Scaler, Scalers
 def privileged_width(panel: Panel, views: Views, *, lookback: int, horizon: int) -> int:
     """Number of privileged values per window."""
     future = horizon if views.future_sigma is not None else 0
-    minutes = min(views.minutes_hours, lookback) * panel.minutes.shape[1]
+    minutes = min(panel.grid.covering(views.minutes_hours), lookback) * panel.minutes.shape[1]
     auxiliary = lookback * panel.auxiliary.shape[1] if views.auxiliary else 0
     ahead = horizon * panel.auxiliary.shape[1] if views.sees_auxiliary_future else 0
     return future + minutes + auxiliary + ahead
@@ -38,7 +38,7 @@ def privileged_values(
 
     - future: the target over the horizon plus normal noise with standard deviation `future_sigma`, drawn anew at each
       call; a schedule's final noise where the views have one
-    - high resolution: the raw readings of the last `minutes_hours`, as deviations from their hours' means
+    - high resolution: the raw readings of the last `minutes_hours`, as deviations from their steps' means
     - auxiliary: the privileged columns over the lookback
     - auxiliary future: the privileged columns over the horizon, with noise of `auxiliary_future_sigma`
     """
@@ -53,7 +53,7 @@ def privileged_values(
         future = _standardised(gather_future(panel.observed[:, :1], origins, horizon), target)
         parts.append(noised(future, views.future_sigma))
     if views.minutes_hours:
-        minutes = gather_past(panel.minutes, origins, min(views.minutes_hours, lookback))
+        minutes = gather_past(panel.minutes, origins, min(panel.grid.covering(views.minutes_hours), lookback))
         parts.append(_standardised(minutes.unsqueeze(-1), scalers.minutes))
     if views.auxiliary:
         parts.append(_standardised(gather_past(panel.auxiliary, origins, lookback), scalers.auxiliary))

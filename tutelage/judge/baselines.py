@@ -16,10 +16,9 @@ from tutelage.distil.base import fit_linear_on, linear_inputs
 from tutelage.distil.dataset import WindowDataset
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
 from tutelage.model.base import SAME_HOUR_DAYS
-from tutelage.model.days import DAY_HOURS
 
-SEASONS_HOURS = {Contender.SEASONAL_NAIVE_24H: 24, Contender.SEASONAL_NAIVE_168H: 168}
-BASELINES = (Contender.LAST_VALUE, *SEASONS_HOURS, Contender.MEAN_OF_SEASONS, *SAME_HOUR_DAYS, Contender.RIDGE)
+SEASONS_DAYS = {Contender.SEASONAL_NAIVE_24H: 1, Contender.SEASONAL_NAIVE_168H: 7}
+BASELINES = (Contender.LAST_VALUE, *SEASONS_DAYS, Contender.MEAN_OF_SEASONS, *SAME_HOUR_DAYS, Contender.RIDGE)
 
 Train = Int64[Tensor, " train"]
 Origins = Int64[Tensor, " windows"]
@@ -28,7 +27,7 @@ Point = Callable[[Origins], Values]
 
 
 def _season_before(panel: Panel, origins: Tensor, horizon: int, season: int) -> Values:
-    """The target `season` hours before each target hour; NaN where it is missing or from another series."""
+    """The target `season` steps before each target step; NaN where it is missing or from another series."""
     rows = origins[:, None] + torch.arange(horizon, device=origins.device) - season
     value = panel.observed[rows.clamp(min=0), 0]
     same = (rows >= 0) & (panel.series[rows.clamp(min=0)] == panel.series[origins][:, None])
@@ -45,7 +44,7 @@ def _seasonal(panel: Panel, origins: Tensor, horizon: int, season: int) -> Value
 
 def _require_season(season: int, horizon: int) -> None:
     if season < horizon:
-        raise ValueError(f"a season of {season} h is not known {horizon} h ahead")
+        raise ValueError(f"a season of {season} steps is not known {horizon} steps ahead")
 
 
 def _with_errors(panel: Panel, train: Tensor, origins: Tensor, horizon: int, point: Point) -> Forecasts:
@@ -67,7 +66,7 @@ def _with_errors(panel: Panel, train: Tensor, origins: Tensor, horizon: int, poi
 
 
 def seasonal_naive(panel: Panel, train: Train, origins: Origins, *, horizon: int, season: int) -> Forecasts:
-    """Forecast each hour by the value `season` hours before, with the quantiles of the errors in the training part.
+    """Forecast each step by the value `season` steps before, with the quantiles of the errors in the training part.
 
     The quantiles are computed by lead time. A missing value is replaced by the next earlier season, up to four back.
 
@@ -78,11 +77,11 @@ def seasonal_naive(panel: Panel, train: Train, origins: Origins, *, horizon: int
 
 
 def mean_of_seasons(panel: Panel, train: Train, origins: Origins, *, horizon: int) -> Forecasts:
-    """Forecast each hour by the mean of the values a day and a week before; where one is missing, by the other.
+    """Forecast each step by the mean of the values a day and a week before; where one is missing, by the other.
 
     Raises ValueError where the horizon is longer than a day.
     """
-    seasons = tuple(SEASONS_HOURS.values())
+    seasons = tuple(days * panel.grid.of_day for days in SEASONS_DAYS.values())
     _require_season(min(seasons), horizon)
 
     def point(rows: Tensor) -> Values:
@@ -93,7 +92,7 @@ def mean_of_seasons(panel: Panel, train: Train, origins: Origins, *, horizon: in
 
 
 def last_value(panel: Panel, train: Train, origins: Origins, *, horizon: int) -> Forecasts:
-    """Forecast all hours by the last one before the issue time, with its errors in the training part."""
+    """Forecast all steps by the last one before the issue time, with its errors in the training part."""
 
     def point(rows: Tensor) -> Values:
         return panel.seen[rows - 1, 0].cpu().numpy()[:, None].repeat(horizon, axis=1)
@@ -102,19 +101,17 @@ def last_value(panel: Panel, train: Train, origins: Origins, *, horizon: int) ->
 
 
 def same_hour(panel: Panel, train: Train, origins: Origins, *, horizon: int, days: int) -> Forecasts:
-    """Forecast each hour by the quantiles of the same hour on the last `days` days that are known at issue time.
+    """Forecast each step by the quantiles of the same step on the last `days` days that are known at issue time.
 
     A window without any of these values gets the quantiles of the training part's target.
     """
     target = panel.observed[train, 0].cpu().numpy()
     everything = np.nanquantile(target, QUANTILE_LEVELS)
     levels = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
-    means, quantiles = [], []
+    means, quantiles, of_day = [], [], panel.grid.of_day
     for lead in range(horizon):
-        known_days = range(1 + lead // DAY_HOURS, 1 + lead // DAY_HOURS + days)
-        values = np.stack(
-            [_season_before(panel, origins + lead, 1, DAY_HOURS * day)[:, 0] for day in known_days], axis=1
-        )
+        known_days = range(1 + lead // of_day, 1 + lead // of_day + days)
+        values = np.stack([_season_before(panel, origins + lead, 1, of_day * day)[:, 0] for day in known_days], axis=1)
         lacking = np.isnan(values).all(axis=1)
         values[lacking] = np.nanmean(target)
         # Not numpy's nanquantile, which takes the windows one by one.
@@ -135,13 +132,15 @@ def forecast_baselines(
 ) -> dict[Contender, Forecasts]:
     """The baselines' forecasts of windows; those whose season a horizon is too long for are left out."""
     panel, train, horizon = dataset.panel, dataset.train, dataset.horizon
+    of_day = panel.grid.of_day
     forecasts = {}
     for name in names:
-        if name in SEASONS_HOURS and SEASONS_HOURS[name] >= horizon:
-            forecasts[name] = seasonal_naive(panel, train, origins, horizon=horizon, season=SEASONS_HOURS[name])
+        if name in SEASONS_DAYS:
+            if (season := SEASONS_DAYS[name] * of_day) >= horizon:
+                forecasts[name] = seasonal_naive(panel, train, origins, horizon=horizon, season=season)
         elif name in SAME_HOUR_DAYS:
             forecasts[name] = same_hour(panel, train, origins, horizon=horizon, days=SAME_HOUR_DAYS[name])
-        elif name is Contender.MEAN_OF_SEASONS and horizon <= DAY_HOURS:
+        elif name is Contender.MEAN_OF_SEASONS and horizon <= of_day:
             forecasts[name] = mean_of_seasons(panel, train, origins, horizon=horizon)
         elif name is Contender.LAST_VALUE:
             forecasts[name] = last_value(panel, train, origins, horizon=horizon)

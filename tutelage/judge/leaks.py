@@ -17,8 +17,8 @@ from jaxtyping import Float
 
 from tutelage.data.dataset import KEY, DatasetSpec, Role
 from tutelage.data.quality import clean
-from tutelage.data.resample import hourly_table
-from tutelage.data.steps import HOUR, begin_of
+from tutelage.data.resample import student_table
+from tutelage.data.steps import begin_of
 from tutelage.errors import LeakError
 
 DETAIL_TOLERANCE = 1e-6
@@ -73,12 +73,12 @@ def _change_after(readings: pl.DataFrame, spec: DatasetSpec, issue_time: dt.date
     return changed.select(readings.columns)
 
 
-def _reorder_hours(readings: pl.DataFrame, spec: DatasetSpec, seed: int) -> pl.DataFrame:
-    """Reorder the observed readings within each hour at random."""
+def _reorder_within(readings: pl.DataFrame, spec: DatasetSpec, seed: int) -> pl.DataFrame:
+    """Reorder the observed readings within each step of the student at random."""
     names = spec.names(Role.OBSERVED)
-    hour = ["series_id", begin_of(HOUR, pl.col("time_utc"), spec)]
+    step = ["series_id", begin_of(spec.student_step, pl.col("time_utc"), spec)]
     order = pl.Series("order", np.random.default_rng(seed).permutation(readings.height))
-    return readings.with_columns(order).with_columns(pl.col(names).sort_by(pl.col("order")).over(hour)).drop("order")
+    return readings.with_columns(order).with_columns(pl.col(names).sort_by(pl.col("order")).over(step)).drop("order")
 
 
 def check_leaks(
@@ -123,8 +123,8 @@ def check_leaks(
     for row, time in enumerate(issue_times):
         changed = forecast(_change_after(readings, spec, time, seed + row), [time])
         compare(f"values from {time:%Y-%m-%d %H:%M} UTC on changed", changed, truth[row : row + 1], 0.0)
-    reordered = forecast(_reorder_hours(readings, spec, seed), issue_times)
-    compare("readings reordered within their hours", reordered, truth, DETAIL_TOLERANCE)
+    reordered = forecast(_reorder_within(readings, spec, seed), issue_times)
+    compare("readings reordered within their steps", reordered, truth, DETAIL_TOLERANCE)
     return LeakReport(checked, tuple(faults))
 
 
@@ -150,23 +150,24 @@ def clean_issue_times(
     lookback_hours: int,
     horizon_hours: int,
 ) -> list[dt.datetime]:
-    """Up to CHECKED_TIMES issue times, spread evenly, with a value in every hour of the lookback.
+    """Up to CHECKED_TIMES issue times, spread evenly, with a value in every step of the lookback.
 
     series: raw readings
 
     Raises LeakError where there is no such time: a student that can't be checked is not registered.
     """
-    hours = hourly_table(clean(series.sort(KEY), spec), spec)
+    hours = student_table(clean(series.sort(KEY), spec), spec)
     good = pl.all_horizontal(pl.col(spec.names(Role.OBSERVED)).is_not_null())
-    whole = good.cast(pl.Int64).rolling_sum(lookback_hours).shift(1) == lookback_hours
+    lookback = spec.grid.steps(lookback_hours, called="lookback_hours")
+    whole = good.cast(pl.Int64).rolling_sum(lookback).shift(1) == lookback
     inside = pl.col("time_utc").is_between(
         start + dt.timedelta(hours=lookback_hours), end - dt.timedelta(hours=horizon_hours)
     )
     times = hours.filter(whole & inside)["time_utc"].to_list()
     if not times:
         raise LeakError(
-            f"the student can't be checked for leaks: nowhere in the test part has each of the {lookback_hours} hours "
-            "before an issue time a value; take more test days, or a shorter lookback"
+            f"the student can't be checked for leaks: nowhere in the test part have all steps of the {lookback_hours} "
+            "hours before an issue time a value; take more test days, or a shorter lookback"
         )
     step = max(1, len(times) // CHECKED_TIMES)
     return times[step // 2 :: step][:CHECKED_TIMES]

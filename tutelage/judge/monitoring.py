@@ -11,20 +11,19 @@ from tutelage.data.rules import Monitoring
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts, crps
 from tutelage.judge.metrics import LEVELS
 
-DAY_HOURS = 24
 SPREAD_DAYS = 28
 
 
 def verified_hours(
     forecasts: pl.DataFrame, hours: pl.DataFrame, spec: DatasetSpec, *, horizon_hours: int
 ) -> pl.DataFrame:
-    """One row per verified forecast hour: the key, issue_time_utc, model_version, crps, naive_crps, inside_80.
+    """One row per verified forecast step: the key, issue_time_utc, model_version, crps, naive_crps, inside_80.
 
     Seasonal naive repeats the value of the last whole days that are known at issue time, with the quantiles of its
-    errors over the four weeks before the first verified hour. Hours without an actual value, or without one a season
-    before, are left out. `hours` must contain every hour of each series. CRPS is in the target's unit.
+    errors over the four weeks before the first verified step. Steps without an actual value, or without one a season
+    before, are left out. `hours` must contain every step of each series. CRPS is in the target's unit.
     """
-    season = DAY_HOURS * -(-horizon_hours // DAY_HOURS)
+    season = spec.grid.of_day * -(-horizon_hours // 24)
     value = hours.select(*KEY, actual=spec.target).with_columns(
         season=pl.col("actual").shift(season).over("series_id", order_by="time_utc")
     )
@@ -56,8 +55,8 @@ def _crps(mean: np.ndarray, quantiles: np.ndarray, actual: np.ndarray) -> np.nda
     return crps(forecasts, actual[:, None].astype(np.float64))[:, 0]
 
 
-def rolling_health(verified: pl.DataFrame, window_days: int) -> pl.DataFrame:
-    """One row per day (UTC) with verified hours, over the `window_days` up to the end of the day.
+def rolling_health(verified: pl.DataFrame, window_days: int, *, step_hours: float = 1) -> pl.DataFrame:
+    """One row per day (UTC) with verified steps, over the `window_days` up to the end of the day.
 
     Columns: day, hours, crps, naive_crps, coverage_80, skill. CRPS is in units of the seasonal naive one's mean of each
     series, so that the largest meter does not decide, or in the target's unit where that is 0.
@@ -72,7 +71,7 @@ def rolling_health(verified: pl.DataFrame, window_days: int) -> pl.DataFrame:
         .sort("day")
         .rolling("day", period=f"{window_days}d")
         .agg(
-            hours=pl.len(),
+            hours=(pl.len() * step_hours).round().cast(pl.Int64),
             crps=pl.col("crps").mean(),
             naive_crps=pl.col("naive_crps").mean(),
             coverage_80=pl.col("inside_80").mean(),
@@ -88,7 +87,7 @@ def input_drift(
 ) -> dict[str, float]:
     """The Kolmogorov-Smirnov distance (scipy) between each observed column's last days and the last days of training.
 
-    The p-value is not used: neighbouring hours depend on each other, so it would make any difference significant. A
+    The p-value is not used: neighbouring values depend on each other, so it would make any difference significant. A
     column without values in one of the two periods has no distance.
     """
     rule = spec.monitoring

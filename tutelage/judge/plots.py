@@ -103,7 +103,7 @@ def plot_reliability(shares: Mapping[Contender, Float[np.ndarray, " levels"]]) -
     return figure
 
 
-def plot_skill(by_lead: Mapping[Contender, list[Scores]], *, reference: Contender) -> Figure:
+def plot_skill(by_lead: Mapping[Contender, list[Scores]], *, reference: Contender, step_hours: float = 1) -> Figure:
     """CRPS skill over a reference forecast by lead time: 0 is no better, 1 is perfect."""
     figure, axes = _axes(8, 4)
     base = np.array([scores.crps for scores in by_lead[reference]])
@@ -111,9 +111,8 @@ def plot_skill(by_lead: Mapping[Contender, list[Scores]], *, reference: Contende
     for name, rows in by_lead.items():
         if name != reference:
             skill = 1 - np.array([scores.crps for scores in rows]) / base
-            axes.plot(
-                range(1, len(rows) + 1), skill, color=COLOURS.get(name), marker="o", ms=3, lw=1.5, label=name.label
-            )
+            leads = step_hours * np.arange(1, len(rows) + 1)
+            axes.plot(leads, skill, color=COLOURS.get(name), marker="o", ms=3, lw=1.5, label=name.label)
     axes.set(
         title=f"CRPS skill over {reference.label}",
         xlabel="lead time [h]",
@@ -124,13 +123,17 @@ def plot_skill(by_lead: Mapping[Contender, list[Scores]], *, reference: Contende
     return figure
 
 
-def plot_coverage(by_lead: Sequence[Scores], by_hour: Mapping[int, Scores], *, title: str) -> Figure:
+def plot_coverage(
+    by_lead: Sequence[Scores], by_hour: Mapping[int, Scores], *, title: str, step_hours: float = 1
+) -> Figure:
     """The share of actual values inside the 80 % interval by lead time and by hour of the day, 77 to 83 % shaded.
 
-    by_lead: the first hour first; with one lead time only the hours of the day are drawn
+    by_lead: the first step first; with one lead time only the hours of the day are drawn
     """
-    panels = {"lead time [h]": dict(enumerate(by_lead, start=1))} if len(by_lead) > 1 else {}
-    panels["hour of the day, local clock"] = dict(by_hour)
+    panels: dict[str, dict[float, Scores]] = {}
+    if len(by_lead) > 1:
+        panels["lead time [h]"] = {lead * step_hours: each for lead, each in enumerate(by_lead, start=1)}
+    panels["hour of the day, local clock"] = {float(hour): each for hour, each in by_hour.items()}
     figure = Figure(figsize=(9, 3.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

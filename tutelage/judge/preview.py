@@ -16,11 +16,11 @@ class Preview:
     """What is known of a dataset without a training.
 
     scores: of the simple forecasts on the validation part, fitted on the training part
-    within_hours: the share of the target's variance in the history that lies within its hours; None: no readings there
+    within_steps: the share of the target's variance in the history that lies within its hours; None: no readings there
     """
 
     scores: Mapping[Contender, Scores]
-    within_hours: float | None
+    within_steps: float | None
 
 
 def preview(dataset: WindowDataset) -> Preview:
@@ -33,8 +33,8 @@ def preview(dataset: WindowDataset) -> Preview:
 def _within_hours(dataset: WindowDataset) -> float | None:
     """The share of variance within hours, of hours of the history that have detail."""
     panel = dataset.panel
-    last = panel.hour[dataset.validation].max()
-    there = (panel.hour >= dataset.first_hour) & (panel.hour <= last) & panel.observed[:, 0].isfinite()
+    last = panel.step[dataset.validation].max()
+    there = (panel.step >= dataset.first_step) & (panel.step <= last) & panel.observed[:, 0].isfinite()
     there &= (panel.minutes != 0).any(dim=1)
     if not bool(there.any()):
         return None

@@ -10,10 +10,8 @@ import datetime as dt
 
 MISTAKES_A_YEAR = 0.025
 """How often a year a champion may be replaced by an equal one."""
-WEEK_HOURS = 168
 LEAST_WEEKS = 8
-LEAST_ISSUE_TIMES = LEAST_WEEKS * WEEK_HOURS
-"""Fewer decide nothing: a month that favours one network would be half of them."""
+"""Fewer weeks of issue times decide nothing: a month that favours one network would be half of them."""
 YEAR = dt.timedelta(days=365)
 
 

@@ -69,7 +69,7 @@ def choose(crps_by_name: Mapping[Contender, float]) -> Contender:
 
 def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts]) -> Gains:
     """The students' gains on the test part, with intervals."""
-    issue_hour = dataset.panel.hour[dataset.test].cpu().numpy()
+    issue_hour = dataset.panel.step[dataset.test].cpu().numpy()
     student, twin = (scored[name].losses for name in REGISTRABLE)
     unprivileged = scored.get(Contender.UNPRIVILEGED)
     return Gains(
@@ -82,7 +82,7 @@ def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecast
 def find_floor(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts]) -> Floor:
     """The floor of a test part: the simple forecast with the lowest CRPS there, the hardest to beat."""
     best = min((name for name in BASELINES if name in scored), key=lambda name: scored[name].scores.crps)
-    issue_hour = dataset.panel.hour[dataset.test].cpu().numpy()
+    issue_hour = dataset.panel.step[dataset.test].cpu().numpy()
     chosen, baseline = (scored[name].losses for name in (Contender.CHOSEN, best))
     return Floor(best, gain_over(chosen, baseline, issue_hour))
 

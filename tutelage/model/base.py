@@ -16,7 +16,8 @@ from jaxtyping import Float
 from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
-from tutelage.data.windows import DAY_HOURS, spread_step
+from tutelage.data.grid import HOURLY, Grid
+from tutelage.data.windows import spread_step
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
 from tutelage.model.days import recent_days
 from tutelage.model.kinds import Pretrained
@@ -72,6 +73,7 @@ class Base:
     linear, trees, changes: the fitted parts of ridge, boosted trees and last value; None: it has no weight
     atom: of a target that has one
     pretrained: the pretrained model that is one of the forecasts
+    grid: the steps of the past that it sees
     """
 
     weights: Mapping[Contender, float]
@@ -80,6 +82,7 @@ class Base:
     changes: Changes
     atom: Atom | None = None
     pretrained: Pretrained | None = None
+    grid: Grid = HOURLY
 
     def weighed(self, weights: Mapping[Contender, float]) -> "Base":
         """The same fitted parts with other weights; those without a weight are left out."""
@@ -90,6 +93,7 @@ class Base:
             self.changes,
             self.atom,
             self.pretrained if Contender.PRETRAINED in weights else None,
+            self.grid,
         )
 
     @property
@@ -98,9 +102,9 @@ class Base:
         return max(0.0, 1.0 - sum(self.weights.values()))
 
     def lookback(self, least: int) -> int:
-        """How many past hours the forecast needs: `least`, or all days of the simple forecast that sees most."""
+        """How many past steps the forecast needs: `least`, or all days of the simple forecast that sees most."""
         days = [days for name, days in SEEN_DAYS.items() if self.weights.get(name)]
-        return max([least, *(DAY_HOURS * each for each in days)])
+        return max([least, *(self.grid.of_day * each for each in days)])
 
     def combine(self, network: Forecasts, simple: Mapping[Contender, Forecasts]) -> Forecasts:
         """The weighted mean of the network's forecasts and the simple ones, quantile by quantile."""
@@ -113,7 +117,7 @@ class Base:
 
 
 def fit_changes(past: Float[np.ndarray, "windows lookback"], truth: Float[np.ndarray, "windows horizon"]) -> Changes:
-    """The changes from the last value to each hour of the horizon."""
+    """The changes from the last value to each step of the horizon."""
     change = truth - past[:, -1:]
     return Changes(change.mean(axis=0), np.quantile(change, QUANTILE_LEVELS, axis=0).T)
 
@@ -130,16 +134,21 @@ def quantile_weights(days: int) -> Float[Tensor, "days levels"]:
 
 
 def same_hour(
-    past: Float[Tensor, "windows lookback"], days: int, horizon: int, weights: Float[Tensor, "days levels"]
+    past: Float[Tensor, "windows lookback"],
+    days: int,
+    horizon: int,
+    weights: Float[Tensor, "days levels"],
+    *,
+    of_day: int,
 ) -> tuple[Float[Tensor, "windows horizon"], Float[Tensor, "windows horizon levels"]]:
-    """Mean and quantiles of the same hour on the last `days` days that are known at issue time.
+    """Mean and quantiles of the same step of the day on the last `days` days that are known at issue time.
 
-    past: as in `recent_days`; weights: `quantile_weights` of this number of days
+    past, of_day: as in `recent_days`; weights: `quantile_weights` of this number of days
     """
-    values = recent_days(past, days).movedim(1, -1)
+    values = recent_days(past, days, of_day=of_day).movedim(1, -1)
     mean, quantiles = values.sum(dim=-1) / days, values.sort(dim=-1).values @ weights
-    hour = torch.arange(horizon, device=past.device) % DAY_HOURS
-    return mean[:, hour], quantiles[:, hour]
+    step = torch.arange(horizon, device=past.device) % of_day
+    return mean[:, step], quantiles[:, step]
 
 
 def find_weights(

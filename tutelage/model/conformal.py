@@ -2,7 +2,7 @@
 little does.
 
 Below and above the median the distance of all quantiles from it is multiplied by a factor. Both follow what comes true,
-hour by hour, so that a tenth of the actual values falls below the 80 % interval and a tenth above, also when the season
+step by step, so that a tenth of the actual values falls below the 80 % interval and a tenth above, also when the season
 shifts. A model by itself can't do that: its intervals are right for the days that they were fitted on.
 
 Source: Gibbs and Candès 2021, Adaptive Conformal Inference Under Distribution Shift; Angelopoulos et al. 2023,
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from tutelage.data.grid import HOUR, HOURLY, Grid
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
 
 RATE_PER_HOUR = 0.04
@@ -22,6 +23,8 @@ RATE_PER_HOUR = 0.04
 OUTSIDE = 0.1
 """The share of actual values that is to fall below the interval, and above."""
 LOW, MIDDLE, HIGH = (QUANTILE_LEVELS.index(level) for level in (OUTSIDE, 0.5, 1 - OUTSIDE))
+LONGEST_STEP_HOURS = 3
+"""A longer step moves the factors as far as one of this length: in a day there is one value of it, not 24."""
 LONGEST_HOURS = 24
 """After a longer time without actual values the factors move as if it had been this long."""
 LARGEST = 4.0
@@ -46,28 +49,31 @@ def widened(forecasts: Forecasts, widths: Widths) -> Forecasts:
 
 def follow(
     widths: Widths,
-    hour: Int[np.ndarray, " values"],
+    step: Int[np.ndarray, " values"],
     forecast: Float[np.ndarray, "values levels"],
     actual: Float[np.ndarray, " values"],
     *,
     since: int | None = None,
+    grid: Grid = HOURLY,
 ) -> Widths:
-    """The widths after some hours have come true.
+    """The widths after some steps have come true.
 
-    hour: the target hour of each value, in any order; an hour may be forecast several times, with different lead times
+    step: the target step of each value, in any order; a step may be forecast several times, with different lead times
     forecast: the quantiles before they were widened
-    since: the last hour that came true before; None: the hour before the first
+    since: the last step that came true before; None: the step before the first
     """
+    rate_of_step = RATE_PER_HOUR * min(grid.hours, LONGEST_STEP_HOURS)
+    longest = max(LONGEST_HOURS * HOUR // grid.step, 1)
     below, above = np.log([widths.below, widths.above])
     limit = np.log(LARGEST)
-    before = int(hour.min()) - 1 if since is None and len(hour) else since
-    for each in np.unique(hour):
+    before = int(step.min()) - 1 if since is None and len(step) else since
+    for each in np.unique(step):
         assert before is not None
-        here = hour == each
+        here = step == each
         low, middle, high = (forecast[here, place] for place in (LOW, MIDDLE, HIGH))
         under = _excess(actual[here] < middle - np.exp(below) * (middle - low), middle > low)
         over = _excess(actual[here] > middle + np.exp(above) * (high - middle), high > middle)
-        rate = RATE_PER_HOUR * min(max(int(each) - before, 1), LONGEST_HOURS)
+        rate = rate_of_step * min(max(int(each) - before, 1), longest)
         below, above = np.clip([below + rate * under, above + rate * over], -limit, limit)
         before = int(each)
     return Widths(float(np.exp(below)), float(np.exp(above)))
@@ -79,21 +85,24 @@ def _excess(outside: Bool[np.ndarray, " values"], has_width: Bool[np.ndarray, " 
 
 
 def as_issued(
-    forecasts: Forecasts, issue_hour: Int[np.ndarray, " windows"], actual: Float[np.ndarray, "windows horizon"]
+    forecasts: Forecasts,
+    issue_step: Int[np.ndarray, " windows"],
+    actual: Float[np.ndarray, "windows horizon"],
+    grid: Grid = HOURLY,
 ) -> Forecasts:
     """One series' forecasts as they would have been issued, each with the widths that what was known by then gives."""
     horizon = actual.shape[1]
-    target = (issue_hour[:, None] + np.arange(horizon)).ravel()
+    target = (issue_step[:, None] + np.arange(horizon)).ravel()
     order = np.argsort(target, kind="stable")
     target, true = target[order], actual.ravel()[order]
     quantiles = forecasts.quantiles.reshape(len(target), -1)[order]
     widths, done, since = Widths(), 0, None
     mean, issued = np.empty_like(forecasts.mean), np.empty_like(forecasts.quantiles)
-    for window in np.argsort(issue_hour, kind="stable"):
-        known = int(np.searchsorted(target, issue_hour[window]))
+    for window in np.argsort(issue_step, kind="stable"):
+        known = int(np.searchsorted(target, issue_step[window]))
         if known > done:
             part = slice(done, known)
-            widths = follow(widths, target[part], quantiles[part], true[part], since=since)
+            widths = follow(widths, target[part], quantiles[part], true[part], since=since, grid=grid)
             done, since = known, int(target[known - 1])
         moved = widened(forecasts.at(np.array([window])), widths)
         mean[window], issued[window] = moved.mean[0], moved.quantiles[0]

@@ -20,10 +20,9 @@ from tutelage.data.sizes import Sizes
 from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, normal_interpolation
 from tutelage.model.base import SAME_HOUR_DAYS, Base, quantile_weights, same_hour
-from tutelage.model.days import DAY_HOURS
 from tutelage.model.heads import Bins, forecast_of
-from tutelage.model.inference import CARD, GRAPH
-from tutelage.model.linear import CALENDAR_COLUMNS, LAST_WORKDAY, LinearForecaster
+from tutelage.model.inference import CARD, GRAPH, grid_of, plain_grid
+from tutelage.model.linear import CALENDAR_COLUMNS, DAY_HOURS, LAST_WORKDAY, LinearForecaster
 from tutelage.model.networks import Forecaster
 from tutelage.model.pretrained import CREDITS, pretrained_network
 from tutelage.model.trees import LEVELS, tree_quantiles
@@ -79,6 +78,7 @@ class _Simple(nn.Module):
     def __init__(self, base: Base) -> None:
         super().__init__()
         self.weights = dict(base.weights)
+        self.grid = base.grid
         self.linear = None if base.linear is None else _Linear(base.linear)
         if base.trees is not None:
             for part, values in vars(base.trees).items():
@@ -98,18 +98,19 @@ class _Simple(nn.Module):
     def forward(self, past: Tensor, near: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of mean (windows, horizon) and quantiles (windows, horizon, levels).
 
-        past: the target's past; near: its last hours, as many as the network sees
+        past: the target's past; near: its last steps, as many as the network sees
         """
         means, quantiles = [], []
         for name, weight in self.weights.items():
             if name in SAME_HOUR_DAYS:
-                mean, levels = same_hour(past, SAME_HOUR_DAYS[name], known.shape[1], self.get_buffer(name.value))
+                days, weights = SAME_HOUR_DAYS[name], self.get_buffer(name.value)
+                mean, levels = same_hour(past, days, known.shape[1], weights, of_day=self.grid.of_day)
             elif name is Contender.LAST_VALUE:
                 last = near[:, -1:]
                 mean, levels = last + self.get_buffer("change"), last.unsqueeze(-1) + self.get_buffer("changes")
             elif name is Contender.BOOSTED:
                 trees = (self.get_buffer(part) for part in ("column", "threshold", "value"))
-                levels = tree_quantiles(past, known, *trees) @ self.get_buffer("all_levels")
+                levels = tree_quantiles(past, known, *trees, grid=self.grid) @ self.get_buffer("all_levels")
                 mean = levels.sum(dim=-1) / levels.shape[-1]
             elif name is Contender.PRETRAINED:
                 levels = self.pretrained(past)[:, : known.shape[1]] @ self.get_buffer("pretrained_levels")
@@ -125,7 +126,7 @@ class _Simple(nn.Module):
 class _Graph(nn.Module):
     """The exported computation: a network of one member, its head's mean and quantiles, and the base's.
 
-    The network sees the last hours of its lookback; same-hour forecasts see more, with NaN where nothing was read.
+    The network sees the last steps of its lookback; same-hour forecasts see more, with NaN where nothing was read.
     """
 
     def __init__(self, network: Forecaster, bins: Bins, base: Base | None) -> None:
@@ -171,18 +172,22 @@ def student_card(
     beyond the last listed year. Where it was trained on several series, it has their sizes: the graph's inputs and
     outputs are divided by them, so the caller divides and multiplies.
     """
+    lookback, grid = network.config.lookback, spec.grid
+    steps = {
+        "lookback_hours": lookback if base is None else base.lookback(lookback),
+        "complete_hours": lookback,
+        "horizon_hours": network.config.horizon,
+    }
     years = range(1990, trained_until.year + HOLIDAY_YEARS_AHEAD + 1)
     return {
         "dataset": spec.name,
         "target": spec.target,
         "unit": spec.target_column.unit,
-        "lookback_hours": network.config.lookback if base is None else base.lookback(network.config.lookback),
-        "complete_hours": network.config.lookback,
-        "horizon_hours": network.config.horizon,
+        **{name: round(number * grid.hours) for name, number in steps.items()},
         "observed": spec.names(Role.OBSERVED),
         "known_future": spec.names(Role.KNOWN_FUTURE),
         "timezone": spec.calendar.timezone,
-        "begin_minute": spec.timestamp.begin_minute,
+        **plain_grid(grid),
         "holidays": public_holidays(spec.calendar, years),
         "holidays_until_year": years[-1] if spec.calendar.country else None,
         "quantile_levels": list(QUANTILE_LEVELS),
@@ -209,7 +214,7 @@ def export_student(
     config = network.config
     graph = _Graph(network.cpu().eval(), bins, base).eval()
     example = (
-        torch.zeros(2, card["lookback_hours"], config.observed),
+        torch.zeros(2, grid_of(card).steps(card["lookback_hours"]), config.observed),
         torch.zeros(2, config.horizon, config.known),
     )
     any_number = {"observed": {0: torch.export.Dim.DYNAMIC}, "known": {0: torch.export.Dim.DYNAMIC}}

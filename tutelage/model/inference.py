@@ -5,7 +5,7 @@
 
 import datetime as dt
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ import polars as pl
 from jaxtyping import Float
 
 from tutelage.data.calendar import calendar_features
-from tutelage.data.dataset import DatasetSpec
-from tutelage.data.inputs import SEASONS_HOURS, fill_gaps, hours_before
+from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.grid import HOUR, MINUTE, Grid
+from tutelage.data.inputs import LONGEST_HOURS, fill_gaps, steps_before
 from tutelage.data.sizes import Sizes, sizes_from
-from tutelage.data.steps import HOUR
 from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.forecasts import Forecasts
@@ -45,6 +45,11 @@ class Student:
         return int(self.card.get("complete_hours", self.card["lookback_hours"]))
 
     @property
+    def grid(self) -> Grid:
+        """The steps of its past and of its horizon."""
+        return grid_of(self.card)
+
+    @property
     def sizes(self) -> Sizes | None:
         """The sizes of the series that it was trained on; None: there was one series."""
         return sizes_from(self.card)
@@ -53,6 +58,37 @@ class Student:
     def trained_until(self) -> dt.datetime:
         """The end of the data that it was trained or chosen on."""
         return dt.datetime.fromisoformat(self.card["trained_until_utc"])
+
+
+def grid_of(card: Mapping[str, Any]) -> Grid:
+    """The steps of a student by its card; hours where the card is older."""
+    return Grid(card.get("step_minutes", 60) * MINUTE, card.get("begin_minute", 0))
+
+
+def plain_grid(grid: Grid) -> dict[str, int]:
+    """A student's steps as its card has them."""
+    return {"step_minutes": grid.step // MINUTE, "begin_minute": grid.begin_minute}
+
+
+def differences(card: Mapping[str, Any], spec: DatasetSpec, *, horizon_hours: int) -> list[str]:
+    """In what a student, by its card, is no student of a spec: sentences such as 'its timezone is UTC, not Asia/Tokyo'.
+
+    A registered model that differs can't teach this dataset's students, nor be compared with them.
+    """
+    wanted = {
+        "target": spec.target,
+        "observed": spec.names(Role.OBSERVED),
+        "known_future": spec.names(Role.KNOWN_FUTURE),
+        "timezone": spec.calendar.timezone,
+        "horizon_hours": horizon_hours,
+    }
+    faults = [f"its {name} is {card[name]}, not {value}" for name, value in wanted.items() if card[name] != value]
+    steps = grid_of(card)
+    if steps != spec.grid:
+        begins = "" if steps.step != spec.grid.step else f" from minute {steps.begin_minute} of the day on"
+        of_spec = "" if not begins else f" from minute {spec.grid.begin_minute} on"
+        faults.append(f"its student_step is {steps.name}{begins}, not {spec.grid.name}{of_spec}")
+    return faults
 
 
 def load_student(folder: Path) -> Student:
@@ -102,39 +138,42 @@ def _forecast(student: Student, observed: np.ndarray, known: np.ndarray) -> Fore
 def student_window(
     readings: pl.DataFrame, spec: DatasetSpec, issue_time: dt.datetime, card: dict[str, Any]
 ) -> tuple[Float[np.ndarray, "lookback observed"], Float[np.ndarray, "horizon known"]]:
-    """One series' raw readings as the student's inputs at an issue time (UTC, a full hour).
+    """One series' raw readings as the student's inputs at an issue time (UTC, the start of a step).
 
-    Readings from the issue time on are cut off before anything is computed, except known_future columns. Missing hours
+    Readings from the issue time on are cut off before anything is computed, except known_future columns. Missing steps
     are filled by the spec's rule, as in training and in a forecast.
 
-    Raises DataError where more hours of the lookback are missing, or a known_future value of the horizon is.
+    Raises DataError where more steps of the lookback are missing, or a known_future value of the horizon is.
     """
-    lookback, horizon = card["lookback_hours"], card["horizon_hours"]
-    complete = card.get("complete_hours", lookback)
+    grid, horizon_hours = grid_of(card), card["horizon_hours"]
+    complete_hours = card.get("complete_hours", card["lookback_hours"])
+    lookback, complete, horizon = map(grid.steps, (card["lookback_hours"], complete_hours, horizon_hours))
     names, issue = card["observed"], issue_time.astimezone(dt.UTC)
     # A gap may be filled from earlier days.
     before = readings.filter(pl.col("time_utc") < issue)
-    every = hours_before(before, spec, issue, lookback + SEASONS_HOURS[-1])
-    filled = fill_gaps(every, spec, names, since=issue - complete * HOUR)
+    every = steps_before(before, spec, issue, card["lookback_hours"] + LONGEST_HOURS)
+    filled = fill_gaps(every, spec, names, since=issue - complete_hours * HOUR)
     full = every.tail(complete).drop_nulls(names).height
-    if filled.tail(complete).drop_nulls(names).height != complete or complete - full > spec.serving.at_most_hours:
+    if filled.tail(complete).drop_nulls(names).height != complete or (complete - full) * grid.step > (
+        spec.serving.at_most_hours * HOUR
+    ):
         raise DataError(
-            f"at {issue_time:%Y-%m-%d %H:%M} UTC {full} of {complete} past hours can be used, and the others can't be "
-            f"filled by rule {spec.serving.missing_hours} (at most {spec.serving.at_most_hours})"
+            f"at {issue_time:%Y-%m-%d %H:%M} UTC {full} of {complete} past {grid.plural} can be used, and the others "
+            f"can't be filled by rule {spec.serving.missing_hours} (at most {spec.serving.at_most_hours} h)"
         )
     past = filled.tail(lookback).select(names)
-    ahead = pl.datetime_range(issue_time, issue_time + dt.timedelta(hours=horizon - 1), "1h", eager=True)
+    ahead = pl.datetime_range(issue_time, issue_time + horizon_hours * HOUR, grid.step, closed="left", eager=True)
     known = [calendar_features(ahead, spec.calendar).to_numpy()]
     if card["known_future"]:
-        end = issue + horizon * HOUR
+        end = issue + horizon_hours * HOUR
         later = readings.filter((pl.col("time_utc") >= issue) & (pl.col("time_utc") < end))
         hidden = [pl.lit(None, pl.Float64).alias(n) for n in spec.names() if n not in card["known_future"]]
-        hours = hours_before(later.with_columns(hidden), spec, end, horizon)
+        hours = steps_before(later.with_columns(hidden), spec, end, horizon_hours)
         planned = hours.select(card["known_future"]).drop_nulls()
         if planned.height != horizon:
             raise DataError(
                 f"at {issue_time:%Y-%m-%d %H:%M} UTC {', '.join(card['known_future'])} is known of only "
-                f"{planned.height} of {horizon} hours ahead"
+                f"{planned.height} of {horizon} {grid.plural} ahead"
             )
         known.append(planned.to_numpy())
     return past.cast(pl.Float64).fill_null(float("nan")).to_numpy(), np.concatenate(known, axis=1)

@@ -1,8 +1,9 @@
 """Ridge regression by lead time as a distribution: closed form, no epochs, its residuals cross-fitted.
 
-For each hour ahead one ridge regression on what the student sees: the last day, the same hour and its neighbours on the
-days of the lookback, running means, the clock and the known columns. A second one, on the logarithm of the absolute
-residual, gives the scale. The quantiles are those of the scaled residuals by the hour of the day.
+For each step ahead one ridge regression on what the student sees: the last day by hour and the last hour by step, the
+same step and its neighbours on the days of the lookback, running means, the clock and the known columns. A second one,
+on the logarithm of the absolute residual, gives the scale. The quantiles are those of the scaled residuals by the hour
+of the day.
 
 Residuals are honest: each is from a fit without its block of time, with a gap of the horizon to either side. The
 penalty is the one with the smallest error on these blocks. A scale stays within what these fits have given: beyond, in
@@ -15,15 +16,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
+from tutelage.data.grid import HOURLY, Grid
 from tutelage.errors import GapsError
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
-from tutelage.model.days import DAY_HOURS
 
 BLOCKS = 5
 PENALTIES = np.array([3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5])
 LAST_WORKDAY = 4
 MEANS_HOURS = (6, 24, 72, 168)
-DAYS_OF_A_WEEK = 7
+DAY_HOURS, DAYS_OF_A_WEEK = 24, 7
 CALENDAR_COLUMNS = 3
 """Of the known values: hour of the day, day of the week, public holiday."""
 LEAST_RESIDUALS = 60
@@ -75,32 +76,42 @@ def _calendar(known: Known) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hour, weekday, hour + DAY_HOURS * free
 
 
-def _of_past(lookback: int, lead: int) -> Float[np.ndarray, "lookback columns"]:
-    """The columns of one lead time that are sums over the past, as weights of its hours.
+def _of_past(lookback: int, lead: int, grid: Grid) -> Float[np.ndarray, "lookback columns"]:
+    """The columns of one lead time that are sums over the past, as weights of its steps.
 
-    The last day hour by hour, the same hour of earlier days with its neighbours, and running means.
+    The last day hour by hour, the last hour step by step, the same step of earlier days with its neighbours, and
+    running means. A step of more than an hour takes the place of the hour.
     """
     every = np.eye(lookback)
-    recent = every[:, -min(DAY_HOURS, lookback) :]
-    lags = [lead - DAY_HOURS * day + step for day in range(1, lookback // DAY_HOURS + 1) for step in (-1, 0, 1)]
-    same_hour = every[:, [lookback + lag for lag in lags if -lookback <= lag < 0]]
-    means = [every[:, -hours:].mean(axis=1, keepdims=True) for hours in MEANS_HOURS if hours <= lookback]
-    return np.concatenate([recent, same_hour, *means], axis=1)
+    recent = [every[:, -min(grid.of_day, lookback) :]]
+    if grid.of_hour > 1:
+        hours = recent[0].reshape(lookback, -1, grid.of_hour).mean(axis=2)
+        recent = [hours, every[:, -grid.of_hour :]]
+    days = range(1, lookback // grid.of_day + 1)
+    lags = dict.fromkeys(lead - grid.of_day * day + shift for day in days for shift in (-1, 0, 1))
+    same_step = every[:, [lookback + lag for lag in lags if -lookback <= lag < 0]]
+    steps = [hours * grid.of_day // DAY_HOURS for hours in MEANS_HOURS]
+    means = [every[:, -number:].mean(axis=1, keepdims=True) for number in steps if 1 < number <= lookback]
+    return np.concatenate([*recent, same_step, *means], axis=1)
 
 
 def fit_linear(
-    past: Past, known: Known, truth: Float[np.ndarray, "windows horizon"], issue_hour: Int[np.ndarray, " windows"]
+    past: Past,
+    known: Known,
+    truth: Float[np.ndarray, "windows horizon"],
+    issue_step: Int[np.ndarray, " windows"],
+    grid: Grid = HOURLY,
 ) -> LinearForecaster:
-    """Fit on windows in any order; `issue_hour` counts hours, so that blocks of time can be separated.
+    """Fit on windows in any order; `issue_step` is the step of each, so that blocks of time can be separated.
 
     Raises GapsError where there are too few windows for blocks with gaps between them.
     """
-    blocks = _blocks(issue_hour, truth.shape[1])
+    blocks = _blocks(issue_step, truth.shape[1])
     hour, weekday, clock = _calendar(known)
     leads: list[list[np.ndarray]] = []
     with threadpool_limits(1, "blas"):  # the matrices are small: threads would only wait for each other
         for lead in range(truth.shape[1]):
-            weights = _of_past(past.shape[1], lead)
+            weights = _of_past(past.shape[1], lead, grid)
             calendar = [np.eye(2 * DAY_HOURS)[clock[:, lead]], np.eye(DAYS_OF_A_WEEK)[weekday[:, lead]]]
             columns = np.concatenate([past @ weights, *calendar, known[:, lead, CALENDAR_COLUMNS:]], axis=1)
             intercepts, coefficients, scaled, size_range = _fit_lead(columns, truth[:, lead], blocks)
@@ -120,17 +131,17 @@ def fit_linear(
     )
 
 
-def _blocks(issue_hour: Int[np.ndarray, " windows"], gap: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each block of time its windows, and those that share no hour of the horizon with it, as masks."""
-    edges = np.quantile(issue_hour, np.linspace(0, 1, BLOCKS + 1))
-    number = np.clip(np.searchsorted(edges, issue_hour, side="right") - 1, 0, BLOCKS - 1)
+def _blocks(issue_step: Int[np.ndarray, " windows"], gap: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each block of time its windows, and those that share no step of the horizon with it, as masks."""
+    edges = np.quantile(issue_step, np.linspace(0, 1, BLOCKS + 1))
+    number = np.clip(np.searchsorted(edges, issue_step, side="right") - 1, 0, BLOCKS - 1)
     masks = []
     for block in range(BLOCKS):
         inside = number == block
-        first, last = (issue_hour[inside].min(), issue_hour[inside].max()) if inside.any() else (0, -1)
-        outside = (issue_hour <= first - gap) | (issue_hour >= last + gap)
+        first, last = (issue_step[inside].min(), issue_step[inside].max()) if inside.any() else (0, -1)
+        outside = (issue_step <= first - gap) | (issue_step >= last + gap)
         if not inside.any() or not outside.any():
-            raise GapsError(f"{len(issue_hour)} windows are too few for {BLOCKS} blocks that share no target hour")
+            raise GapsError(f"{len(issue_step)} windows are too few for {BLOCKS} blocks that share no target hour")
         masks.append((inside, outside))
     return masks
 

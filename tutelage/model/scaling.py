@@ -39,8 +39,9 @@ class Scalers:
 
 
 def fit_scalers(panel: Panel, train: Span) -> Scalers:
-    """Fit all scalers on the hours of the training part. All readings within an hour share one scale."""
-    inside = (panel.hour >= train.hours.start) & (panel.hour < train.hours.stop)
+    """Fit all scalers on the steps of the training part. All readings within a step share one scale."""
+    steps = train.steps(panel.grid)
+    inside = (panel.step >= steps.start) & (panel.step < steps.stop)
     return Scalers(
         observed=fit_scaler(panel.observed[inside]),
         known=fit_scaler(panel.known[inside]),

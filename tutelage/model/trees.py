@@ -1,7 +1,8 @@
 """Gradient-boosted quantile regression: for some quantile levels an ensemble of small trees, trained by LightGBM.
 
-One row for each window and hour ahead: the last day hour by hour, the same hour on the days of the last week, its mean,
-spread and order statistics over four weeks, the level day by day, the clock and the known columns. The target is the
+One row for each window and step ahead: the last day hour by hour, the last hour step by step, the same step on the days
+of the last week, its mean, spread and order statistics over four weeks, the level day by day, the clock and the known
+columns. The target is the
 change from the last value, so that a forecast follows a level that training did not hold. The trees are kept as arrays
 of complete binary trees, so that forecast and ONNX graph are the same computation.
 
@@ -19,8 +20,9 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from tutelage.data.grid import HOURLY, Grid
 from tutelage.forecasts import Forecasts, interpolated
-from tutelage.model.days import DAY_HOURS, recent_days
+from tutelage.model.days import recent_days
 
 LEVELS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 TREES, DEPTH = 60, 4
@@ -28,7 +30,7 @@ TREES, DEPTH = 60, 4
 INNER_NODES = 2**DEPTH - 1
 PAST_DAYS, WEEK_DAYS = 28, 7
 ORDER_STATISTICS = (2, 7, 13, 20, 25)
-"""Of the sorted values of the same hour on the past days: about the levels 0.1, 0.3, 0.5, 0.75 and 0.9."""
+"""Of the sorted values of the same step on the past days: about the levels 0.1, 0.3, 0.5, 0.75 and 0.9."""
 MOST_ROWS = 15_000
 """Of more rows, one for each window and hour ahead, more brought nothing a day ahead, and take longer."""
 PARAMETERS = {
@@ -62,57 +64,72 @@ class Trees:
     value: Float32[np.ndarray, "levels trees leaves"]
 
     def forecast(
-        self, past: Float[Tensor, "windows hours"], known: Float[Tensor, "windows horizon known"]
+        self,
+        past: Float[Tensor, "windows steps"],
+        known: Float[Tensor, "windows horizon known"],
+        grid: Grid = HOURLY,
     ) -> Forecasts:
         """Forecast windows from the target's past, `PAST_DAYS` days or more, and what is known ahead."""
         tensors = [torch.from_numpy(each) for each in (self.column, self.threshold, self.value)]
         at_once = max(1, CHUNK_ROWS // known.shape[1])
         parts = [
-            tree_quantiles(*part, *tensors) for part in zip(past.split(at_once), known.split(at_once), strict=True)
+            tree_quantiles(*part, *tensors, grid=grid)
+            for part in zip(past.split(at_once), known.split(at_once), strict=True)
         ]
         return interpolated(torch.cat(parts).numpy(), LEVELS)
 
 
 def tree_columns(
-    past: Float[Tensor, "windows hours"], known: Float[Tensor, "windows horizon known"]
+    past: Float[Tensor, "windows steps"], known: Float[Tensor, "windows horizon known"], *, grid: Grid
 ) -> Float32[Tensor, "windows horizon columns"]:
-    """What the trees see of each hour ahead: all values of the target but one relative to the last.
+    """What the trees see of each step ahead: all values of the target but one relative to the last.
 
-    past: the target, NaN where it is missing, but not in the last hour
+    past: the target, NaN where it is missing, but not in the last step
     """
     horizon, last = known.shape[1], past[:, -1:].double()
     # In double precision, so that the graph's sums are on the same side of every threshold.
-    days = recent_days(past.double(), PAST_DAYS) - last.unsqueeze(-1)
+    days = recent_days(past.double(), PAST_DAYS, of_day=grid.of_day) - last.unsqueeze(-1)
     lead = torch.arange(horizon, device=past.device)
-    hour, week = lead % DAY_HOURS, days[:, :WEEK_DAYS]
-    week_by_day = week.sum(dim=2) / DAY_HOURS
-    of_window = torch.cat([days[:, 0], week_by_day, week_by_day.sum(dim=1, keepdim=True) / WEEK_DAYS, last], dim=1)
-    same_hour = days[:, :, hour]
-    mean = same_hour.sum(dim=1) / PAST_DAYS
-    spread = (((same_hour - mean.unsqueeze(1)) ** 2).sum(dim=1) / PAST_DAYS).sqrt()
-    ordered = same_hour.sort(dim=1).values
-    of_hour = [
-        *(same_hour[:, day] for day in range(WEEK_DAYS)),
-        same_hour[:, :WEEK_DAYS].sum(dim=1) / WEEK_DAYS,
+    place, week = lead % grid.of_day, days[:, :WEEK_DAYS]
+    last_day, last_hour = _by_hour(days[:, 0], grid)
+    week_by_day = week.sum(dim=2) / grid.of_day
+    of_window = [*last_day, week_by_day, week_by_day.sum(dim=1, keepdim=True) / WEEK_DAYS, last, *last_hour]
+    same_step = days[:, :, place]
+    mean = same_step.sum(dim=1) / PAST_DAYS
+    spread = (((same_step - mean.unsqueeze(1)) ** 2).sum(dim=1) / PAST_DAYS).sqrt()
+    ordered = same_step.sort(dim=1).values
+    of_step = [
+        *(same_step[:, day] for day in range(WEEK_DAYS)),
+        same_step[:, :WEEK_DAYS].sum(dim=1) / WEEK_DAYS,
         mean,
         spread,
-        *(ordered[:, place] for place in ORDER_STATISTICS),
-        *(days[:, 0, (hour + step) % DAY_HOURS] for step in (-1, 1)),
+        *(ordered[:, rank] for rank in ORDER_STATISTICS),
+        *(days[:, 0, (place + shift) % grid.of_day] for shift in (-1, 1)),
         lead.double().expand(known.shape[0], -1),
     ]
-    every = [of_window.unsqueeze(1).expand(-1, horizon, -1), torch.stack(of_hour, dim=-1), known.double()]
+    of_windows = torch.cat(of_window, dim=1).unsqueeze(1).expand(-1, horizon, -1)
+    every = [of_windows, torch.stack(of_step, dim=-1), known.double()]
     return torch.cat(every, dim=-1).float()
 
 
+def _by_hour(day: Float[Tensor, "windows of_day"], grid: Grid) -> tuple[list[Tensor], list[Tensor]]:
+    """The last day by hour, or by a longer step, and the last hour by step where steps are shorter."""
+    if grid.of_hour == 1:
+        return [day], []
+    return [day.unflatten(1, (-1, grid.of_hour)).sum(dim=2) / grid.of_hour], [day[:, -grid.of_hour :]]
+
+
 def tree_quantiles(
-    past: Float[Tensor, "windows hours"],
+    past: Float[Tensor, "windows steps"],
     known: Float[Tensor, "windows horizon known"],
     column: Tensor,
     threshold: Tensor,
     value: Tensor,
+    *,
+    grid: Grid,
 ) -> Float[Tensor, "windows horizon levels"]:
     """The quantiles at LEVELS, ascending, in the target's unit; the last three are the arrays of `Trees`."""
-    rows = tree_columns(past, known).flatten(0, 1)
+    rows = tree_columns(past, known, grid=grid).flatten(0, 1)
     columns, thresholds, values = (each.flatten().unsqueeze(1) for each in (column.long(), threshold, value))
     number = torch.arange(columns.shape[0] // INNER_NODES, device=rows.device)
     node = torch.zeros(1, dtype=torch.int64, device=rows.device)
@@ -128,13 +145,14 @@ def tree_quantiles(
 
 
 def fit_trees(
-    past: Float[Tensor, "windows hours"],
+    past: Float[Tensor, "windows steps"],
     known: Float[Tensor, "windows horizon known"],
     truth: Float[np.ndarray, "windows horizon"],
+    grid: Grid = HOURLY,
 ) -> Trees:
     """Fit on windows; `past` and `known` are as in `Trees.forecast`. More than MOST_ROWS rows only take longer."""
     change = (truth - past[:, -1:].double().numpy()).ravel()
-    rows = tree_columns(past, known).flatten(0, 1).numpy()
+    rows = tree_columns(past, known, grid=grid).flatten(0, 1).numpy()
     dataset = lightgbm.Dataset(rows, change, params=PARAMETERS)
     every = [
         _complete_trees(lightgbm.train(PARAMETERS | {"alpha": level}, dataset, num_boost_round=TREES))

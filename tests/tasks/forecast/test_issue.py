@@ -8,7 +8,7 @@ import pytest
 import tasks.forecast.issue
 from runtime.paths import home
 from runtime.registry import download_version
-from schemas.forecast import ChampionManifest, HoursManifest, model_columns
+from schemas.forecast import ChampionManifest, RecentManifest, model_columns
 from tasks.forecast.issue import WIDTH_ABOVE, WIDTH_BELOW, _sorted_out, forecast_path, issue_forecast
 from tests.runtime.builders import Log
 from tests.tutelage.data.builders import HOUR, START, meter, meter_with_plan, table_of
@@ -34,7 +34,7 @@ def champion(old_version: tuple[str, str], request: pytest.FixtureRequest) -> Ch
     )
 
 
-def hours_of(folder: Path, issue: dt.datetime = ISSUE, **series: tuple[int, int]) -> HoursManifest:
+def hours_of(folder: Path, issue: dt.datetime = ISSUE, **series: tuple[int, int]) -> RecentManifest:
     """The six hours before the issue time of each series, by how many are missing and how many of them are filled."""
     tables = []
     for name, (missing, filled) in series.items():
@@ -45,7 +45,7 @@ def hours_of(folder: Path, issue: dt.datetime = ISSUE, **series: tuple[int, int]
             table_of(SPEC, power, times=times, series_id=name).drop("voltage_v").with_columns(pl.DataFrame(flags))
         )
     path, digest = write_table(pl.concat(tables), folder)
-    return HoursManifest(path=path, digest=digest, issue_time_utc=issue)
+    return RecentManifest(path=path, digest=digest, issue_time_utc=issue)
 
 
 def test_forecast_path__is_one_for_each_task_and_issue_time() -> None:

@@ -13,7 +13,7 @@ from tests.runtime.builders import DAY
 from tests.tutelage.data.builders import HOUR, START
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table
+from tutelage.data.resample import student_table
 from tutelage.errors import DataError
 from tutelage.files import read_json
 from tutelage.forecasts import QUANTILE_LEVELS, QUANTILE_NAMES
@@ -36,7 +36,7 @@ def champion(request: pytest.FixtureRequest) -> ChampionManifest:
 
 @pytest.fixture(scope="module")
 def hours(spec: DatasetSpec, meter_file: Path) -> pl.DataFrame:
-    return hourly_table(read_readings([meter_file], spec), spec)
+    return student_table(read_readings([meter_file], spec), spec)
 
 
 def store(

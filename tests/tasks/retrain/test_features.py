@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from runtime.artifacts import FITTED, HOURS, MINUTES, read_dataset
+from runtime.artifacts import FITTED, MINUTES, TABLE, read_dataset
 from schemas.retrain import FeaturesManifest, RetrainParameters, ValidatedManifest
 from tasks.retrain.features import build_features
 from tests.runtime.builders import DAY
@@ -47,20 +47,20 @@ def test_build_features__cuts_the_parts_in_order(features: FeaturesManifest, spe
     # Targets lie inside a part; the past reaches back into the part before, but not before the history.
     assert [part.windows for part in (train, validation, test)] == [hours[0] - 7, hours[1] - 1, hours[2] - 1]
     assert (features.task, features.target, features.unit) == ("stage-meter-2h", "power_kw", "kW")
-    assert (features.hours, features.null_hours) == (24 * 24, 0)
+    assert (features.steps, features.null_steps) == (24 * 24, 0)
 
 
 def test_build_features__writes_what_the_stages_read(
     features: FeaturesManifest, spec: DatasetSpec, parameters: RetrainParameters
 ) -> None:
-    assert {file.name for file in features.folder.iterdir()} == {HOURS, MINUTES, FITTED}
+    assert {file.name for file in features.folder.iterdir()} == {TABLE, MINUTES, FITTED}
     dataset = read_dataset(features, spec, parameters.plan)
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [
         features.train.windows,
         features.validation.windows,
         features.test.windows,
     ]
-    hours = pl.read_parquet(features.folder / HOURS)
+    hours = pl.read_parquet(features.folder / TABLE)
     train = hours.filter(pl.col("time_utc").is_between(*vars(features.parts.train).values(), closed="left"))
     assert dataset.scalers.observed.mean[0] == pytest.approx(train["power_kw"].mean(), rel=1e-5)
     assert len(dataset.bins) == 8
@@ -78,7 +78,7 @@ def test_build_features__are_named_by_their_content(
     ]
     assert len({features.digest, *(each.digest for each in others)}) == 4
     assert len({features.folder, *(each.folder for each in others)}) == 4
-    assert others[-1].null_hours == 1
+    assert others[-1].null_steps == 1
 
 
 def test_build_features__fits_on_the_training_part_only(
@@ -101,7 +101,7 @@ def test_build_features__with_an_end_reads_nothing_after_it(
     end, settings = START + 20 * DAY, {"history_days": 12}
     features = build(validated, spec, end=end, **settings)
     assert features.test.end_utc == end
-    assert pl.read_parquet(features.folder / HOURS)["time_utc"].max() == end - HOUR
+    assert pl.read_parquet(features.folder / TABLE)["time_utc"].max() == end - HOUR
     later = build(changed(validated, tmp_path, without_power(end, end + DAY)), spec, end=end, **settings)
     assert (later.folder / MINUTES).read_bytes() == (features.folder / MINUTES).read_bytes()
     assert read_json(later.folder / FITTED) == read_json(features.folder / FITTED)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import tasks.retrain.register
-from runtime.artifacts import EXPORT, HOURS
+from runtime.artifacts import EXPORT, TABLE
 from runtime.provenance import git_commit
 from runtime.registry import (
     CHALLENGER,
@@ -113,6 +113,14 @@ def test_earned_aliases__a_champion_that_has_seen_everything_stays() -> None:
     assert (aliases, reason) == (
         [CHALLENGER],
         "champion 7 has seen the whole test part: nothing to compare on",
+    )
+
+
+def test_earned_aliases__a_champion_of_another_kind_stays_and_is_named() -> None:
+    unlike = met(None, differences=("its student_step is 1 h, not 15 min", "its timezone is UTC, not Asia/Tokyo"))
+    assert earned_aliases(evaluation_of(champion=unlike), PARAMETERS) == (
+        [CHALLENGER],
+        "champion 7 can't be compared: its student_step is 1 h, not 15 min; its timezone is UTC, not Asia/Tokyo",
     )
 
 
@@ -276,7 +284,7 @@ def test_example__is_the_last_whole_window_of_the_validation_part(tmp_path: Path
     end = 12 * 24
     power[end - 3] = None
     times = [START + hour * HOUR for hour in range(16 * 24)]
-    table_of(spec, power, times=times).write_parquet(tmp_path / HOURS)
+    table_of(spec, power, times=times).write_parquet(tmp_path / TABLE)
     card = {"observed": ["power_kw", "indoor_c"], "known_future": [], "lookback_hours": 6, "horizon_hours": 2}
     example = tasks.retrain.register._example(features_of(tmp_path), card)
     assert example["power_kw"].tolist() == [float(hour) for hour in range(end - 9, end - 3)]
@@ -289,7 +297,7 @@ def test_example__is_of_the_first_series_that_has_one(tmp_path: Path, spec: Data
     short = table_of(spec, [1.0] * 4, times=times[:4], series_id="a")
     gaps = table_of(spec, [2.0, 2.0, None] * 128, times=times, series_id="b")
     whole = table_of(spec, [3.0] * len(times), times=times, series_id="c")
-    pl.concat([short, gaps, whole]).write_parquet(tmp_path / HOURS)
+    pl.concat([short, gaps, whole]).write_parquet(tmp_path / TABLE)
     card = {"observed": ["power_kw", "indoor_c"], "known_future": [], "lookback_hours": 6, "horizon_hours": 2}
     example = tasks.retrain.register._example(features_of(tmp_path), card)
     assert example["series_id"].tolist() == ["c"] * 6

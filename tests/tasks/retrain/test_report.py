@@ -84,8 +84,8 @@ def test_quality__counts_by_rule_over_all_columns() -> None:
         "duplicate_rows": 8,
         "off_grid_rows": 9,
         "unreadable_rows": 10,
-        "hours": 384,
-        "null_hours": 3,
+        "steps": 384,
+        "null_steps": 3,
     }
 
 

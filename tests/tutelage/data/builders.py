@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).parents[3]
 START = dt.datetime(2024, 7, 1, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
 HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
 
 METER: dict[str, Any] = {
     "name": "meter",
@@ -100,13 +101,13 @@ def table_of(
 def random_readings(spec: DatasetSpec, *, days: int, start: dt.datetime = START) -> pl.DataFrame:
     """Raw readings of so many days, each value drawn from the middle half of its column's range."""
     noise = np.random.default_rng(0)
-    rows = days * 24 * spec.readings_per_hour
+    rows = dt.timedelta(days=days) // spec.finest_step
     columns = {}
     for column in spec.columns:
         share = noise.uniform(0.25, 0.75, rows)
         columns[column.name] = pl.Series(column.minimum + share * (column.maximum - column.minimum)).to_list()
     power = columns.pop(spec.target)
-    return table_of(spec, power, times=[start + i * spec.raw_step for i in range(rows)], **columns)
+    return table_of(spec, power, times=[start + i * spec.finest_step for i in range(rows)], **columns)
 
 
 def write_readings(path: Path, readings: pl.DataFrame, spec: DatasetSpec) -> None:

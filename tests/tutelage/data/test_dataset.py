@@ -16,7 +16,7 @@ def test_household__parses() -> None:
     assert spec.names(Role.OBSERVED) == [spec.target] == ["global_active_power_kw"]
     assert len(spec.names(Role.PRIVILEGED)) == 6
     assert spec.names(Role.KNOWN_FUTURE) == []
-    assert (spec.readings_per_hour, spec.timestamp.timezone, spec.calendar.country) == (60, "Etc/GMT-1", "FR")
+    assert (spec.readings_per_step, spec.timestamp.timezone, spec.calendar.country) == (60, "Etc/GMT-1", "FR")
     assert spec.quality.repeated is not None
     assert spec.quality.repeated.after == dt.timedelta(days=1)
     assert {c.name for c in spec.columns if c.aggregation == "sum"} == {
@@ -30,7 +30,7 @@ def test_ett__parses() -> None:
     spec = load_dataset_spec(REPOSITORY / "deployments" / "datasets" / "ett.yaml")
     assert spec.names(Role.OBSERVED) == ["oil_temperature_c"]
     assert len(spec.names(Role.PRIVILEGED)) == 6
-    assert spec.readings_per_hour == 4
+    assert spec.readings_per_step == 4
     assert spec.source.path == "$TUTELAGE_ETT/ETTm1.csv"
     assert spec.source.sha256 is not None
 
@@ -52,7 +52,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"columns.0.role": "known_future"}, "target: 'power_kw' has the role 'known_future'"),
     ({"target": "heat_kw"}, "target: 'heat_kw' is not one of the columns"),
     ({"student_step": "PT30S"}, "student_step: 0:00:30 is finer than raw_step 0:01:00"),
-    ({"student_step": "PT30M"}, "student_step: 0:30:00 is not one hour"),
+    ({"student_step": "PT45M"}, "student_step: 0:45:00 is not 5 minutes or more that divide an hour, or hours that"),
+    ({"student_step": "PT5H"}, "student_step: 5:00:00 is not 5 minutes or more that divide an hour, or hours that"),
+    (
+        {"student_step": "PT2H", "timestamp.timezone": "Europe/Paris"},
+        "student_step: with summer time in Europe/",
+    ),
     ({"raw_step": "PT7M"}, "student_step: 1:00:00 is not a multiple of raw_step 0:07:00"),
     ({"raw_step": "PT0S"}, "raw_step: 0:00:00 is not above zero"),
     ({"columns.1.source": "power"}, "columns: source 'power' occurs twice, so its roles overlap"),

@@ -10,7 +10,7 @@ from tests.tutelage.data.builders import HOUR, METER, MINUTE, START, meter, writ
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table
+from tutelage.data.resample import student_table
 
 QUARTER = 15 * MINUTE
 SECOND = dt.timedelta(seconds=1)
@@ -52,7 +52,7 @@ def test_events__become_hours_without_a_finding(tmp_path: Path) -> None:
     spec = events_spec(quality={"missing_value": {"tolerance": 0}})
     rows = [f"{START + minute * MINUTE:%Y-%m-%d %H:%M:%S},{minute // 60}" for minute in range(7, 245, 3)]
     readings = read_readings([write_csv(tmp_path / "meter.csv", "time,power", *rows)], spec)
-    hours = hourly_table(clean(readings, spec), spec)
+    hours = student_table(clean(readings, spec), spec)
     assert hours["power_kw"].to_list()[1:] == pytest.approx([1, 2, 3], abs=0.05)
     assert hours["power_kw"][0] is None, "only from 00:07 on"
 

@@ -74,8 +74,8 @@ def test_rolling_folds__targets_of_two_parts_share_no_hour() -> None:
             for span in (fold.train, fold.validation, fold.test)
         ]
         for before, after in itertools.pairwise(parts):
-            assert int(panel.hour[after[0]] - panel.hour[before[-1]]) == HORIZON
-        hours = [set(panel.hour[origins[:, None] + torch.arange(HORIZON)].flatten().tolist()) for origins in parts]
+            assert int(panel.step[after[0]] - panel.step[before[-1]]) == HORIZON
+        hours = [set(panel.step[origins[:, None] + torch.arange(HORIZON)].flatten().tolist()) for origins in parts]
         assert not hours[0] & hours[1]
         assert not hours[1] & hours[2]
 

@@ -21,7 +21,7 @@ from tests.tutelage.data.builders import METER, edited, write_spec
 from tutelage.data.dataset import DatasetSpec, Timestamp, load_dataset_spec
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table
+from tutelage.data.resample import student_table
 from tutelage.errors import TutelageError
 
 EXAMPLES = int(os.environ.get("FUZZ", "150"))
@@ -174,7 +174,7 @@ def test_a_damaged_file_gives_no_value_that_was_not_written(written: Written, da
 def test_any_bytes_are_refused_or_read_without_a_traceback(written: Written, noise: bytes) -> None:
     def hours() -> pl.DataFrame:
         spec = DatasetSpec.model_validate(written.content)
-        return hourly_table(clean(read_back(written, noise), spec), spec).clear()
+        return student_table(clean(read_back(written, noise), spec), spec).clear()
 
     check_true(sentence_or(hours), {})
 

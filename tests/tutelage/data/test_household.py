@@ -14,7 +14,7 @@ from tutelage.data import quality
 from tutelage.data.dataset import KEY, DatasetSpec, load_dataset_spec, source_files
 from tutelage.data.quality import clean, masked, regular_grid
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table
+from tutelage.data.resample import student_table
 
 SPEC_PATH = REPOSITORY / "deployments" / "datasets" / "household.yaml"
 RECORDER = dt.timezone(dt.timedelta(hours=1))  # the clock that the file's times are of
@@ -115,8 +115,8 @@ def write_uci_form(household: Household, folder: Path, first: dt.datetime, end: 
 def test_household__and_its_original_form_give_the_same_hours(household: Household, tmp_path: Path) -> None:
     first, end = local(2010, 7, 25), local(2010, 9, 3)
     spec = write_uci_form(household, tmp_path, first, end)
-    original = hourly_table(clean(read_readings(source_files(spec.source), spec), spec), spec)
-    shipped = hourly_table(masked(household.grid, household.spec), household.spec)
+    original = student_table(clean(read_readings(source_files(spec.source), spec), spec), spec)
+    shipped = student_table(masked(household.grid, household.spec), household.spec)
     both = original.join(shipped, on=KEY, suffix="_shipped", how="left", maintain_order="left")
     assert both.height == 40 * 24
     for name in spec.names():

@@ -5,7 +5,7 @@ import pytest
 
 from tests.tutelage.data.builders import HOUR, START, meter, meter_with_plan, random_readings
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.inputs import issue_time, recent_hours
+from tutelage.data.inputs import issue_time, recent_steps
 
 DAYS = 9
 ISSUED = START + dt.timedelta(days=DAYS)
@@ -16,14 +16,14 @@ def readings(spec: DatasetSpec, *, days: int = DAYS) -> pl.DataFrame:
     return random_readings(spec, days=days)
 
 
-def without(table: pl.DataFrame, *hours_before: int) -> pl.DataFrame:
+def without(table: pl.DataFrame, *steps_before: int) -> pl.DataFrame:
     """The readings without these hours, counted back from the issue time."""
-    gone = [ISSUED - back * HOUR for back in hours_before]
+    gone = [ISSUED - back * HOUR for back in steps_before]
     return table.filter(~pl.col("time_utc").dt.truncate("1h").is_in(gone))
 
 
 def hours(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
-    return recent_hours(table, spec, ISSUED, lookback_hours=LOOKBACK, complete_hours=LOOKBACK, horizon_hours=3)
+    return recent_steps(table, spec, ISSUED, lookback_hours=LOOKBACK, complete_hours=LOOKBACK, horizon_hours=3)
 
 
 def test_recent_hours__whole_ones_are_their_means() -> None:
@@ -39,7 +39,7 @@ def test_recent_hours__whole_ones_are_their_means() -> None:
 @pytest.mark.parametrize(("rule", "source"), [("season", 24), ("last", 1)])
 def test_recent_hours__a_late_hour_is_filled_by_the_rule(rule: str, source: int) -> None:
     spec = meter(serving={"missing_hours": rule})
-    whole = recent_hours(readings(spec), spec, ISSUED, lookback_hours=48, complete_hours=48, horizon_hours=3)[
+    whole = recent_steps(readings(spec), spec, ISSUED, lookback_hours=48, complete_hours=48, horizon_hours=3)[
         "power_kw"
     ]
     recent = hours(without(readings(spec), 1), spec)
@@ -49,7 +49,7 @@ def test_recent_hours__a_late_hour_is_filled_by_the_rule(rule: str, source: int)
 
 def test_recent_hours__two_seasons_back_where_one_is_missing_too() -> None:
     spec = meter()
-    whole = recent_hours(readings(spec), spec, ISSUED, lookback_hours=72, complete_hours=72, horizon_hours=3)[
+    whole = recent_steps(readings(spec), spec, ISSUED, lookback_hours=72, complete_hours=72, horizon_hours=3)[
         "power_kw"
     ]
     assert hours(without(readings(spec), 5, 29), spec)["power_kw"][-5] == whole[-53]
@@ -64,7 +64,7 @@ def test_recent_hours__refuse_leaves_it_null() -> None:
 def test_recent_hours__a_series_without_recent_readings_is_all_missing() -> None:
     spec = meter(serving={"missing_hours": "refuse"})
     old = readings(spec).filter(pl.col("time_utc") < START + HOUR)
-    recent = recent_hours(old, spec, ISSUED, lookback_hours=LOOKBACK, complete_hours=LOOKBACK, horizon_hours=3)
+    recent = recent_steps(old, spec, ISSUED, lookback_hours=LOOKBACK, complete_hours=LOOKBACK, horizon_hours=3)
     assert recent["missing"].to_list() == [True] * LOOKBACK
 
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tutelage.builders import PROPERTY
-from tutelage.data.dataset import Replay
-from tutelage.data.replay import Clock, read_clock, started, write_clock
+from tutelage.data.replay import Clock, Replay, read_clock, started, write_clock
 
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 START = dt.datetime(2010, 6, 1, tzinfo=dt.UTC)

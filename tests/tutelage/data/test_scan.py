@@ -9,7 +9,7 @@ from tests.tutelage.data.builders import METER, START, meter, write_csv
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table
+from tutelage.data.resample import student_table
 from tutelage.errors import DataError
 
 TARGET = METER["columns"][0] | {"source": "meter_*"}
@@ -45,7 +45,7 @@ def test_header__a_parquet_file_of_numbers(tmp_path: Path) -> None:
 def test_header__an_inner_gap_is_a_missing_row_and_no_other_series_has_it(tmp_path: Path) -> None:
     rows = [f"2024-07-01 {hour:02d}:00:00,{'' if hour == 3 else hour},{hour}" for hour in range(6)]
     table = read_readings([write_csv(tmp_path / "meters.csv", "time,meter_a,meter_b", *rows)], WIDE)
-    hours = hourly_table(clean(table, WIDE), WIDE)
+    hours = student_table(clean(table, WIDE), WIDE)
     assert values(hours) == {"meter_a": [0, 1, 2, None, 4, 5], "meter_b": [0, 1, 2, 3, 4, 5]}
 
 

@@ -30,7 +30,7 @@ def hourly(**series: list[float | None]) -> pl.DataFrame:
 
 
 def sizes_of(table: pl.DataFrame, *, end: dt.datetime = START + 4 * HOUR) -> Sizes | None:
-    return find_sizes(table, SPEC, start=START, end=end, least_hours=2)
+    return find_sizes(table, SPEC, start=START, end=end, least=2)
 
 
 @pytest.mark.parametrize(

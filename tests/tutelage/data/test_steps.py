@@ -12,7 +12,7 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.data.inputs import issue_time
 from tutelage.data.quality import clean, flat, frozen, off_grid_time, regular_grid, repeated
 from tutelage.data.readings import read_readings
-from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.resample import readings_within, student_table
 from tutelage.data.steps import step_spans
 
 QUARTER = 15 * MINUTE
@@ -31,7 +31,7 @@ MARKET_TIMES = [START + hour * HOUR for hour in range(4)] + [CHANGE + quarter * 
 
 def test_step_change__hours_before_it_and_quarters_after_it_are_both_read() -> None:
     power = [1.0, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11]
-    hours = hourly_table(clean(table_of(MARKET, power, times=MARKET_TIMES), MARKET), MARKET)
+    hours = student_table(clean(table_of(MARKET, power, times=MARKET_TIMES), MARKET), MARKET)
     assert hours["power_kw"].to_list() == [1, 2, 3, 4, 5.5, 9.5]
     assert hours["time_utc"].to_list() == [START + hour * HOUR for hour in range(6)]
 
@@ -40,9 +40,9 @@ def test_step_change__a_sum_is_of_a_full_hour_at_either_step() -> None:
     columns = [METER["columns"][0] | {"aggregation": "sum"}]
     spec = changing("PT1H", "PT15M", columns=columns, quality={"complete_share": 0.7})
     table = table_of(spec, [4.0, 4, 4, 4, 1, 1, 1, 1, 1, 1, 1], times=MARKET_TIMES[:11])
-    assert hourly_table(clean(table, spec), spec)["power_kw"].to_list() == [4, 4, 4, 4, 4, 4], "a quarter is missing"
+    assert student_table(clean(table, spec), spec)["power_kw"].to_list() == [4, 4, 4, 4, 4, 4], "a quarter is missing"
     without = table_of(spec, [4.0, 4, 4, 4, 1, 1], times=MARKET_TIMES[:6])
-    assert hourly_table(clean(without, spec), spec)["power_kw"].to_list() == [4, 4, 4, 4, None]
+    assert student_table(clean(without, spec), spec)["power_kw"].to_list() == [4, 4, 4, 4, None]
 
 
 def test_step_change__the_grid_has_the_step_of_its_time() -> None:
@@ -116,7 +116,7 @@ def test_step_change__a_reading_is_complete_at_the_end_of_its_step(tmp_path: Pat
 def test_step_change__only_the_finest_step_has_detail_within_the_hour() -> None:
     power = [1.0, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11]
     grid = clean(table_of(MARKET, power, times=MARKET_TIMES), MARKET)
-    detail = minutes_of_hours(grid, hourly_table(grid, MARKET), MARKET)
+    detail = readings_within(grid, student_table(grid, MARKET), MARKET)
     assert detail.shape == (6, 4)
     np.testing.assert_array_equal(detail[:4], 0)
     np.testing.assert_array_equal(detail[4:], [[-1.5, -0.5, 0.5, 1.5]] * 2)
@@ -133,7 +133,7 @@ def test_campaign__files_after_it_need_no_privileged_column(tmp_path: Path) -> N
         write_csv(tmp_path / "1.csv", "time,power,volts", *during),
         write_csv(tmp_path / "2.csv", "time,power", *after),
     ]
-    hours = hourly_table(clean(read_readings(files, CAMPAIGN), CAMPAIGN), CAMPAIGN)
+    hours = student_table(clean(read_readings(files, CAMPAIGN), CAMPAIGN), CAMPAIGN)
     assert hours["power_kw"].to_list() == [1.5, 5.5, 9.5, 13.5, 0, 1, 2]
     assert hours["voltage_v"].to_list() == [230] * 4 + [None] * 3
     production = read_readings(files[1:], CAMPAIGN.of_student())
@@ -153,7 +153,7 @@ def test_campaign__a_column_is_not_read_outside_its_time(tmp_path: Path) -> None
     [
         (
             {"step_changes": [{"since": START + QUARTER, "raw_step": "PT1M"}]},
-            "since .* is no full hour of the clock UTC",
+            "at .* no student_step begins on the clock UTC",
         ),
         ({"step_changes": [{"since": START, "raw_step": "PT7M"}]}, "is not a multiple of step_changes 0:07:00"),
         ({"step_changes": [{"since": START, "raw_step": "PT2H"}]}, "is finer than step_changes 2:00:00"),

@@ -20,14 +20,14 @@ from tests.tutelage.builders import (
 )
 from tests.tutelage.data.builders import START as METER_START
 from tests.tutelage.data.builders import meter, random_readings
-from tutelage.data.inputs import recent_hours
+from tutelage.data.grid import HOURLY
+from tutelage.data.inputs import recent_steps
 from tutelage.data.quality import clean
-from tutelage.data.resample import hourly_table, minutes_of_hours
+from tutelage.data.resample import readings_within, student_table
 from tutelage.data.windows import (
     Panel,
     Parts,
     Span,
-    epoch_hour,
     gather_long_past,
     make_panel,
     split,
@@ -56,12 +56,12 @@ def brute_force(
 ) -> list[int]:
     """The rule, window by window; the past may reach back to the hour `earliest`."""
     origins = []
-    for origin in range(lookback, len(panel.hour) - horizon + 1):
+    for origin in range(lookback, len(panel.step) - horizon + 1):
         rows, future = slice(origin - lookback, origin + horizon), slice(origin, origin + horizon)
         one_series = len(panel.series[rows].unique()) == 1
-        past = range(span.hours.start if earliest is None else earliest, span.hours.stop)
-        inside = all(hour in span.hours for hour in panel.hour[future].tolist())
-        inside = inside and all(hour in past for hour in panel.hour[rows].tolist())
+        past = range(span.steps(HOURLY).start if earliest is None else earliest, span.steps(HOURLY).stop)
+        inside = all(hour in span.steps(HOURLY) for hour in panel.step[future].tolist())
+        inside = inside and all(hour in past for hour in panel.step[rows].tolist())
         seen = panel.observed[rows][:lookback].isfinite().all()
         known = panel.known[future].isfinite().all()
         target = bool(panel.observed[future, 0].isfinite().all())
@@ -74,7 +74,7 @@ def target_hours(panel: Panel, span: Span, start: dt.datetime, lookback: int, ho
     """All hours of the targets of a part's windows, whose past may reach back to `start`."""
     origins = window_origins(panel, span, lookback=lookback, horizon=horizon, start=start)
     rows = origins[:, None] + torch.arange(horizon)
-    return set(panel.hour[rows].flatten().tolist())
+    return set(panel.step[rows].flatten().tolist())
 
 
 @PROPERTY
@@ -85,13 +85,13 @@ def test_window_origins__are_those_of_brute_force(
     span = hours_span(first, first + hours)
     start = span.start - before * HOUR
     reaching = window_origins(panel, span, lookback=lookback, horizon=horizon, start=start)
-    assert reaching.tolist() == brute_force(panel, span, lookback, horizon, labelled=True, earliest=epoch_hour(start))
+    assert reaching.tolist() == brute_force(panel, span, lookback, horizon, labelled=True, earliest=HOURLY.index(start))
     origins = window_origins(panel, span, lookback=lookback, horizon=horizon)
     assert origins.tolist() == brute_force(panel, span, lookback, horizon, labelled=True)
     without = window_origins(panel, span, lookback=lookback, horizon=horizon, labelled=False)
     assert without.tolist() == brute_force(panel, span, lookback, horizon, labelled=False)
     rows = origins[:, None] + torch.arange(-lookback, horizon)
-    assert (panel.hour[rows].diff(dim=1) == 1).all()
+    assert (panel.step[rows].diff(dim=1) == 1).all()
 
 
 def test_window_origins__an_unknown_future_hour_makes_no_window() -> None:
@@ -143,10 +143,10 @@ def test_make_panel__holds_the_table_row_by_row() -> None:
     readings = np.random.default_rng(0).uniform(1, 9, (30, READINGS, 3))
     readings[3, :, 0] = np.nan
     grid = pl.concat([grid_of(spec, readings), grid_of(spec, readings[:5] * 2, series_id="b")])
-    hours = hourly_table(grid, spec)
-    panel = make_panel(hours, minutes_of_hours(grid, hours, spec), spec)
+    hours = student_table(grid, spec)
+    panel = make_panel(hours, readings_within(grid, hours, spec), spec)
     assert panel.series.tolist() == [0] * 30 + [1] * 5
-    assert panel.hour.tolist() == [epoch_hour(START) + i for i in [*range(30), *range(5)]]
+    assert panel.step.tolist() == [HOURLY.index(START) + i for i in [*range(30), *range(5)]]
     assert panel.observed.isnan().nonzero().tolist() == [[3, 0], [33, 0]]
     assert panel.observed[1, 0].item() == pytest.approx(readings[1, :, 0].mean())
     assert panel.auxiliary[:30].numpy() == pytest.approx(hours["heat_wh", "voltage_v"][:30].to_numpy(), rel=1e-6)
@@ -156,13 +156,13 @@ def test_make_panel__holds_the_table_row_by_row() -> None:
 def test_gather_long_past__what_is_not_there_is_nan() -> None:
     panel = synthetic_panel([10, 10])
     panel.observed[4, 0] = torch.nan
-    past = gather_long_past(panel, torch.tensor([6, 13]), 5, first_hour=int(panel.hour[2]), complete=0)
+    past = gather_long_past(panel, torch.tensor([6, 13]), 5, first_step=int(panel.step[2]), complete=0)
     assert past.shape == (2, 5, 2)
     # Hours 1 … 5: 1 is before the history, 4 has no value. Then 8 … 12: two are of another series, two too early.
     assert past[..., 0].isnan().tolist() == [[True, False, False, True, False], [True, True, True, True, False]]
     assert torch.equal(past[0, 4], panel.observed[5])
     assert torch.equal(past[1, 4], panel.observed[12])
-    early = gather_long_past(panel, torch.tensor([1]), 3, first_hour=0, complete=0)
+    early = gather_long_past(panel, torch.tensor([1]), 3, first_step=0, complete=0)
     assert early[0, :, 0].isnan().tolist() == [True, True, False]
 
 
@@ -170,7 +170,7 @@ def test_gather_long_past__the_last_hours_have_their_gaps_filled() -> None:
     panel = synthetic_panel([10])
     panel.observed[[3, 6], 0] = torch.nan
     panel = replace(panel, filled=panel.observed.nan_to_num(nan=9.0))
-    past = gather_long_past(panel, torch.tensor([8]), 6, first_hour=0, complete=3)
+    past = gather_long_past(panel, torch.tensor([8]), 6, first_step=0, complete=3)
     assert past[0, :, 0].isnan().tolist() == [False, True, False, False, False, False]
     assert past[0, 4, 0] == 9
     assert panel.observed[6, 0].isnan()
@@ -191,18 +191,18 @@ def test_window_origins__hours_of_the_past_may_be_filled(most: int, expected: li
 
 
 def test_make_panel__fills_as_a_forecast_does() -> None:
-    """The past of a training window is what `recent_hours` gives a forecast at its issue time."""
+    """The past of a training window is what `recent_steps` gives a forecast at its issue time."""
     spec = meter()
     readings = random_readings(spec, days=4)
     gone = pl.col("time_utc").is_between(METER_START + 60 * HOUR, METER_START + 62 * HOUR, closed="left")
     readings = readings.with_columns(pl.when(~gone).then(pl.col("power_kw")).alias("power_kw"))
     grid = clean(readings, spec)
-    hours = hourly_table(grid, spec)
-    panel = make_panel(hours, minutes_of_hours(grid, hours, spec), spec)
+    hours = student_table(grid, spec)
+    panel = make_panel(hours, readings_within(grid, hours, spec), spec)
     issued = METER_START + 70 * HOUR
-    recent = recent_hours(readings, spec, issued, lookback_hours=24, complete_hours=24, horizon_hours=1)
+    recent = recent_steps(readings, spec, issued, lookback_hours=24, complete_hours=24, horizon_hours=1)
     assert recent["filled"].sum() == 2
-    row = (panel.hour == epoch_hour(issued)).nonzero().item()
+    row = (panel.step == HOURLY.index(issued)).nonzero().item()
     past = panel.seen[row - 24 : row].double().numpy()
     np.testing.assert_allclose(past, recent.select("power_kw", "indoor_c").to_numpy(), rtol=1e-6)
     span = Span(issued, issued + 2 * HOUR)
@@ -225,5 +225,5 @@ def test_thinned__takes_every_series_and_all_hours_of_the_day() -> None:
     assert set(fewer.tolist()) <= set(origins.tolist())
     for number in range(3):
         of_series = fewer[panel.series[fewer] == number]
-        assert len((panel.hour[of_series] % 24).unique()) == 24
+        assert len((panel.step[of_series] % 24).unique()) == 24
     assert thinned(panel, origins, len(origins)).equal(origins)

@@ -173,12 +173,12 @@ def test_blocks__each_issue_time_is_held_out_once_and_no_target_hour_is_learned_
     every = torch.cat([dataset.train, dataset.validation])
     blocks = dataset.blocks(4)
     assert sorted(torch.cat([block.validation for block in blocks]).tolist()) == sorted(every.tolist())
-    hours = [set(panel.hour[block.validation].tolist()) for block in blocks]
+    hours = [set(panel.step[block.validation].tolist()) for block in blocks]
     assert sum(map(len, hours)) == len(set.union(*hours))
     ahead = torch.arange(HORIZON)
     for block in blocks:
         held_out, learned = (
-            set(panel.hour[part[:, None] + ahead].flatten().tolist()) for part in (block.validation, block.train)
+            set(panel.step[part[:, None] + ahead].flatten().tolist()) for part in (block.validation, block.train)
         )
         assert not held_out & learned
         assert block.test is dataset.test

@@ -40,7 +40,7 @@ from tutelage.distil.plans import StudentPlan
 from tutelage.distil.recipe import UNPRIVILEGED, Recipe, Terms, Views, load_recipe
 from tutelage.distil.students import train_students
 from tutelage.distil.teachers import label_part, label_taught, progress_of, quantile_labels, states_taught
-from tutelage.errors import DataError
+from tutelage.errors import DataError, SpecError
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts
 from tutelage.judge.verdict import conclude, find_gains, gains_sentence, score_baselines, score_contenders
 from tutelage.model.kinds import Budget
@@ -98,10 +98,10 @@ def test_read_dataset__cuts_the_parts_from_the_end_of_the_data(tmp_path: Path) -
         (dataset.validation, (8 * 24, 24 + 10 * 24)),  # the past reaches back into the part before
         (dataset.test, (10 * 24, 24 + 13 * 24)),
     ):
-        touched = dataset.panel.hour[part[:, None] + torch.arange(-24, 3)]
+        touched = dataset.panel.step[part[:, None] + torch.arange(-24, 3)]
         assert (int(touched.min()) - first, int(touched.max()) + 1 - first) == hours
         assert len(part) == hours[1] - hours[0] - 24 - 3 + 1
-    inside = (dataset.panel.hour >= first + 24) & (dataset.panel.hour < first + 24 + 8 * 24)
+    inside = (dataset.panel.step >= first + 24) & (dataset.panel.step < first + 24 + 8 * 24)
     target = dataset.panel.observed[inside, 0]
     assert dataset.bins.edges[-1] == pytest.approx(float(target.max()))
     assert dataset.scalers.observed.mean[0] == pytest.approx(float(target.mean()), abs=1e-5)
@@ -200,7 +200,7 @@ def test_train_teachers__refuses_a_registered_model_that_is_not_given(dataset: W
 def test_train_teachers__refuses_a_horizon_that_is_too_short_for_the_recipe(dataset: WindowDataset) -> None:
     with pytest.raises(ValueError, match=r"recipe\.teacher\.horizons: 2 h is not shorter than the horizon, 2 h"):
         train_teachers(dataset, small_recipe(horizons=(2,)), seed=0)
-    with pytest.raises(ValueError, match=r"recipe\.distillation\.terms\.period: it needs a horizon of 4 h or more"):
+    with pytest.raises(SpecError, match=r"recipe\.distillation\.terms\.period: it needs a horizon of 4 student_steps"):
         train_teachers(dataset, small_recipe(terms=Terms(period=1.0)), seed=0)
 
 

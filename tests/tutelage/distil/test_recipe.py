@@ -153,24 +153,6 @@ def test_recipe__a_teachers_budget_without_a_dropout_has_the_teachers(budget: ob
     assert again.teacher.training.dropout == 0.2
 
 
-@pytest.mark.parametrize(
-    ("terms", "horizon", "sentence"),
-    [
-        ({"scale": 1.0}, 1, "recipe.distillation.terms.scale: it needs a horizon of 2 h or more, not 1 h"),
-        ({"period": 1.0}, 3, "recipe.distillation.terms.period: it needs a horizon of 4 h or more, not 3 h"),
-    ],
-)
-def test_require_horizon__refuses_terms_of_a_path_that_is_too_short(
-    terms: dict[str, float], horizon: int, sentence: str
-) -> None:
-    recipe = recipe_of(terms=terms)
-    with pytest.raises(ValueError, match="terms") as error:
-        recipe.require_horizon(horizon)
-    assert str(error.value) == sentence
-    recipe.require_horizon(horizon + 1)
-    recipe_of().require_horizon(1)
-
-
 @pytest.mark.parametrize("horizon", [5, 6])
 def test_require_horizon__refuses_teachers_that_are_not_shorter(horizon: int) -> None:
     recipe = recipe_of(horizons=(2, 6))

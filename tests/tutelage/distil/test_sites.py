@@ -33,7 +33,7 @@ def other_panel(*, seed: int = 5) -> Panel:
 
 @pytest.fixture(scope="module")
 def joined(dataset: WindowDataset) -> WindowDataset:
-    return add_sites(dataset, other_panel(), until_hour=int(dataset.panel.hour[UNTIL]), most=200)
+    return add_sites(dataset, other_panel(), until_step=int(dataset.panel.step[UNTIL]), most=200)
 
 
 def test_add_sites__leaves_this_sites_windows_as_they_are(dataset: WindowDataset, joined: WindowDataset) -> None:
@@ -48,38 +48,38 @@ def test_add_sites__leaves_this_sites_windows_as_they_are(dataset: WindowDataset
 def test_add_sites__other_series_are_on_this_sites_scale_and_end_with_the_history(
     dataset: WindowDataset, joined: WindowDataset
 ) -> None:
-    panel, here = joined.panel, len(dataset.panel.hour)
+    panel, here = joined.panel, len(dataset.panel.step)
     assert panel.series[here:].unique().tolist() == [1, 3]
     mean, std = (values[0] for values in (dataset.scalers.observed.mean, dataset.scalers.observed.std))
     for number in (1, 3):
         values = panel.observed[panel.series == number, 0]
         assert values.mean().item() == pytest.approx(mean, abs=1e-3)
         assert values.std(correction=0).item() == pytest.approx(std, rel=1e-3)
-    assert int(panel.hour[here:].max()) < int(dataset.panel.hour[UNTIL])
+    assert int(panel.step[here:].max()) < int(dataset.panel.step[UNTIL])
     assert 100 < len(joined.transfer) <= 200
     assert int(joined.transfer.min()) >= here
-    assert len((panel.hour[joined.transfer] % 24).unique()) == 24
+    assert len((panel.step[joined.transfer] % 24).unique()) == 24
     assert joined.truth(joined.transfer).isfinite().all()
 
 
 def test_add_sites__no_value_after_the_history_changes_anything(dataset: WindowDataset, joined: WindowDataset) -> None:
     others = other_panel()
-    others.observed[others.hour >= dataset.panel.hour[UNTIL]] = 1e6
-    again = add_sites(dataset, others, until_hour=int(dataset.panel.hour[UNTIL]), most=200)
+    others.observed[others.step >= dataset.panel.step[UNTIL]] = 1e6
+    again = add_sites(dataset, others, until_step=int(dataset.panel.step[UNTIL]), most=200)
     assert torch.equal(again.panel.observed, joined.panel.observed)
     assert torch.equal(again.transfer, joined.transfer)
 
 
 def test_add_sites__refuses_other_columns_and_series_without_data(dataset: WindowDataset) -> None:
-    until = int(dataset.panel.hour[UNTIL])
+    until = int(dataset.panel.step[UNTIL])
     with pytest.raises(SpecError, match="they have 2 observed columns, and this site has 1"):
-        add_sites(dataset, synthetic_panel([600]), until_hour=until)
+        add_sites(dataset, synthetic_panel([600]), until_step=until)
     with pytest.raises(DataError, match="no series has 336 hours"):
-        add_sites(dataset, target_alone(synthetic_panel([200])), until_hour=until)
+        add_sites(dataset, target_alone(synthetic_panel([200])), until_step=until)
     flat = target_alone(synthetic_panel([600]))
     flat.observed[:] = 3.0
     with pytest.raises(DataError, match="of changing values"):
-        add_sites(dataset, flat, until_hour=until)
+        add_sites(dataset, flat, until_step=until)
 
 
 def of_sites(**leaves: object) -> Recipe:

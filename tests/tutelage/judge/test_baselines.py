@@ -97,7 +97,7 @@ def test_seasonal_naive__a_training_part_shorter_than_a_season_is_still_forecast
 
 def test_seasonal_naive__refuses_a_season_that_is_not_known_at_issue_time() -> None:
     panel = panel_of()
-    with pytest.raises(ValueError, match="a season of 2 h is not known 3 h ahead"):
+    with pytest.raises(ValueError, match="a season of 2 steps is not known 3 steps ahead"):
         seasonal_naive(panel, origins_of(panel), TEST, horizon=3, season=2)
 
 
@@ -159,7 +159,7 @@ def test_baselines__a_season_that_is_too_short_is_left_out() -> None:
     dataset = dataset_of(synthetic_panel([700]), train_hours=400, validation_hours=100, lookback=24, horizon=30)
     names = set(forecast_baselines(dataset, dataset.test[:1]))
     assert names == set(BASELINES) - {Contender.SEASONAL_NAIVE_24H, Contender.MEAN_OF_SEASONS}
-    with pytest.raises(ValueError, match="a season of 24 h is not known 30 h ahead"):
+    with pytest.raises(ValueError, match="a season of 24 steps is not known 30 steps ahead"):
         mean_of_seasons(dataset.panel, dataset.train, dataset.test, horizon=30)
 
 

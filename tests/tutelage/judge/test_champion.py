@@ -12,7 +12,7 @@ from tutelage.data.sizes import Sizes
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import forecast_exported
 from tutelage.forecasts import Forecasts, crps
-from tutelage.judge.champion import LEAST_ISSUE_TIMES, Champion, Meeting, meet_champion
+from tutelage.judge.champion import LEAST_WEEKS, Champion, Meeting, meet_champion
 from tutelage.judge.comparison import gain_over
 from tutelage.judge.verdict import actual_values
 from tutelage.model.inference import Student, load_student
@@ -56,7 +56,7 @@ def meet(champion: Champion, candidate: Forecasts, dataset: WindowDataset) -> Me
 
 def issue_hours(meeting: Meeting, dataset: WindowDataset) -> tuple[int, int, int]:
     """The first and the last hour of issue, since START, and their number."""
-    hours = dataset.panel.hour[dataset.test].numpy()[meeting.windows] - int(START.timestamp() // 3600)
+    hours = dataset.panel.step[dataset.test].numpy()[meeting.windows] - int(START.timestamp() // 3600)
     return int(hours.min()), int(hours.max()), len(hours)
 
 
@@ -85,7 +85,7 @@ def test_meet_champion__compares_on_all_test_windows_where_the_champion_has_seen
     np.testing.assert_array_equal(meeting.forecasts.quantiles, forecasts.quantiles)
     actual = actual_values(dataset, dataset.test)
     losses, reference = (crps(each, actual).mean(axis=1) for each in (candidate, forecasts))
-    assert meeting.gain == gain_over(losses, reference, dataset.panel.hour[dataset.test].numpy())
+    assert meeting.gain == gain_over(losses, reference, dataset.panel.step[dataset.test].numpy())
     assert meeting.gain.low > 0.5  # the untrained champion knows nothing
 
 
@@ -99,7 +99,7 @@ def test_meet_champion__leaves_out_what_the_champion_has_seen(
     assert meeting.forecasts.mean.shape == (LAST_ISSUE - 400 + 1, HORIZON)
 
 
-@pytest.mark.parametrize(("issue_times", "as_registered"), [(LEAST_ISSUE_TIMES, True), (LEAST_ISSUE_TIMES - 1, False)])
+@pytest.mark.parametrize(("issue_times", "as_registered"), [(168 * LEAST_WEEKS, True), (168 * LEAST_WEEKS - 1, False)])
 def test_meet_champion__a_refit_champion_needs_eight_weeks_of_issue_times(
     dataset: WindowDataset, exported: Student, candidate: Forecasts, issue_times: int, as_registered: bool
 ) -> None:

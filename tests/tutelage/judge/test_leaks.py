@@ -114,7 +114,7 @@ def test_guard__catches_privileged_values_of_the_future() -> None:
 
 def test_guard__catches_detail_below_the_hour() -> None:
     report = guard(forecast_from(lambda readings, time: mean_between(readings, "power_kw", time - MINUTE, time)))
-    assert traces(report) == ["readings reordered within their hours"]
+    assert traces(report) == ["readings reordered within their steps"]
 
 
 def test_guard__catches_a_forecast_that_is_no_number() -> None:

@@ -52,7 +52,7 @@ def scored(dataset: WindowDataset, students: dict[Contender, Forecaster]) -> dic
 def test_hours_of_day__are_those_of_the_local_clock(dataset: WindowDataset) -> None:
     hours = hours_of_day(dataset, dataset.test)
     # The synthetic panel's clock is UTC.
-    expected = dataset.panel.hour[dataset.test].numpy()[:, None] + np.arange(dataset.horizon)
+    expected = dataset.panel.step[dataset.test].numpy()[:, None] + np.arange(dataset.horizon)
     np.testing.assert_array_equal(hours, expected % 24)
 
 
@@ -84,7 +84,7 @@ def test_find_floor__is_the_simple_forecast_that_is_hardest_to_beat(dataset: Win
     best = min(scored, key=lambda name: scored[name].scores.crps)
     floor = find_floor(dataset, scored | {Contender.CHOSEN: scored[Contender.LAST_VALUE]})
     assert floor.baseline == best
-    hours = dataset.panel.hour[dataset.test].numpy()
+    hours = dataset.panel.step[dataset.test].numpy()
     assert floor.gain == gain_over(scored[Contender.LAST_VALUE].losses, scored[best].losses, hours)
     # The teacher sees what nobody else can: it is no simple forecast.
     teacher = {Contender.TEACHER: scored[best], Contender.CHOSEN: scored[best]}
@@ -132,7 +132,7 @@ def test_find_gains__are_those_of_the_students_losses(
     dataset: WindowDataset, scored: dict[Contender, ScoredForecasts]
 ) -> None:
     gains = find_gains(dataset, scored)
-    hours = dataset.panel.hour[dataset.test].numpy()
+    hours = dataset.panel.step[dataset.test].numpy()
     losses = {name: scored[name].losses for name in (STUDENT, TWIN, UNPRIVILEGED)}
     assert gains.over_twin == gain_over(losses[STUDENT], losses[TWIN], hours)
     assert gains.over_unprivileged == gain_over(losses[STUDENT], losses[UNPRIVILEGED], hours)

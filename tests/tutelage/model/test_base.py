@@ -25,7 +25,7 @@ def test_fit_changes__are_from_the_last_value() -> None:
 @pytest.mark.parametrize("days", [2, 7, 28])
 def test_same_hour__are_the_quantiles_of_numpy(days: int) -> None:
     past = np.random.default_rng(0).normal(size=(4, 24 * days + 5))
-    mean, quantiles = same_hour(torch.from_numpy(past), days, 30, quantile_weights(days))
+    mean, quantiles = same_hour(torch.from_numpy(past), days, 30, quantile_weights(days), of_day=24)
     for lead in (0, 7, 23, 29):
         values = past[:, -24 * days :][:, lead % 24 :: 24]
         np.testing.assert_allclose(mean[:, lead], values.mean(axis=1))

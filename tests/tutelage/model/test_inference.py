@@ -10,7 +10,14 @@ import pytest
 from tests.tutelage.data.builders import HOUR, START, export_untrained, meter, meter_with_plan, random_readings
 from tutelage.errors import DataError
 from tutelage.model import inference
-from tutelage.model.inference import Student, forecast_readings, forecast_windows, load_student, student_window
+from tutelage.model.inference import (
+    Student,
+    differences,
+    forecast_readings,
+    forecast_windows,
+    load_student,
+    student_window,
+)
 
 SPEC = meter()
 LOOKBACK, HORIZON = 24, 3
@@ -142,3 +149,26 @@ def test_forecast_readings__knows_the_series(sized: Student) -> None:
     observed, known = student_window(READINGS, SPEC, ISSUE, sized.card)
     by_name = forecast_windows(sized, observed[None], known[None], ["meter"])
     assert np.array_equal(forecast_readings(sized, READINGS, SPEC, [ISSUE]).mean, by_name.mean)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, []),
+        ({"calendar": {"timezone": "Asia/Tokyo"}}, ["its timezone is Europe/Paris, not Asia/Tokyo"]),
+        ({"student_step": "PT15M"}, ["its student_step is 1 h, not 15 min"]),
+        (
+            {"timestamp": {"columns": ["time"], "timezone": "Asia/Kolkata"}},
+            ["its student_step is 1 h from minute 0 of the day on, not 1 h from minute 30 on"],
+        ),
+    ],
+)
+def test_differences__of_a_card_and_a_spec(student: Student, changes: dict[str, Any], found: list[str]) -> None:
+    assert differences(student.card, meter(**changes), horizon_hours=HORIZON) == found
+
+
+def test_differences__name_columns_and_horizon(student: Student) -> None:
+    assert differences(student.card, PLANNED, horizon_hours=4) == [
+        "its known_future is [], not ['planned_c']",
+        "its horizon_hours is 3, not 4",
+    ]

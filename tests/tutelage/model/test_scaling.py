@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.tutelage.builders import Float64OnCpu, hours_span, synthetic_panel
+from tutelage.data.grid import HOURLY
 from tutelage.model.scaling import Scaler, fit_scaler, fit_scalers
 
 
@@ -20,7 +21,7 @@ def test_fit_scalers__know_the_training_hours_alone() -> None:
     panel = synthetic_panel([40, 40], missing=0.1, starts=[0, 10])
     train = hours_span(5, 20)
     before = fit_scalers(panel, train)
-    outside = ~torch.isin(panel.hour, torch.tensor(train.hours))
+    outside = ~torch.isin(panel.step, torch.tensor(train.steps(HOURLY)))
     for values in (panel.observed, panel.known, panel.auxiliary, panel.minutes):
         values[outside] = 1e6
     assert fit_scalers(panel, train) == before
