@@ -58,7 +58,7 @@ def seen_text(seen: Seen) -> str:
             "from (UTC)": f"{part.start_utc:%Y-%m-%d %H:%M}",
             "to (UTC)": f"{part.end_utc:%Y-%m-%d %H:%M}",
             "windows": part.windows,
-            f"{steps} with readings within": f"{part.minutes:.1%}",
+            "with readings within": f"{part.minutes:.1%}",
             "privileged columns": f"{part.auxiliary:.1%}",
         }
         for name, part in parts.items()

@@ -16,6 +16,7 @@ from runtime.paths import datasets_folder
 from tutelage.contract import OPEN
 from tutelage.data.clues import clock_clue, report_lines, step_of
 from tutelage.data.dataset import Role
+from tutelage.data.grid import DAY, HOUR, MINUTE
 from tutelage.data.sketch import SeenColumn, Sketch, are_series, files_of, sketch_file
 from tutelage.errors import SpecError
 from tutelage.files import written_whole
@@ -30,7 +31,17 @@ def _quoted(value: object) -> str:
 
 def _duration(step: dt.timedelta) -> str:
     minutes, seconds = divmod(int(step.total_seconds()), 60)
-    return f"PT{seconds}S" if not minutes else "PT1H" if minutes == 60 else f"PT{minutes}M"
+    if not minutes:
+        return f"PT{seconds}S"
+    return "P1D" if step == DAY else f"PT{minutes}M" if minutes % 60 else f"PT{minutes // 60}H"
+
+
+def _step_lines(step: dt.timedelta | None) -> list[str]:
+    """The raw step, and the student's: an hour, or what is longer."""
+    if step is None:
+        return [f"raw_step: {_quoted(OPEN)}", "student_step: PT1H"]
+    finer = f"  # or {_duration(step)}, to forecast it" if 5 * MINUTE <= step < HOUR else ""
+    return [f"raw_step: {_duration(step)}", f"student_step: {_duration(max(step, HOUR))}{finer}"]
 
 
 def _range(column: SeenColumn) -> tuple[float, float]:
@@ -91,13 +102,14 @@ def spec_text(sketch: Sketch, name: str, report: list[str], pattern: str, *, by_
         f"  columns: {_quoted(list(sketch.time.columns))}",
         *([f"  format: {_quoted(sketch.time.format)}"] if sketch.time.format else []),
         f"  # {clock_clue(sketch)}",
-        f"  timezone: &zone {_quoted(OPEN)}  # IANA name: Europe/Paris, UTC",
+        "  timezone: &zone UTC  # of dates: each is a day, whatever the clock"
+        if step == DAY
+        else f"  timezone: &zone {_quoted(OPEN)}  # IANA name: Europe/Paris, UTC",
         "  marks: start  # end, where a time is the end of its reading",
         *([f"series_column: {_quoted(sketch.series)}"] if sketch.series else []),
         *(["series_from: file"] if by_file else []),
         f"target: {first.name}  # what to forecast",
-        f"raw_step: {_quoted(OPEN if step is None else _duration(step))}",
-        "student_step: PT1H",
+        *_step_lines(step),
         "columns:",
         *_column_lines(first, Role.OBSERVED),
     ]

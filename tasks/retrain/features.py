@@ -51,6 +51,7 @@ def build_features(
         history_days=history_days,
         validation_share=validation_share,
         test_days=test_days,
+        grid=spec.grid,
     )
     lookback, horizon = (
         spec.grid.steps(number, called=called)

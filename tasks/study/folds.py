@@ -33,6 +33,7 @@ def lay_folds(
         history_days=history_days,
         train_days=train_days,
         validation_share=validation_share,
+        grid=spec.grid,
     )
     spans = [
         FoldSpan(

@@ -6,24 +6,25 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from tutelage.data.grid import DAY, HOUR
 from tutelage.data.sketch import Sketch
 
 JUMPING = ("Europe/Paris", "Europe/London", "America/New_York", "Australia/Sydney", "America/Santiago")
 """One zone of each rule by which clocks jump, and when on the day."""
 PASSES: tuple[Literal["earliest", "latest"], ...] = ("earliest", "latest")
 BARS = "▁▂▃▄▅▆▇█"
-BEFORE = {"an hour before": 1, "a day before": 24, "a week before": 168}
+BEFORE = {"an hour before": HOUR, "a day before": DAY, "a week before": 7 * DAY}
 
 
 def step_of(sketch: Sketch) -> dt.timedelta | None:
-    """The most frequent step from reading to reading; None: it is none of which an hour is a multiple."""
+    """The most frequent step from reading to reading; None: neither an hour nor a day is a multiple of it."""
     ordered = sketch.table.select("series_id", "local").drop_nulls().sort("series_id", "local")
     steps = ordered.select(pl.col("local").diff().over("series_id")).to_series().drop_nulls()
     steps = steps.filter(steps > dt.timedelta(0))
     if steps.is_empty():
         return None
     step = steps.value_counts(sort=True)["local"][0]
-    return step if isinstance(step, dt.timedelta) and not dt.timedelta(hours=1) % step else None
+    return step if isinstance(step, dt.timedelta) and (not HOUR % step or not DAY % step) else None
 
 
 def clock_clue(sketch: Sketch) -> str:
@@ -65,10 +66,11 @@ def report_lines(sketch: Sketch, step: dt.timedelta | None) -> list[str]:
     if step is not None:
         lines += _gap_lines(timed, step)
     first = timed.filter(pl.col("series_id") == names[0])
-    hours = first.group_by_dynamic("local", every="1h").agg(pl.col("value").mean()).drop_nulls()
-    if hours.height >= 2 * max(BEFORE.values()):
-        lines += _profile_lines(hours, sketch.target)
-    if step is not None and step < dt.timedelta(hours=1):
+    every = max(step or HOUR, HOUR)
+    means = first.group_by_dynamic("local", every=every).agg(pl.col("value").mean()).drop_nulls()
+    if means.height * every >= 2 * max(BEFORE.values()):
+        lines += _profile_lines(means, sketch.target, every)
+    if step is not None and step < HOUR:
         within = first.select((pl.col("value") - pl.col("value").mean().over(pl.col("local").dt.truncate("1h"))).var())
         share = (within.item() or 0.0) / (first["value"].var() or 1.0)  # type: ignore[operator]
         lines.append(f"{share:.0%} of its variance lies within hours: what a teacher of {step} readings has to itself")
@@ -91,18 +93,19 @@ def _gap_lines(timed: pl.DataFrame, step: dt.timedelta) -> list[str]:
     return lines
 
 
-def _profile_lines(hours: pl.DataFrame, target: str) -> list[str]:
+def _profile_lines(means: pl.DataFrame, target: str, every: dt.timedelta) -> list[str]:
     """The course of the day and the week, and the errors of simple forecasts against that of the mean."""
-    by_hour = hours.group_by(pl.col("local").dt.hour()).agg(pl.col("value").mean()).sort("local")["value"].to_numpy()
-    by_day = hours.group_by(pl.col("local").dt.weekday()).agg(pl.col("value").mean()).sort("local")["value"].to_numpy()
-    values = hours["value"].to_numpy()
+    by_hour = means.group_by(pl.col("local").dt.hour()).agg(pl.col("value").mean()).sort("local")["value"].to_numpy()
+    by_day = means.group_by(pl.col("local").dt.weekday()).agg(pl.col("value").mean()).sort("local")["value"].to_numpy()
+    values = means["value"].to_numpy()
     plain = float(np.abs(values - values.mean()).mean()) or 1.0
-    errors = [
-        f"{name} {float(np.abs(values[hours:] - values[:-hours]).mean()) / plain:.0%}" for name, hours in BEFORE.items()
-    ]
+    rows = {name: before // every for name, before in BEFORE.items() if before >= every}
+    errors = [f"{name} {float(np.abs(values[n:] - values[:-n]).mean()) / plain:.0%}" for name, n in rows.items()]
+    by = f"by hour of the day, {'0 to 23' if every == HOUR else 'from 0'}: {_bars(by_hour)}   " if every < DAY else ""
+    what = "an hour's" if every == HOUR else "a day's" if every == DAY else f"the {every // HOUR} hours'"
     return [
-        f"{target} by hour of the day, 0 to 23: {_bars(by_hour)}   Monday to Sunday: {_bars(by_day)}",
-        f"taken for an hour's value, another misses by, relative to the mean of all: {', '.join(errors)}",
+        f"{target} {by}Monday to Sunday: {_bars(by_day)}",
+        f"taken for {what} value, another misses by, relative to the mean of all: {', '.join(errors)}",
     ]
 
 

@@ -5,10 +5,9 @@ The test part comes after all folds: a recipe must not be evaluated on the data 
 
 import datetime as dt
 
+from tutelage.data.grid import DAY, HOURLY, Grid
 from tutelage.data.windows import Parts, split
 from tutelage.errors import DataError
-
-DAY = dt.timedelta(days=1)
 
 
 def rolling_folds(
@@ -21,6 +20,7 @@ def rolling_folds(
     history_days: int | None,
     train_days: int | None,
     validation_share: float,
+    grid: Grid = HOURLY,
 ) -> list[Parts]:
     """Cut the history before the test part of data from `start` to `end` into folds, the earliest first.
 
@@ -55,6 +55,7 @@ def rolling_folds(
                 history_days=before if train_days is None else train_days,
                 validation_share=validation_share,
                 test_days=score_days,
+                grid=grid,
             )
         )
     return cut

@@ -163,9 +163,15 @@ def ends_of(hours: pl.DataFrame, spec: DatasetSpec) -> tuple[dt.datetime, dt.dat
 
 
 def split(
-    end: dt.datetime, *, start: dt.datetime, history_days: int | None, validation_share: float, test_days: int
+    end: dt.datetime,
+    *,
+    start: dt.datetime,
+    history_days: int | None,
+    validation_share: float,
+    test_days: int,
+    grid: Grid = HOURLY,
 ) -> Parts:
-    """Cut a history that ends at `end` into train, validation and test, in this order and on whole hours.
+    """Cut a history that ends at `end` into train, validation and test, in this order, where steps begin.
 
     The test part is the last `test_days`; before it come `history_days` (None: all since `start`), whose last
     `validation_share` is the validation part.
@@ -180,8 +186,8 @@ def split(
             f"the history is too short: {history_days or 'some'} days of history and {test_days} of test are "
             f"requested, but from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} there are only {(end - start).days}"
         )
-    history_start = test_start - dt.timedelta(hours=int(days * 24))
-    validation_start = test_start - dt.timedelta(hours=round(days * 24 * validation_share))
+    history_start = test_start - int(days * grid.of_day) * grid.step
+    validation_start = test_start - round(days * grid.of_day * validation_share) * grid.step
     return Parts(
         train=Span(history_start, validation_start),
         validation=Span(validation_start, test_start),

@@ -79,7 +79,14 @@ def read_dataset(
     """
     hours, minutes = read_table(spec)
     first, end = ends_of(hours, spec)
-    parts = split(end, start=first, history_days=history_days, validation_share=validation_share, test_days=test_days)
+    parts = split(
+        end,
+        start=first,
+        history_days=history_days,
+        validation_share=validation_share,
+        test_days=test_days,
+        grid=spec.grid,
+    )
     sizes = find_sizes(hours, spec, start=parts.train.start, end=parts.train.end, least=spec.grid.steps(lookback))
     panel = make_panel(hours, minutes, spec, sizes)
     return make_dataset(

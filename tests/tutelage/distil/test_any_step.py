@@ -63,11 +63,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     step, days = request.param
     spec = meter(student_step=step, raw_step="PT15M", quality={}, calendar={"timezone": "UTC"})
     readings = readings_of(spec, days)
-    grid = clean(readings, spec)
-    table = student_table(grid, spec)
-    panel = make_panel(table, readings_within(grid, table, spec), spec)
+    cleaned = clean(readings, spec)
+    table = student_table(cleaned, spec)
+    panel = make_panel(table, readings_within(cleaned, table, spec), spec)
     test_days = days // 4
-    parts = split(START + days * DAY, start=START, history_days=None, validation_share=0.2, test_days=test_days)
+    end, grid = START + days * DAY, spec.grid
+    parts = split(end, start=START, history_days=None, validation_share=0.2, test_days=test_days, grid=grid)
+    assert all(grid.floor(part.start) == part.start for part in (parts.train, parts.validation, parts.test))
     lookback, horizon = spec.grid.steps(48), spec.grid.steps(24)
     dataset = make_dataset(panel, parts, fit_on(panel, parts.train, bins=8), lookback=lookback, horizon=horizon)
     with seeded(0, torch.device("cpu")):
