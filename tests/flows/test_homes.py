@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from flows import homes
-from flows.homes import VARIABLE, read_homes, write_homes
+from flows.homes import VARIABLE, read_homes, read_weather, write_homes
 from runtime.paths import home
 from tutelage.data.dataset import load_dataset_spec, source_files
 from tutelage.data.readings import read_readings
@@ -30,7 +30,7 @@ def test_write_homes__are_what_the_specs_read(monkeypatch: pytest.MonkeyPatch) -
     assert folder == home() / "sources" / "homes"
     assert os.environ[VARIABLE] == str(folder)
     series = {}
-    for name in ("homes", "new-home"):
+    for name in ("homes", "new-home", "homes-weather"):
         spec = load_dataset_spec(SPECS / f"{name}.yaml")
         readings = read_readings(source_files(spec.source), spec)
         series[name] = set(readings["series_id"].unique())
@@ -38,6 +38,16 @@ def test_write_homes__are_what_the_specs_read(monkeypatch: pytest.MonkeyPatch) -
     assert series["new-home"] == {"home-17"}
     assert len(series["homes"]) == 16
     assert not series["homes"] & series["new-home"]
+    assert series["homes-weather"] == series["homes"] | series["new-home"]
+
+
+def test_read_weather__is_as_measured_and_holds_no_forecast_that_knows_the_future() -> None:
+    weather = read_weather()
+    assert weather.columns == ["time", "temperature_c", "direct_sun_w_m2"]
+    assert weather["time"].to_list() == read_homes().filter(pl.col("home") == "home-01")["time"].to_list()
+    night = weather.filter(pl.col("time").dt.hour() == 1)
+    assert (night["direct_sun_w_m2"] == 0).all()
+    assert weather["temperature_c"].is_between(0, 40).all()
 
 
 def test_read_homes__refuses_files_of_other_hours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """From a file that nobody has described to a look at its data: `make new`, the open values, `make data`."""
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,19 @@ def test_new__refuses_with_a_sentence(
     assert "Traceback" not in shown.err
     assert (datasets_folder() / "taken.yaml").read_text() == "name: taken\n"
     (datasets_folder() / "taken.yaml").unlink()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "raw", "student"),
+    [(1440, "P1D", "P1D"), (120, "PT2H", "PT2H"), (15, "PT15M", "PT1H"), (60, "PT1H", "PT1H"), (1, "PT1M", "PT1H")],
+)
+def test_new__proposes_a_step(tmp_path: Path, minutes: int, raw: str, student: str) -> None:
+    file = tmp_path / f"every-{minutes}.csv"
+    times = [dt.datetime(2024, 1, 1) + place * dt.timedelta(minutes=minutes) for place in range(60)]
+    file.write_text("\n".join(["time,power_kw", *(f"{time},{time.hour + 0.5}" for time in times)]))
+    assert flows.new.main([f"file={file}"]) == 0
+    text = (datasets_folder() / f"every-{minutes}.yaml").read_text()
+    spec = yaml.safe_load(text)
+    assert (spec["raw_step"], spec["student_step"]) == (raw, student)
+    assert spec["timestamp"]["timezone"] == ("UTC" if minutes == 1440 else OPEN)
+    assert ("# or PT15M, to forecast it" in text) is (minutes == 15)

@@ -26,6 +26,12 @@ def test_household__parses() -> None:
     }
 
 
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "deployments" / "datasets").glob("*.yaml")), ids=lambda p: p.stem)
+def test_specs_in_use__parse(path: Path) -> None:
+    steps = {"ett-quarters": "15 min", "seattle": "24 h"}
+    assert load_dataset_spec(path).grid.name == steps.get(path.stem, "1 h")
+
+
 def test_ett__parses() -> None:
     spec = load_dataset_spec(REPOSITORY / "deployments" / "datasets" / "ett.yaml")
     assert spec.names(Role.OBSERVED) == ["oil_temperature_c"]

@@ -215,3 +215,19 @@ def test_step__that_does_not_divide_an_hour_is_none(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("\n".join(["time,kw", *(f"{JULY + place * 7 * HOUR / 60},{place}.5" for place in range(50))]))
     assert step_of(sketch_file(path)) is None
+
+
+@pytest.mark.parametrize("every", [6 * HOUR, 24 * HOUR])
+def test_report__of_steps_longer_than_an_hour(tmp_path: Path, every: dt.timedelta) -> None:
+    path = tmp_path / "m.csv"
+    rows = [f"{JULY + place * every},{10 + 3 * ((JULY + place * every).weekday() >= 5)}" for place in range(200)]
+    path.write_text("\n".join(["time,kw", *rows]))
+    sketch = sketch_file(path)
+    assert step_of(sketch) == every
+    text = "\n".join(report_lines(sketch, every))
+    assert ("by hour of the day" in text) is (every < 24 * HOUR)
+    assert "Monday to Sunday: ▁▁▁▁▁██" in text
+    what = "a day's" if every == 24 * HOUR else "the 6 hours'"
+    assert f"taken for {what} value, another misses by, relative to the mean of all: a day before" in text
+    assert text.endswith("a week before 0%")
+    assert "an hour before" not in text
