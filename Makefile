@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 HORIZON ?= 24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo new data retrain test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check format up down \
+.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -31,6 +31,9 @@ new: .venv/installed ## look at a file or a folder, and write a first spec of it
 # DATASET and HORIZON (hours), and in WITH further parameters of a retrain: WITH="history_days=none preset=new-site"
 data: .venv/installed ## look at a dataset without training: DATASET=household HORIZON=24 WITH="test_days=60"
 	@$(BIN)/python -m flows.data dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)
+
+reproduce: .venv/installed ## repeat a retrain in an empty home and compare what it wrote, bit for bit: RUN=its id in MLflow
+	@$(BIN)/python -m flows.reproduce $(RUN)
 
 retrain: .venv/installed ## retrain one forecaster and print its verdict: the same parameters
 	@$(BIN)/python -m flows.retrain dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)

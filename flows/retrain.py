@@ -27,6 +27,7 @@ from tasks.retrain.evaluate import evaluate
 from tasks.retrain.features import build_features
 from tasks.retrain.ingest import ingest
 from tasks.retrain.quality import publish_quality
+from tasks.retrain.record import record_run
 from tasks.retrain.refit import refit
 from tasks.retrain.register import register
 from tasks.retrain.report import report
@@ -133,6 +134,7 @@ def retrain(parameters: RetrainParameters) -> Verdict:
         refitted = None
         if parameters.refit:
             refitted = refit(readings, features, spec, teachers, students, evaluated, plan)
+        record_run(readings, features, spec, teachers, students, refitted, parameters, run)
         registered = register(readings, validated, features, spec, students, evaluated, refitted, parameters, run)
         return report(readings, validated, features, evaluated, refitted, registered, run, seed=parameters.seed)
 

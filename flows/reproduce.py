@@ -1,0 +1,88 @@
+"""Repeat a retrain from its record, in an empty home, and compare the digests of what its stages wrote.
+
+Run it with `make reproduce RUN=…`, the id of an MLflow run. On a CPU with the same code, packages, processor type and
+data all digests are the same: readings, features, teachers' and students' weights, and those of the refit.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from flows.terminal import sentences
+from runtime.provenance import ROOT, code_digest, git_commit
+from runtime.record import RECORD, Record, read_record
+from tasks.retrain.run import FLOW
+from tutelage.data.dataset import DatasetSpec, source_files
+from tutelage.errors import DataError, SpecError, TutelageError
+from tutelage.files import file_digest
+
+AGAIN = """
+import sys
+from flows.retrain import retrain
+from schemas.retrain import RetrainParameters
+retrain(RetrainParameters.model_validate_json(sys.argv[1]))
+"""
+SET_BY_US = ("PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "PREFECT_API_URL", "MLFLOW_TRACKING_URI")
+"""What the environment of a service says, and a home of its own must not know."""
+
+
+def require_same_files(record: Record) -> None:
+    """Raise DataError where a source file is not the one that the run has read."""
+    for plain in record.specs.values():
+        for path in source_files(DatasetSpec.model_validate(plain).source):
+            if path.name not in record.files:
+                raise DataError(f"{path.name}: the run has not read it, it is new")
+            if file_digest(path) != record.files[path.name]:
+                raise DataError(f"{path.name} is not the file that the run has read: its SHA-256 differs")
+
+
+def repeated(record: Record) -> Record:
+    """The record of the same retrain, run anew in an empty home.
+
+    Raises TutelageError where it fails.
+    """
+    with TemporaryDirectory() as folder:
+        specs = Path(folder) / "datasets"
+        specs.mkdir()
+        for name, plain in record.specs.items():
+            (specs / f"{name}.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+        environment = {name: value for name, value in os.environ.items() if name not in SET_BY_US}
+        environment |= {"TUTELAGE_HOME": folder, "TUTELAGE_DATASETS": str(specs)}
+        command = [sys.executable, "-c", AGAIN, json.dumps(record.parameters)]
+        if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+            raise TutelageError("the retrain could not be repeated: see above")
+        [path] = (Path(folder) / "mlflow-artifacts").rglob(RECORD)
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def comparison(before: Record, after: Record) -> list[str]:
+    """One line for each stage: its digest then and now, and whether they are the same."""
+    lines = [f"{'':<10}{'then':<18}{'now':<18}"]
+    for name, digest in before.results.items():
+        again = after.results.get(name, "nothing")
+        lines.append(f"{name:<10}{digest[:16]:<18}{again[:16]:<18}{'same' if again == digest else 'DIFFERS'}")
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    """Repeat the run that the argument names; 0 where everything is the same."""
+    with sentences():
+        if len(arguments) != 1 or not arguments[0]:
+            raise SpecError("name one run: make reproduce RUN=1f3a…, the id of a retrain's run in MLflow")
+        record = read_record(arguments[0])
+        require_same_files(record)
+        if record.code != code_digest(FLOW):
+            print(f"The code differs: then commit {record.commit}, now {git_commit()}, or other packages.", flush=True)
+        after = repeated(record)
+        print("", *comparison(record, after), sep="\n")
+        return 0 if after.results == record.results else 1
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,72 @@
+"""A retrain, repeated from its record."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+import flows.reproduce
+from flows.retrain import retrain
+from runtime.paths import datasets_folder
+from runtime.record import read_record
+from schemas.verdict import Verdict
+from tests.flows.test_retrain import SMALL, small
+from tests.household import write_slice
+from tutelage.errors import RegistryError
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(scope="module")
+def verdict(prefect_server: None) -> Verdict:
+    name = write_slice(datasets_folder(), name="again-slice", days=40)
+    return retrain(small(name, recipe=SMALL.override({"student.base": "simple"}), refit=True))
+
+
+def run_of(verdict: Verdict) -> str:
+    return str(mlflow.MlflowClient().get_model_version(verdict.task, verdict.registered.version).run_id)
+
+
+def test_reproduce__is_the_same_to_the_last_bit(verdict: Verdict, capfd: pytest.CaptureFixture[str]) -> None:
+    record = read_record(run_of(verdict))
+    assert list(record.results) == ["readings", "features", "teachers", "students", "refit"]
+    assert flows.reproduce.main([run_of(verdict)]) == 0
+    shown = capfd.readouterr().out
+    lines = [line.split() for line in shown.splitlines() if line.endswith(("same", "DIFFERS"))]
+    assert [(line[0], line[-1]) for line in lines] == [(name, "same") for name in record.results]
+    assert [line[1] for line in lines] == [digest[:16] for digest in record.results.values()]
+    assert "The code differs" not in shown
+
+
+def test_reproduce__another_seed_is_not_the_same(verdict: Verdict) -> None:
+    record = read_record(run_of(verdict))
+    other = record.model_copy(update={"parameters": record.parameters | {"seed": 1, "refit": False}})
+    again = flows.reproduce.repeated(other)
+    lines = flows.reproduce.comparison(record, again)
+    assert [line.split()[-1] for line in lines[1:]] == ["same", "same", "DIFFERS", "DIFFERS", "DIFFERS"]
+    assert lines[-1].split()[2] == "nothing"
+
+
+def test_reproduce__other_data_are_named(verdict: Verdict, capfd: pytest.CaptureFixture[str]) -> None:
+    path = datasets_folder() / "again-slice.csv"
+    whole = path.read_text()
+    path.write_text(whole + whole.splitlines()[-1].replace("23:59", "23:58") + "\n")
+    try:
+        assert flows.reproduce.main([run_of(verdict)]) == 1
+    finally:
+        path.write_text(whole)
+    assert "again-slice.csv is not the file that the run has read: its SHA-256 differs" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], [""], ["one", "two"]])
+def test_reproduce__without_a_run_says_what_to_name(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert flows.reproduce.main(arguments) == 1
+    assert "name one run: make reproduce RUN=" in capfd.readouterr().err
+
+
+def test_read_record__of_a_run_without_one(verdict: Verdict, tmp_path: Path) -> None:
+    experiment = mlflow.MlflowClient().create_experiment("bare", artifact_location=tmp_path.as_uri())
+    bare = mlflow.MlflowClient().create_run(experiment).info.run_id
+    for run_id in ("0" * 32, bare):
+        with pytest.raises(RegistryError, match=f"run {run_id} has no record.json: it did not end"):
+            read_record(run_id)
