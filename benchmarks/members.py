@@ -22,7 +22,7 @@ from benchmarks.accuracy import FIRST_HOMES, RECIPE, Piece, as_shipped, dataset_
 from benchmarks.common import ORIGINS, QUICK, Cell, Losses, Row, measure_into, scored_of
 from runtime.paths import home
 from runtime.provenance import code_digest
-from tutelage.distil.base import FittedSimple, fit_simple
+from tutelage.distil.base import FittedSimple, SimpleForecasts, fit_simple
 from tutelage.distil.blocks import BLOCKS, fit_students, fit_teachers
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.files import value_digest
@@ -61,10 +61,10 @@ def measure(piece: Piece) -> Losses:
     scored = torch.isin(every_hour.test, dataset.test).numpy()
     actual = actual_values(dataset, dataset.test)
     labels = {Contender.STUDENT: fit_teachers(dataset, RECIPE, seed=piece.cell.origin).labels}
-    simple = fit_simple(dataset.whole(), dataset.blocks(BLOCKS), MODEL)
+    simple = fit_simple(dataset.whole(), dataset.blocks(BLOCKS), MODEL).alone
     losses: Losses = {}
     for name, members in (("champion", without_pretrained(simple)), ("with_pretrained", simple)):
-        fitted = fit_students(dataset, labels, RECIPE, seed=piece.cell.origin, simple=members)
+        fitted = fit_students(dataset, labels, RECIPE, seed=piece.cell.origin, simple=SimpleForecasts(members, members))
         chosen = choose({each: fitted.held_out_crps[each] for each in REGISTRABLE})
         _, issued = as_shipped(fitted, chosen, every_hour)
         losses[name] = crps(issued.at(scored), actual).mean(axis=1)

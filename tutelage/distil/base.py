@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -28,9 +30,11 @@ from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster, fit_linear
 from tutelage.model.networks import Forecaster
 from tutelage.model.pretrained import pretrained_network
-from tutelage.model.trees import MOST_ROWS, Trees, fit_trees
+from tutelage.model.trees import MOST_ROWS, TREES, TREES_OF_SITES, Trees, fit_trees
 
 Origins = Int64[Tensor, " windows"]
+UNFITTED = (*SAME_HOUR_DAYS, Contender.PRETRAINED)
+"""Simple forecasts that learn nothing from a dataset's windows."""
 
 
 def linear_inputs(
@@ -53,11 +57,15 @@ def fit_linear_on(dataset: WindowDataset, origins: Origins) -> LinearForecaster:
 
 
 def fit_trees_on(dataset: WindowDataset, origins: Origins) -> Trees:
-    """Boosted trees fitted on these windows; of very many, evenly spread ones are taken."""
+    """Boosted trees fitted on these windows; of very many of this site, evenly spread ones are taken."""
     grid = dataset.panel.grid
-    origins = origins[:: spread_step(len(origins) * dataset.horizon, MOST_ROWS * grid.of_hour)]
+    others = torch.isin(origins, dataset.transfer.to(origins.device))
+    here = origins[~others]
+    here = here[:: spread_step(len(here) * dataset.horizon, MOST_ROWS * grid.of_hour)]
+    origins = torch.cat([here, origins[others]])
     truth, known = dataset.truth(origins).cpu().double().numpy(), dataset.student_inputs(origins)[1].cpu()
-    return fit_trees(_seen_past(dataset, origins, Contender.BOOSTED), known, truth, grid)
+    past, trees = _seen_past(dataset, origins, Contender.BOOSTED), TREES_OF_SITES if others.any() else TREES
+    return fit_trees(past, known, truth, grid, trees=trees)
 
 
 def forecast_trees(trees: Trees, dataset: WindowDataset, origins: Origins) -> Forecasts:
@@ -79,20 +87,23 @@ def fit_base(
 ) -> Base:
     """The simple forecasts fitted on the training part, with these weights; None: all of them, without a weight.
 
+    Ridge and trees learn from the windows of other sites, too, where the dataset has some: of a few weeks by themselves
+    they are worse than what is simple, and with sixteen homes' windows better (docs/log.md).
+
     pretrained: a pretrained model that is one of them
 
     Where there are too few windows for ridge regression, and it has no weight, it is left out.
 
     Raises GapsError where it has one.
     """
-    linear, origins = None, dataset.train
+    linear, origins, everything = None, dataset.train, dataset.fitted_on()
     if weights is None or Contender.RIDGE in weights:
         try:
-            linear = fit_linear_on(dataset, origins)
+            linear = fit_linear_on(dataset, everything)
         except GapsError:
             if weights is not None:
                 raise
-    trees = fit_trees_on(dataset, origins) if weights is None or Contender.BOOSTED in weights else None
+    trees = fit_trees_on(dataset, everything) if weights is None or Contender.BOOSTED in weights else None
     past = dataset.student_inputs(origins)[0][..., 0].cpu().double().numpy()
     changes = fit_changes(past, dataset.truth(origins).cpu().double().numpy())
     if weights is None:
@@ -101,11 +112,18 @@ def fit_base(
     return Base(weights, linear, trees, changes, pretrained=pretrained, grid=dataset.panel.grid)
 
 
-def forecast_simple(base: Base, dataset: WindowDataset, origins: Origins) -> dict[Contender, Forecasts]:
-    """The base's simple forecasts of these windows, in the target's unit."""
+def forecast_simple(
+    base: Base, dataset: WindowDataset, origins: Origins, other: Mapping[Contender, Forecasts] = MappingProxyType({})
+) -> dict[Contender, Forecasts]:
+    """The base's simple forecasts of these windows, in the target's unit.
+
+    other: another base's of the same windows; those that nothing was fitted for are taken from there
+    """
     forecasts = {}
     for name in base.weights:
-        if name in SAME_HOUR_DAYS:
+        if name in other and name in UNFITTED:
+            forecasts[name] = other[name]
+        elif name in SAME_HOUR_DAYS:
             days, past = SAME_HOUR_DAYS[name], _seen_past(dataset, origins, name).double()
             values = same_hour(past, days, dataset.horizon, quantile_weights(days), of_day=dataset.panel.grid.of_day)
             forecasts[name] = Forecasts(*(each.numpy() for each in values))
@@ -173,17 +191,39 @@ class FittedSimple:
     blocks: tuple[dict[Contender, Forecasts], ...]
 
 
+@dataclass(frozen=True)
+class SimpleForecasts:
+    """The simple forecasts that learn from this site alone, and those that learn from other sites' windows, too.
+
+    Without other sites they are the same.
+    """
+
+    alone: FittedSimple
+    with_sites: FittedSimple
+
+    def of(self, name: Contender) -> FittedSimple:
+        """Those that a contender is averaged with: a twin knows no other site."""
+        return self.alone if name is Contender.TWIN else self.with_sites
+
+
 def fit_simple(
-    whole: WindowDataset, blocks: Iterable[WindowDataset], pretrained: Pretrained | None = None
-) -> FittedSimple:
+    whole: WindowDataset, blocks: Sequence[WindowDataset], pretrained: Pretrained | None = None
+) -> SimpleForecasts:
     """Fit the simple forecasts on a history, and on it without each of its blocks.
 
     pretrained: a pretrained model that is one of them
     """
-    held_out = tuple(
-        forecast_simple(fit_base(block, pretrained=pretrained), block, block.validation) for block in blocks
-    )
-    return FittedSimple(fit_base(whole, pretrained=pretrained), held_out)
+
+    def fit(whole: WindowDataset, blocks: Sequence[WindowDataset], before: FittedSimple | None = None) -> FittedSimple:
+        others = [MappingProxyType({})] * len(blocks) if before is None else before.blocks
+        held_out = tuple(
+            forecast_simple(fit_base(block, pretrained=pretrained), block, block.validation, other)
+            for block, other in zip(blocks, others, strict=True)
+        )
+        return FittedSimple(fit_base(whole, pretrained=pretrained), held_out)
+
+    alone = fit(whole.alone(), [block.alone() for block in blocks])
+    return SimpleForecasts(alone, fit(whole, blocks, alone) if len(whole.transfer) else alone)
 
 
 def forecast_held_out(
@@ -215,6 +255,11 @@ def _joined(blocks: Sequence[Mapping[Contender, Forecasts]]) -> dict[Contender, 
         )
         for name in names
     }
+
+
+def with_simple(held_out: HeldOut, simple: FittedSimple) -> HeldOut:
+    """The same windows and networks with other simple forecasts."""
+    return replace(held_out, simple=_joined(simple.blocks))
 
 
 def weigh(held_out: HeldOut, name: Contender, base: Base) -> Base:

@@ -17,7 +17,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tutelage.distil.base import FittedSimple, combine_held_out, fit_simple, forecast_held_out, weigh
+from tutelage.distil.base import (
+    HeldOut,
+    SimpleForecasts,
+    combine_held_out,
+    fit_simple,
+    forecast_held_out,
+    weigh,
+    with_simple,
+)
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.ensemble import average_states
 from tutelage.distil.pipeline import (
@@ -190,7 +198,7 @@ def fit_students(
     seed: int,
     replicates: int = 1,
     states: Sequence[States] | None = None,
-    simple: FittedSimple | None = None,
+    simple: SimpleForecasts | None = None,
     checkpoints: Checkpoints = no_checkpoint,
     reports: Reports = no_report,
 ) -> FittedStudents:
@@ -217,7 +225,9 @@ def fit_students(
         simple = None
     elif simple is None:
         simple = fit_simple(whole, parts, recipe.student.pretrained)
-    everything = forecast_held_out(parts, [block.networks for block in blocks], simple)
+    elif not recipe.distillation.transfer:
+        simple = SimpleForecasts(simple.alone, simple.alone)
+    held_out = _held_out(parts, blocks, simple)
     epochs = {
         name: max(1, round(median(each.progress.best_epoch[each.members[name].start] for each in blocks)))
         for name in blocks[0].members
@@ -234,12 +244,23 @@ def fit_students(
         checkpoints=checkpoints,
         reports=reports,
     )
-    bases = {name: weigh(everything, name, simple.base) for name in epochs} if simple is not None else {}
+    bases = {name: weigh(held_out[name], name, simple.of(name).base) for name in epochs} if simple is not None else {}
     scored = {
-        name: float(crps(combine_held_out(everything, name, bases.get(name)), everything.truth).mean())
+        name: float(crps(combine_held_out(held_out[name], name, bases.get(name)), held_out[name].truth).mean())
         for name in epochs
     }
     return FittedStudents(trained, epochs, bases, blocks, scored)
+
+
+def _held_out(
+    parts: Sequence[WindowDataset], blocks: Sequence[TrainedStudents], simple: SimpleForecasts | None
+) -> dict[Contender, HeldOut]:
+    """The forecasts of the held-out blocks by all networks, and by the simple forecasts that each is averaged with."""
+    networks = [block.networks for block in blocks]
+    everything = forecast_held_out(parts, networks, None if simple is None else simple.with_sites)
+    return {
+        name: everything if simple is None else with_simple(everything, simple.of(name)) for name in blocks[0].members
+    }
 
 
 def _distil_blocks(

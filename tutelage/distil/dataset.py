@@ -27,6 +27,7 @@ from tutelage.model.architectures import NetworkConfig
 from tutelage.model.heads import Bins, bin_index, fit_bins
 from tutelage.model.scaling import Scalers, fit_scalers
 
+NO_STEP = torch.iinfo(torch.int64).min
 MOST_WINDOWS = 8000
 """Of several series. Five hundred series of a year have four million windows, and most of them say the same."""
 
@@ -140,10 +141,23 @@ class WindowDataset:
     ) -> Float[Tensor, "windows lookback observed"]:
         """The observed values of any number of past steps; NaN where there is none.
 
+        A window of another site sees what is before this site's history.
+
         complete: number of the last steps whose gaps are filled; None: the lookback
         """
         complete = min(self.lookback if complete is None else complete, lookback)
-        return gather_long_past(self.panel, origins, lookback, first_step=self.first_step, complete=complete)
+
+        def past(first_step: int) -> Tensor:
+            return gather_long_past(self.panel, origins, lookback, first_step=first_step, complete=complete)
+
+        of_others = torch.isin(origins, self.transfer.to(origins.device))
+        if not of_others.any():
+            return past(self.first_step)
+        return torch.where(of_others[:, None, None], past(NO_STEP), past(self.first_step))
+
+    def fitted_on(self) -> Int64[Tensor, " windows"]:
+        """Origins of the windows that simple forecasts are fitted on: the training part, and those of other sites."""
+        return torch.cat([self.train, self.transfer.to(self.train.device)])
 
     def truth(self, origins: Tensor) -> Float[Tensor, "windows horizon"]:
         """The actual values of the horizon, in the target's unit."""

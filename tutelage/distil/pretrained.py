@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tutelage.data.grid import HOUR
-from tutelage.data.windows import gather_long_past
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
@@ -33,7 +32,7 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
             raise TutelageError(f"{name} forecasts up to {PRETRAINED_HOURS[name]} h, not {dataset.horizon} h")
         fresh = torch.tensor([origin for origin in origins.tolist() if origin not in known], dtype=torch.int64)
         if len(fresh):
-            native = model.in_chunks(_contexts(dataset, fresh)).numpy()
+            native = model.in_chunks(_context(dataset, fresh)).numpy()
             known.update(zip(fresh.tolist(), native, strict=True))
         native = np.stack([known[origin] for origin in origins.tolist()])[:, : dataset.horizon]
         return interpolated(native, model.levels)
@@ -41,10 +40,7 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
     return forecast
 
 
-def _contexts(dataset: WindowDataset, origins: Tensor) -> Float[Tensor, "windows hours"]:
-    """The target's past of each window, NaN where there is none; that of other sites may begin before the history."""
-    panel, rows, hours = dataset.panel, origins.to(dataset.panel.step.device), 24 * CONTEXT_DAYS
-    here = panel.series[rows] == panel.series[dataset.train[0]]
-    of_site = gather_long_past(panel, rows, hours, first_step=dataset.first_step, complete=0)[..., 0]
-    of_others = gather_long_past(panel, rows, hours, first_step=0, complete=0)[..., 0]
-    return torch.where(here[:, None], of_site, of_others).cpu()
+def _context(dataset: WindowDataset, origins: Tensor) -> Float[Tensor, "windows hours"]:
+    """The target's past of each window, NaN where there is none."""
+    hours = dataset.panel.grid.of_day * CONTEXT_DAYS
+    return dataset.long_past(origins.to(dataset.panel.step.device), hours, complete=0)[..., 0].cpu()

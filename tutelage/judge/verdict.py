@@ -11,7 +11,7 @@ from torch import Tensor
 from tutelage.distil.base import forecast_simple, forecast_with_base, join_bases
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.soft_labels import SoftLabels, label_forecasts
-from tutelage.forecasts import Contender
+from tutelage.forecasts import Contender, Forecasts
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.comparison import Floor, Gain, Gains, gain_over
 from tutelage.judge.metrics import ScoredForecasts, score_members
@@ -45,13 +45,26 @@ def score_contenders(
     teacher: its soft labels of the test part
     """
     actual = actual_values(dataset, dataset.test)
-    simple = forecast_simple(join_bases(bases.values()), dataset, dataset.test) if bases else None
+    simple = _simple_of(bases, dataset)
     scored = {
-        name: score_members(forecast_with_base(network, dataset, dataset.test, bases.get(name), simple), actual)
+        name: score_members(
+            forecast_with_base(network, dataset, dataset.test, bases.get(name), simple.get(name)), actual
+        )
         for name, network in students.items()
     }
     scored[Contender.TEACHER] = score_members([label_forecasts(teacher, dataset.edges())], actual)
     return scored
+
+
+def _simple_of(bases: Mapping[Contender, Base], dataset: WindowDataset) -> dict[Contender, dict[Contender, Forecasts]]:
+    """The simple forecasts of the test part by contender: twins' have not learned from other sites, the others' may."""
+    simple: dict[Contender, dict[Contender, Forecasts]] = {}
+    before: dict[Contender, Forecasts] = {}
+    for alike in ([name for name in bases if name is Contender.TWIN], [n for n in bases if n is not Contender.TWIN]):
+        if alike:
+            before = forecast_simple(join_bases(bases[name] for name in alike), dataset, dataset.test, before)
+            simple |= dict.fromkeys(alike, before)
+    return simple
 
 
 def score_baselines(dataset: WindowDataset, names: Iterable[Contender] = BASELINES) -> dict[Contender, ScoredForecasts]:

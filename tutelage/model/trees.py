@@ -27,6 +27,8 @@ from tutelage.model.days import recent_days
 LEVELS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 TREES, DEPTH = 60, 4
 """Trees for each level, and their depth: 16 leaves."""
+TREES_OF_SITES = 150
+"""For windows of other sites, of which there are more; with 60 trees they are 1.5 % worse (docs/log.md)."""
 INNER_NODES = 2**DEPTH - 1
 PAST_DAYS, WEEK_DAYS = 28, 7
 ORDER_STATISTICS = (2, 7, 13, 20, 25)
@@ -149,23 +151,25 @@ def fit_trees(
     known: Float[Tensor, "windows horizon known"],
     truth: Float[np.ndarray, "windows horizon"],
     grid: Grid = HOURLY,
+    *,
+    trees: int = TREES,
 ) -> Trees:
     """Fit on windows; `past` and `known` are as in `Trees.forecast`. More than MOST_ROWS rows only take longer."""
     change = (truth - past[:, -1:].double().numpy()).ravel()
     rows = tree_columns(past, known, grid=grid).flatten(0, 1).numpy()
     dataset = lightgbm.Dataset(rows, change, params=PARAMETERS)
     every = [
-        _complete_trees(lightgbm.train(PARAMETERS | {"alpha": level}, dataset, num_boost_round=TREES))
+        _complete_trees(lightgbm.train(PARAMETERS | {"alpha": level}, dataset, num_boost_round=trees), trees)
         for level in LEVELS
     ]
     return Trees(*(np.stack(arrays) for arrays in zip(*every, strict=True)))
 
 
-def _complete_trees(booster: lightgbm.Booster) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _complete_trees(booster: lightgbm.Booster, trees: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Columns, thresholds and values of a booster's trees; there may be fewer trees than asked for, the rest are 0."""
-    column = np.zeros((TREES, INNER_NODES), dtype=np.uint8)
-    threshold = np.full((TREES, INNER_NODES), np.inf, dtype=np.float32)
-    value = np.zeros((TREES, INNER_NODES + 1), dtype=np.float32)
+    column = np.zeros((trees, INNER_NODES), dtype=np.uint8)
+    threshold = np.full((trees, INNER_NODES), np.inf, dtype=np.float32)
+    value = np.zeros((trees, INNER_NODES + 1), dtype=np.float32)
 
     def place(tree: int, node: int, given: dict[str, Any]) -> None:
         if node >= INNER_NODES:

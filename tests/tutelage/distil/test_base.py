@@ -166,7 +166,7 @@ def test_export_student__settles_at_an_atom(
 def test_weigh__networks_and_simple_forecasts_of_blocks_that_they_have_not_learned_from(dataset: WindowDataset) -> None:
     networks = {Contender.TWIN: small_network(dataset, members=1)}
     blocks = dataset.blocks(3)
-    simple = fit_simple(dataset.whole(), blocks)
+    simple = fit_simple(dataset.whole(), blocks).alone
     held_out = forecast_held_out(blocks, [networks] * 3, simple)
     assert len(held_out.truth) == len(dataset.train) + len(dataset.validation)
     base = weigh(held_out, Contender.TWIN, simple.base)

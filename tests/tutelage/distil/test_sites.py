@@ -1,10 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.tutelage.builders import dataset_of, random_labels, small_recipe, synthetic_panel, target_alone
 from tutelage.data.windows import Panel
+from tutelage.distil.base import fit_base, fit_linear_on, forecast_with_base
 from tutelage.distil.blocks import BLOCKS, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pipeline import PartLabels, distil_students
@@ -12,7 +14,9 @@ from tutelage.distil.privilege import UNPRIVILEGED
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.sites import LEAST_HOURS, add_sites
 from tutelage.errors import DataError, SpecError
-from tutelage.forecasts import Contender
+from tutelage.forecasts import Contender, crps
+from tutelage.judge.verdict import actual_values, score_contenders
+from tutelage.model.trees import TREES, TREES_OF_SITES
 
 STUDENT, TWIN, UNTAUGHT = Contender.STUDENT, Contender.TWIN, Contender.UNTAUGHT
 UNTIL = 500
@@ -130,3 +134,47 @@ def test_distil_students__twins_resume_from_a_checkpoint_of_their_own(joined: Wi
 
 def test_blocks__other_sites_are_in_all_of_them(joined: WindowDataset) -> None:
     assert all(torch.equal(block.transfer, joined.transfer) for block in joined.blocks(BLOCKS))
+
+
+def test_long_past__another_sites_window_sees_what_is_before_this_history(joined: WindowDataset) -> None:
+    """A forecast of another site's hour may know all of that site's past; the new site has none before its history."""
+    late = replace(joined, first_step=int(joined.panel.step[100]))
+    others, here = joined.transfer[:1], joined.train[joined.train >= 140][:1]
+    assert int(joined.panel.step[others[0]]) < late.first_step, "a window of before this history"
+    seen = late.long_past(here, 60, complete=0)[0, :, 0]
+    assert seen.isnan().sum() == 60 - int(joined.panel.step[here[0]] - late.first_step) > 0
+    both = late.long_past(torch.cat([here, others]), 60, complete=0)[..., 0]
+    assert torch.equal(both[0].isnan(), seen.isnan())
+    assert both[1, -30:].isfinite().all()
+
+
+def test_fit_base__ridge_and_trees_learn_from_other_sites_and_nothing_else_does(joined: WindowDataset) -> None:
+    with_sites, alone = fit_base(joined), fit_base(joined.alone())
+    everything = torch.cat([joined.train, joined.transfer])
+    expected = fit_linear_on(joined, everything)
+    assert with_sites.linear is not None
+    assert alone.linear is not None
+    np.testing.assert_array_equal(with_sites.linear.past, expected.past)
+    assert not np.allclose(with_sites.linear.past, alone.linear.past)
+    assert with_sites.trees is not None
+    assert alone.trees is not None
+    assert (with_sites.trees.value.shape[1], alone.trees.value.shape[1]) == (TREES_OF_SITES, TREES)
+    np.testing.assert_array_equal(with_sites.changes.quantiles, alone.changes.quantiles)
+
+
+def test_fit_students__twins_are_averaged_with_what_knows_this_site_alone(joined: WindowDataset) -> None:
+    recipe = of_sites(base="simple")
+    labels = {STUDENT: fit_teachers(joined, recipe, seed=0).labels}
+    fitted = fit_students(joined, labels, recipe, seed=0)
+    alone = fit_students(joined.alone(), labels, recipe, seed=0)
+    assert fitted.bases[TWIN].weights == pytest.approx(alone.bases[TWIN].weights)
+    assert fitted.held_out_crps[TWIN] == pytest.approx(alone.held_out_crps[TWIN])
+    trained = fit_base(joined.whole())
+    for name, base in fitted.bases.items():
+        if base.linear is not None:
+            assert np.array_equal(base.linear.past, trained.linear.past) is (name is not TWIN)
+    scored = score_contenders(joined, fitted.trained.networks, labels[STUDENT].whole.test, bases=fitted.bases)
+    actual = actual_values(joined, joined.test)
+    for name, network in fitted.trained.networks.items():
+        [forecast] = forecast_with_base(network, joined, joined.test, fitted.bases[name])
+        np.testing.assert_allclose(scored[name].losses[0], crps(forecast, actual).mean(axis=1), err_msg=name)
