@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 HORIZON ?= 24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check format up down \
+.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check audit format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -78,6 +78,16 @@ check: .venv/installed ## lint, format, types, the direction of imports, and sty
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m tests.style
 
+# pip-audit asks PyPI for what is known of each pin; a pin that can't be looked up is a failure, not a clean one.
+audit: .venv/installed .venv-audit/installed ## the licences of what is installed, and known vulnerabilities of the pins
+	@$(BIN)/python -m tests.audit
+	@.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+.venv-audit/installed:
+	@$(PYTHON) -m venv --clear .venv-audit
+	@.venv-audit/bin/python -m pip install -qq pip-audit==2.10.1
+	@touch $@
+
 format: .venv/installed ## put the code in the house's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -95,4 +105,4 @@ prefect-page: .venv/installed ## open the flow runs and their artifacts: http://
 	@$(BIN)/python -m flows.pages prefect
 
 clean: ## remove the environment; var/, with its data and models, stays
-	rm -rf .venv .venv-peers
+	rm -rf .venv .venv-peers .venv-audit
