@@ -117,7 +117,10 @@ def spec_text(sketch: Sketch, name: str, report: list[str], pattern: str, *, by_
         lines.append("  # privileged: there while training; observed: there at issue time; known_future: known ahead")
     for column in others:
         lines += _column_lines(column, Role.PRIVILEGED)
-    return "\n".join([*lines, "calendar:", "  timezone: *zone", "  # country: FR  # for its public holidays", ""])
+    serving = ["serving:", "  at_most_hours: 24  # a missing day is that of the day before"] if step == DAY else []
+    return "\n".join(
+        [*lines, "calendar:", "  timezone: *zone", "  # country: FR  # for its public holidays", *serving, ""]
+    )
 
 
 def main(arguments: list[str]) -> int:

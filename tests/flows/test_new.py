@@ -108,3 +108,4 @@ def test_new__proposes_a_step(tmp_path: Path, minutes: int, raw: str, student: s
     assert (spec["raw_step"], spec["student_step"]) == (raw, student)
     assert spec["timestamp"]["timezone"] == ("UTC" if minutes == 1440 else OPEN)
     assert ("# or PT15M, to forecast it" in text) is (minutes == 15)
+    assert spec.get("serving") == ({"at_most_hours": 24} if minutes == 1440 else None)
