@@ -20,6 +20,6 @@ def forecast(parameters: ForecastParameters) -> ForecastManifest:
     """
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    champion = find_champion(parameters.task)
+    champion = find_champion(parameters.task, spec)
     hours = read_recent(source_files(spec.source), spec, champion, parameters.as_of)
     return issue_forecast(hours, spec, champion)

@@ -20,7 +20,7 @@ def monitor(parameters: MonitorParameters) -> HealthManifest:
     """
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    champion = find_champion(parameters.task)
+    champion = find_champion(parameters.task, spec)
     health = verify_forecasts(source_files(spec.source), spec, champion, parameters.as_of)
     publish_health(health)
     return health

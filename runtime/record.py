@@ -1,6 +1,5 @@
 """What it takes to repeat a run: its parameters, its specs, and the digests of what went in and came out."""
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,10 +32,7 @@ class Record(BaseModel):
 
 def log_record(run_id: str, record: Record) -> None:
     """Log a record to its run."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / RECORD
-        path.write_text(json.dumps(record.model_dump(mode="json"), indent=1), encoding="utf-8")
-        client().log_artifact(run_id, str(path))
+    client().log_dict(run_id, record.model_dump(mode="json"), RECORD)
 
 
 def read_record(run_id: str) -> Record:

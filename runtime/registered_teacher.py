@@ -1,6 +1,5 @@
 """A registered model as a teacher: its forecasts of a dataset's windows."""
 
-import datetime as dt
 from functools import partial
 
 import mlflow
@@ -13,13 +12,13 @@ from torch import Tensor
 from runtime.registry import download_version, exported_in
 from schemas.retrain import FeaturesManifest
 from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.grid import SECOND
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction, forecast_exported
 from tutelage.errors import RegistryError
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts
 from tutelage.model.inference import Student, differences, load_student
 
-SECOND = dt.timedelta(seconds=1)
 CHUNK_WINDOWS = 256
 """Windows per call of a model."""
 

@@ -18,7 +18,7 @@ def model_columns(spec: DatasetSpec) -> list[str]:
 
 
 class ChampionManifest(Manifest):
-    """A downloaded version of a registered model, its lookback, horizon and step, and the end of its training data."""
+    """A downloaded version of a registered model, its lookback and horizon, and the end of its training data."""
 
     folder: Path
     name: str
@@ -26,7 +26,6 @@ class ChampionManifest(Manifest):
     lookback_hours: int
     complete_hours: int
     horizon_hours: int
-    step_minutes: int = 60
     trained_until_utc: dt.datetime
 
 

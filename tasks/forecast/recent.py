@@ -7,10 +7,9 @@ from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest, RecentManifest
 from tutelage.data.dataset import DatasetSpec, Role
-from tutelage.data.grid import HOUR, MINUTE
+from tutelage.data.grid import HOUR
 from tutelage.data.inputs import issue_time, recent_steps
 from tutelage.data.readings import read_readings
-from tutelage.errors import RegistryError
 from tutelage.files import write_table
 
 
@@ -21,15 +20,8 @@ def read_recent(
     """Read up to `as_of`, clean, resample, and fill missing hours by the spec's rule.
 
     known_future columns are also read for the horizon; privileged columns are not, and need not be in the files.
-
-    Raises RegistryError where the champion has another step than the spec.
     """
     spec = spec.of_student()
-    if champion.step_minutes * MINUTE != spec.student_step:
-        raise RegistryError(
-            f"{champion.name}: champion {champion.version} forecasts steps of {champion.step_minutes} min, and the "
-            f"spec's student_step is {spec.grid.name}: retrain it, and approve the new version"
-        )
     planned = spec.names(Role.KNOWN_FUTURE) and as_of is not None
     until = as_of + champion.horizon_hours * HOUR if planned and as_of is not None else as_of
     readings = read_readings(files, spec, as_of=until)

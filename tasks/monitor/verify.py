@@ -1,6 +1,7 @@
 """Verification of stored forecasts against actual values."""
 
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,11 @@ def verify_forecasts(
     )
     if verified.is_empty():
         raise DataError(f"{champion.name}: there is no actual value yet for any stored forecast from {shown} to {end}")
-    daily = rolling_health(verified, rule.window_days, step_hours=spec.grid.hours)
+    health = partial(rolling_health, window_days=rule.window_days, step_hours=spec.grid.hours)
+    daily = health(verified)
     drift = input_drift(hours, spec, as_of=end, trained_until=champion.trained_until_utc)
     present = verified.filter(pl.col("model_version") == champion.version)
-    of_version = rolling_health(present, rule.window_days, step_hours=spec.grid.hours)
-    figures = NOTHING if present.is_empty() else of_version.row(-1, named=True)
+    figures = NOTHING if present.is_empty() else health(present).row(-1, named=True)
     hours_verified, skill, coverage = (figures[name] for name in NOTHING)
     broken = broken_limits(rule, hours=hours_verified, skill=skill, coverage=coverage, drift=drift)
     folder = home() / "monitoring" / champion.name / f"{AS_OF}{end:{ISSUE_FORMAT}}"

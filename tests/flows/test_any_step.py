@@ -119,9 +119,11 @@ def test_forecast__a_champion_of_other_steps_is_refused(days: str) -> None:
     path.write_text(before.replace("student_step: P1D", "student_step: PT1H"))
     try:
         with pytest.raises(
-            RegistryError, match="champion 1 forecasts steps of 1440 min, and the spec's student_step is 1 h"
+            RegistryError, match="champion 1 forecasts steps of 24 h, and the spec's student_step is 1 h"
         ):
             forecast(ForecastParameters(dataset=days, horizon_hours=48, as_of=AS_OF))
+        with pytest.raises(RegistryError, match="forecasts steps of 24 h, and the spec's student_step is 1 h"):
+            monitor(MonitorParameters(dataset=days, horizon_hours=48, as_of=AS_OF))
     finally:
         path.write_text(before)
 

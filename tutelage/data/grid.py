@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from tutelage.errors import SpecError
 
-MINUTE, HOUR, DAY = dt.timedelta(minutes=1), dt.timedelta(hours=1), dt.timedelta(days=1)
+SECOND, MINUTE = dt.timedelta(seconds=1), dt.timedelta(minutes=1)
+HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 

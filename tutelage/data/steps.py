@@ -6,9 +6,7 @@ from collections.abc import Callable
 import polars as pl
 
 from tutelage.data.dataset import DatasetSpec
-from tutelage.data.grid import MINUTE, Grid
-
-SECOND = dt.timedelta(seconds=1)
+from tutelage.data.grid import MINUTE, SECOND, Grid
 
 
 def first_begin(spec: DatasetSpec) -> dt.timedelta:
