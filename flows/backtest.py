@@ -12,9 +12,10 @@ from schemas.backtest import BacktestManifest, BacktestParameters
 from schemas.retrain import Evaluation
 from tasks.backtest.run import finished_evaluation, tracked_backtest
 from tasks.backtest.summary import summarise_backtest
+from tasks.fetch import fetch
 from tasks.retrain.ingest import ingest
 from tasks.retrain.run import tracked_retrain
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.errors import GapsError
 from tutelage.judge.backtest import period_ends
 
@@ -31,7 +32,7 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     """
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    files = source_files(spec.source)
+    files = fetch(spec)
     evaluations: dict[dt.datetime, Evaluation] = {}
     left_out: dict[dt.datetime, str] = {}
     end = spec.grid.floor(parameters.as_of or ingest(files, spec, None).last_utc + spec.student_step)

@@ -12,10 +12,11 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from runtime.paths import datasets_folder, home
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import student_table
+from tutelage.data.source import source_files
 from tutelage.files import written_whole
 
 VARIABLE = "TUTELAGE_CAMPAIGN"

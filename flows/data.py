@@ -14,11 +14,12 @@ from flows.terminal import given_parameters, sentences
 from runtime.paths import datasets_folder
 from schemas.quality import quality_rows
 from schemas.retrain import FeaturesManifest, PreviewManifest, RetrainParameters, ValidatedManifest
+from tasks.fetch import fetch
 from tasks.retrain.ingest import ingest
 from tasks.retrain.preview import preview_dataset
 from tasks.retrain.quality import publish_quality
 from tasks.retrain.validate import validate
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.grid import Grid
 
 
@@ -35,7 +36,7 @@ class Seen(NamedTuple):
 def look_at_data(parameters: RetrainParameters) -> Seen:
     """The stages of a retrain with these parameters up to its first training."""
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    validated = validate(ingest(source_files(spec.source), spec, parameters.as_of), spec)
+    validated = validate(ingest(fetch(spec), spec, parameters.as_of), spec)
     publish_quality(validated, spec)
     features = features_for(parameters, validated, spec)
     return Seen(validated, features, preview_dataset(features, spec), spec.grid)

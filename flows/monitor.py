@@ -6,10 +6,11 @@ from flows.naming import task_of_run
 from runtime.clock import at_its_time
 from runtime.paths import datasets_folder
 from schemas.monitor import HealthManifest, MonitorParameters
+from tasks.fetch import fetch
 from tasks.forecast.champion import find_champion
 from tasks.monitor.alert import publish_health
 from tasks.monitor.verify import verify_forecasts
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 
 
 @flow(name="monitor", flow_run_name=lambda: f"monitor {task_of_run(MonitorParameters)}")
@@ -21,6 +22,6 @@ def monitor(parameters: MonitorParameters) -> HealthManifest:
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     champion = find_champion(parameters.task, spec)
-    health = verify_forecasts(source_files(spec.source), spec, champion, parameters.as_of)
+    health = verify_forecasts(fetch(spec), spec, champion, parameters.as_of)
     publish_health(health)
     return health

@@ -14,10 +14,12 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from flows.terminal import sentences
+from runtime.paths import copies_folder
 from runtime.provenance import ROOT, code_digest, git_commit
 from runtime.record import RECORD, Record, read_record
 from tasks.retrain.run import FLOW
-from tutelage.data.dataset import DatasetSpec, source_files
+from tutelage.data.dataset import DatasetSpec, Source
+from tutelage.data.source import relative_names, source_files
 from tutelage.errors import DataError, SpecError, TutelageError
 from tutelage.files import file_digest
 
@@ -31,14 +33,34 @@ SET_BY_US = ("PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "PREFECT_API_URL", "M
 """What the environment of a service says, and a home of its own must not know."""
 
 
-def require_same_files(record: Record) -> None:
-    """Raise DataError where a source file is not the one that the run has read."""
-    for plain in record.specs.values():
-        for path in source_files(DatasetSpec.model_validate(plain).source):
-            if path.name not in record.files:
-                raise DataError(f"{path.name}: the run has not read it, it is new")
-            if file_digest(path) != record.files[path.name]:
-                raise DataError(f"{path.name} is not the file that the run has read: its SHA-256 differs")
+def require_same_files(files: dict[str, Path], digests: dict[str, str]) -> None:
+    """Raise DataError where a source's files, by name, are not those that the run has read."""
+    for name, path in files.items():
+        if name not in digests:
+            raise DataError(f"{name}: the run has not read it, it is new")
+        if file_digest(path) != digests[name]:
+            raise DataError(f"{name} is not the file that the run has read: its SHA-256 differs")
+    gone = sorted(digests.keys() - files.keys())
+    if gone:
+        raise DataError(f"{gone[0]}: the run has read it, it is gone")
+
+
+def source_then(spec: DatasetSpec, digests: dict[str, str], folder: Path) -> Source:
+    """The source with the files that the run has read; of what flows copy, the copies then, linked into the folder.
+
+    Raises DataError where a file is another one, or gone.
+    """
+    if not spec.source.is_copied:
+        require_same_files(relative_names(source_files(spec.source)), digests)
+        return spec.source
+    copies = {file_digest(path): path for path in copies_folder(spec.name).rglob("*") if path.is_file()}
+    require_same_files({name: copies[digest] for name, digest in digests.items() if digest in copies}, digests)
+    for name, digest in digests.items():
+        link = folder / spec.name / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(copies[digest])
+    what = {"path": f"{folder / spec.name}/**/*", "format": "csv" if spec.source.is_text else "parquet"}
+    return spec.source.model_copy(update=what | {"database": None, "query": None})
 
 
 def repeated(record: Record) -> Record:
@@ -50,6 +72,9 @@ def repeated(record: Record) -> Record:
         specs = Path(folder) / "datasets"
         specs.mkdir()
         for name, plain in record.specs.items():
+            spec = DatasetSpec.model_validate(plain)
+            source = source_then(spec, record.files[name], Path(folder) / "copies")
+            plain = spec.model_copy(update={"source": source}).model_dump(mode="json")
             (specs / f"{name}.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
         environment = {name: value for name, value in os.environ.items() if name not in SET_BY_US}
         environment |= {"TUTELAGE_HOME": folder, "TUTELAGE_DATASETS": str(specs)}
@@ -75,7 +100,6 @@ def main(arguments: list[str]) -> int:
         if len(arguments) != 1 or not arguments[0]:
             raise SpecError("name one run: make reproduce RUN=1f3a…, the id of a retrain's run in MLflow")
         record = read_record(arguments[0])
-        require_same_files(record)
         if record.code != code_digest(FLOW):
             print(f"The code differs: then commit {record.commit}, now {git_commit()}, or other packages.", flush=True)
         after = repeated(record)

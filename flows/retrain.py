@@ -23,6 +23,7 @@ from schemas.retrain import (
     ValidatedManifest,
 )
 from schemas.verdict import Verdict
+from tasks.fetch import fetch
 from tasks.retrain.evaluate import evaluate
 from tasks.retrain.features import build_features
 from tasks.retrain.ingest import ingest
@@ -35,15 +36,16 @@ from tasks.retrain.run import tracked_retrain
 from tasks.retrain.students import distil_all_students
 from tasks.retrain.teachers import train_all_teachers
 from tasks.retrain.validate import validate
-from tutelage.data.dataset import DatasetSpec, Role, load_dataset_spec, source_files
+from tutelage.data.dataset import DatasetSpec, Role, load_dataset_spec
 from tutelage.distil.dataset import require_recursive_columns, require_steps
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.forecasts import Contender
 
 
 class Evaluated(NamedTuple):
-    """The manifests of the stages up to the evaluation, and the plan of the trainings."""
+    """The files that were read, by dataset, the stages' manifests up to the evaluation, and the trainings' plan."""
 
+    files: dict[str, list[Path]]
     readings: ReadingsManifest
     validated: ValidatedManifest
     features: FeaturesManifest
@@ -70,11 +72,11 @@ def train_and_evaluate(
     readings = ingest(files, spec, parameters.as_of)
     validated = validate(readings, spec)
     publish_quality(validated, spec)
-    others, others_spec = None, None
+    others, others_spec, read = None, None, {spec.name: files}
     if plan.recipe.teacher.other_sites is not None:
         others_spec = load_dataset_spec(datasets_folder() / f"{plan.recipe.teacher.other_sites}.yaml")
-        read = ingest(source_files(others_spec.source), others_spec, parameters.as_of)
-        others = validate(read, others_spec)
+        read[others_spec.name] = fetch(others_spec)
+        others = validate(ingest(read[others_spec.name], others_spec, parameters.as_of), others_spec)
     features = features_for(parameters, validated, spec, others, others_spec)
     plan = with_views_there(plan, features)
     teachers = train_all_teachers(features, spec, plan.of_teachers, run, role=Contender.TEACHER)
@@ -84,7 +86,7 @@ def train_and_evaluate(
         unprivileged = train_all_teachers(features, spec, of_unprivileged, run, role=Contender.UNPRIVILEGED)
     students = distil_all_students(features, spec, teachers, unprivileged, plan, run)
     evaluated = evaluate(readings, features, spec, teachers, students, plan, run, meets_champion=meets_champion)
-    return Evaluated(readings, validated, features, teachers, students, evaluated, plan)
+    return Evaluated(read, readings, validated, features, teachers, students, evaluated, plan)
 
 
 def features_for(
@@ -127,14 +129,14 @@ def retrain(parameters: RetrainParameters) -> Verdict:
     """
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    files = source_files(spec.source)
+    files = fetch(spec)
     with tracked_retrain(parameters, spec, files) as run:
         stages = train_and_evaluate(files, spec, parameters, run)
-        readings, validated, features, teachers, students, evaluated, plan = stages
+        read, readings, validated, features, teachers, students, evaluated, plan = stages
         refitted = None
         if parameters.refit:
             refitted = refit(readings, features, spec, teachers, students, evaluated, plan)
-        record_run(readings, features, spec, teachers, students, refitted, parameters, run)
+        record_run(read, readings, features, spec, teachers, students, refitted, parameters, run)
         registered = register(readings, validated, features, spec, students, evaluated, refitted, parameters, run)
         return report(readings, validated, features, evaluated, refitted, registered, run, seed=parameters.seed)
 

@@ -7,6 +7,7 @@ from runtime.clock import at_its_time
 from runtime.paths import datasets_folder
 from schemas.retrain import ValidatedManifest
 from schemas.study import FoldScores, FoldSpan, StudyParameters, StudyResult
+from tasks.fetch import fetch
 from tasks.retrain.features import build_features
 from tasks.retrain.ingest import ingest
 from tasks.retrain.validate import validate
@@ -15,7 +16,7 @@ from tasks.study.labels import label_fold
 from tasks.study.leaderboard import publish_study
 from tasks.study.run import log_fold, tracked_study
 from tasks.study.scores import score_students
-from tutelage.data.dataset import DatasetSpec, load_dataset_spec, source_files
+from tutelage.data.dataset import DatasetSpec, load_dataset_spec
 from tutelage.distil.dataset import require_steps
 from tutelage.distil.recipe import Recipe, TrainingPlan, student_part
 from tutelage.judge.trials import Trial, group_trials, list_trials
@@ -34,7 +35,7 @@ def study(parameters: StudyParameters) -> StudyResult:
     require_steps(
         parameters.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
     )
-    files = source_files(spec.source)
+    files = fetch(spec)
     with tracked_study(parameters, spec, files, trials) as run:
         validated = validate(ingest(files, spec, parameters.as_of), spec)
         laid = lay_folds(

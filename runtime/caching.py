@@ -14,11 +14,12 @@ from runtime.paths import home
 from runtime.provenance import code_digest
 from runtime.retention import mark_used
 from schemas.manifests import Manifest
+from tutelage.data.source import called
 from tutelage.files import file_digest, value_digest
 
 
 def content_of(value: Any) -> Any:
-    """An input as plain values; a file counts by its bytes, not by its path."""
+    """An input as plain values; a file counts by its bytes and its name, which may name a series, not by its place."""
     if isinstance(value, Manifest):
         if not value.in_cache_key:
             return None
@@ -27,7 +28,7 @@ def content_of(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Path):
-        return file_digest(value)
+        return [called(value), file_digest(value)]
     if isinstance(value, list | tuple):
         return [content_of(item) for item in value]
     return value

@@ -15,6 +15,11 @@ def datasets_folder() -> Path:
     return Path(os.environ.get("TUTELAGE_DATASETS", default))
 
 
+def copies_folder(dataset: str) -> Path:
+    """The folder for copies of a dataset's source, where it is no file of this machine."""
+    return home() / "data" / "fetched" / dataset
+
+
 def run_folder(run_id: str, stage: str) -> Path:
     """The folder for the results of a stage in an MLflow run."""
     return home() / "runs" / run_id / stage

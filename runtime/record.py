@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runtime.registry import client
 from tutelage.errors import RegistryError
@@ -17,7 +17,7 @@ RECORD = "record.json"
 class Record(BaseModel):
     """A run's parameters, the dataset specs by name, the digests of its code and its files, and of its results.
 
-    results: by stage, in their order; files: the digest of each source file by its name
+    results: by stage, in their order; files: the digest of each source file by its dataset and its name
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,7 +26,7 @@ class Record(BaseModel):
     specs: dict[str, dict[str, Any]]
     commit: str
     code: str
-    files: dict[str, str]
+    files: dict[str, dict[str, str]]
     results: dict[str, str]
 
 
@@ -43,7 +43,7 @@ def read_record(run_id: str) -> Record:
     try:
         with TemporaryDirectory() as folder:
             return Record.model_validate(read_json(Path(client().download_artifacts(run_id, RECORD, folder))))
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ValidationError) as error:
         raise RegistryError(
             f"run {run_id} has no {RECORD}: it did not end, it is none of a retrain, or an earlier release made it"
         ) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from runtime.paths import home
 
 CACHES = (
+    "data/fetched/*/*",
     "data/readings/*",
     "data/validated/*",
     "data/quarantine/*",

@@ -21,6 +21,7 @@ from runtime.provenance import code_digest, git_commit
 from runtime.registry import client
 from schemas.manifests import RunManifest
 from tutelage.data.dataset import DatasetSpec
+from tutelage.data.source import called
 from tutelage.errors import BusyError
 from tutelage.files import file_digest, value_digest
 
@@ -37,7 +38,7 @@ def work_key(flow_module: str, parameters: BaseModel, spec: DatasetSpec, files: 
         {
             "parameters": parameters.model_dump(mode="json"),
             "spec": spec.model_dump(mode="json"),
-            "data": [file_digest(file) for file in files],
+            "data": [[called(file), file_digest(file)] for file in files],
             "code": code_digest(flow_module),
         }
     )

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from runtime.caching import content_key
-from tutelage.errors import TutelageError
+from tutelage.errors import TutelageError, UnreachableError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,7 +19,8 @@ RETRIES = 2
 
 def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Whether a retry can help: not for a fault of the input or the configuration."""
-    return not isinstance(state.result(raise_on_failure=False), TutelageError)
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, UnreachableError) or not isinstance(error, TutelageError)
 
 
 def cached_stage(name: str, *, run_name: str, retry_seconds: int = 2) -> Callable[[Callable[P, R]], Task[P, R]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
+from tutelage.data.source import source_files
 
 SPECS = Path(__file__).parent.parent / "deployments" / "datasets"
 

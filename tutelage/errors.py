@@ -7,9 +7,10 @@ TutelageError
 │   └── GapsError    a part of the history has too few windows without a gap
 ├── LeakError        a forecast changes with data that a student must not see
 ├── RegistryError    a model version does not exist, or can't be used as requested
-└── BusyError        the same work is already running
+├── BusyError        the same work is already running
+└── UnreachableError a source does not answer
 
-Retrying cures none of these, so the pipeline does not retry them.
+Retrying cures none of these but the last, so the pipeline retries no other.
 """
 
 
@@ -47,3 +48,7 @@ class RegistryError(TutelageError):
 
 class BusyError(TutelageError):
     """Another running process is already doing the same work."""
+
+
+class UnreachableError(TutelageError):
+    """An object store or a database does not answer, or not as it should; it may, a little later."""

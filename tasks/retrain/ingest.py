@@ -8,6 +8,7 @@ from runtime.stage import cached_stage
 from schemas.retrain import ReadingsManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.readings import read_readings
+from tutelage.data.source import relative_names
 from tutelage.files import write_table
 
 
@@ -24,5 +25,5 @@ def ingest(files: list[Path], spec: DatasetSpec, as_of: dt.datetime | None) -> R
         series=readings["series_id"].n_unique(),
         first_utc=times.min(),
         last_utc=times.max(),
-        source_files=[file.name for file in files],
+        source_files=list(relative_names(files)),
     )

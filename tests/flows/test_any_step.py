@@ -21,8 +21,9 @@ from schemas.promotion import RollbackParameters
 from schemas.verdict import Verdict
 from tests.flows.test_retrain import SMALL, small
 from tests.household import write_slice
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.readings import read_readings
+from tutelage.data.source import source_files
 from tutelage.errors import RegistryError, SpecError
 from tutelage.model.inference import forecast_readings, load_student
 

@@ -21,10 +21,11 @@ from schemas.verdict import Verdict
 from tests.flows.test_retrain import small
 from tests.household import SPECS, write_slice
 from tests.tutelage.data.builders import HOUR
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import privileged_shares, student_table
+from tutelage.data.source import source_files
 from tutelage.files import read_json
 
 END = dt.datetime(2010, 7, 10, 23, tzinfo=dt.UTC)

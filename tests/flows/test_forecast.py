@@ -21,8 +21,9 @@ from schemas.promotion import RollbackParameters
 from schemas.tidy import TidyParameters
 from tests.flows.test_retrain import small
 from tests.household import write_slice
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.readings import read_readings
+from tutelage.data.source import source_files
 from tutelage.errors import DataError, RegistryError
 from tutelage.model.inference import forecast_readings, load_student
 

@@ -8,8 +8,9 @@ import pytest
 from flows import homes
 from flows.homes import VARIABLE, read_homes, read_weather, write_homes
 from runtime.paths import home
-from tutelage.data.dataset import load_dataset_spec, source_files
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.readings import read_readings
+from tutelage.data.source import source_files
 from tutelage.errors import DataError
 
 SPECS = Path(__file__).parent.parent.parent / "deployments" / "datasets"

@@ -7,12 +7,15 @@ import pytest
 
 import flows.reproduce
 from flows.retrain import retrain
-from runtime.paths import datasets_folder
+from runtime.paths import copies_folder, datasets_folder
 from runtime.record import read_record
 from schemas.verdict import Verdict
 from tests.flows.test_retrain import small
 from tests.household import write_slice
-from tutelage.errors import RegistryError
+from tests.tutelage.data.builders import meter
+from tutelage.data.source import relative_names, source_files
+from tutelage.errors import DataError, RegistryError
+from tutelage.files import file_digest
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -55,6 +58,23 @@ def test_reproduce__other_data_are_named(verdict: Verdict, capfd: pytest.Capture
     finally:
         path.write_text(whole)
     assert "again-slice.csv is not the file that the run has read: its SHA-256 differs" in capfd.readouterr().err
+
+
+def test_source_then__is_made_of_the_copies_that_were_read(tmp_path: Path) -> None:
+    spec = meter(name="stored", source__path="s3://meters/**/*.csv")
+    digests = {}
+    for number, name in enumerate(("2024/a.csv", "2025/a.csv")):
+        for version in ("then", "now"):
+            copy = copies_folder("stored") / f"@{version}{number}" / name
+            copy.parent.mkdir(parents=True)
+            copy.write_text(f"{name} {version}")
+            if version == "then":
+                digests[name] = file_digest(copy)
+    source = flows.reproduce.source_then(spec, digests, tmp_path)
+    read = relative_names(source_files(source))
+    assert {name: path.read_text() for name, path in read.items()} == {name: f"{name} then" for name in digests}
+    with pytest.raises(DataError, match=r"^2023/a\.csv: the run has read it, it is gone$"):
+        flows.reproduce.source_then(spec, digests | {"2023/a.csv": "0" * 64}, tmp_path / "again")
 
 
 @pytest.mark.parametrize("arguments", [[], [""], ["one", "two"]])

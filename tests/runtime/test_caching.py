@@ -33,12 +33,19 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_content_of__a_file_is_its_bytes(file: Path) -> None:
+def test_content_of__a_file_is_its_name_and_its_bytes(file: Path) -> None:
     before = content_of(file)
-    assert before == file_digest(file)
-    assert content_of(file.rename(file.with_name("moved.csv"))) == before
-    file.write_text("1,2,4")
-    assert content_of(file) != before
+    assert before == [file.name, file_digest(file)]
+    (file.parent / "elsewhere").mkdir()
+    moved = file.rename(file.parent / "elsewhere" / file.name)
+    assert content_of(moved) == before
+    renamed = moved.rename(moved.with_name("another-series.csv"))
+    assert content_of(renamed) == ["another-series.csv", before[1]]
+    (file.parent / "meter=7").mkdir()
+    partition = Path(shutil.copy(renamed, file.parent / "meter=7" / file.name))
+    assert content_of(partition)[0] == f"meter=7/{file.name}"
+    partition.write_text("1,2,4")
+    assert content_of(partition)[1] != before[1]
 
 
 def test_content_of__a_manifest_is_all_but_its_paths(tmp_path: Path) -> None:
@@ -64,7 +71,12 @@ def test_content_of__a_spec_or_plan_is_its_values() -> None:
 
 def test_content_of__lists_are_those_of_their_items(file: Path) -> None:
     nested = [[file], (features_of(file.parent / "a"), RUN), 3, None]
-    assert content_of(nested) == [[file_digest(file)], [content_of(features_of(file.parent / "b")), None], 3, None]
+    assert content_of(nested) == [
+        [[file.name, file_digest(file)]],
+        [content_of(features_of(file.parent / "b")), None],
+        3,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("value", [3, 0.5, "text", None, True, Contender.TWIN, dt.datetime(2024, 7, 1, tzinfo=dt.UTC)])
@@ -75,7 +87,8 @@ def test_content_of__plain_values_are_themselves(value: object) -> None:
 def test_stage_key__changes_with_content_and_not_with_place(file: Path) -> None:
     inputs = {"files": [file], "features": features_of(file.parent), "seed": 0}
     key = stage_key(MODULE, inputs)
-    moved = Path(shutil.copy(file, file.with_name("copied.csv")))
+    (file.parent / "elsewhere").mkdir()
+    moved = Path(shutil.copy(file, file.parent / "elsewhere"))
     assert stage_key(MODULE, {"seed": 0, "features": features_of(Path("/else")), "files": [moved]}) == key
     moved.write_text("1,2,4")
     others = [
@@ -83,9 +96,10 @@ def test_stage_key__changes_with_content_and_not_with_place(file: Path) -> None:
         inputs | {"seed": 1},
         inputs | {"features": features_of(file.parent, horizon_hours=3)},
         inputs | {"files": [file, file]},
+        inputs | {"files": [Path(shutil.copy(file, file.with_name("another-series.csv")))]},
         {"seeds": 0} | {name: inputs[name] for name in ("files", "features")},
     ]
-    assert len({key, *(stage_key(MODULE, each) for each in others)}) == 6
+    assert len({key, *(stage_key(MODULE, each) for each in others)}) == 7
 
 
 def test_stage_key__is_the_same_in_another_run_and_another_with_other_code() -> None:

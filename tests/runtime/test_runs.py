@@ -250,7 +250,8 @@ def test_flat__joins_names_by_dots() -> None:
 def test_work_key__is_that_of_parameters_spec_data_and_code(tmp_path: Path) -> None:
     file = tmp_path / "readings.csv"
     file.write_text("1,2,3")
-    moved = Path(shutil.copy(file, tmp_path / "moved.csv"))
+    (tmp_path / "elsewhere").mkdir()
+    moved = Path(shutil.copy(file, tmp_path / "elsewhere"))
     parameters = ForecastParameters(dataset="meter")
     key = work_key("tutelage.errors", parameters, meter(), [file])
     assert work_key("tutelage.errors", ForecastParameters(dataset="meter"), meter(), [moved]) == key
@@ -261,8 +262,9 @@ def test_work_key__is_that_of_parameters_spec_data_and_code(tmp_path: Path) -> N
         work_key("tutelage.errors", parameters, meter(description="another meter"), [file]),
         work_key("tutelage.errors", parameters, meter(), [moved]),
         work_key("tutelage.errors", parameters, meter(), [file, file]),
+        work_key("tutelage.errors", parameters, meter(), [file.rename(tmp_path / "another-series.csv")]),
     ]
-    assert len({key, *others}) == 6
+    assert len({key, *others}) == 7
 
 
 def steps_of(run_id: str, metric: str) -> list[tuple[int, float]]:

@@ -7,7 +7,16 @@ from prefect.states import Failed
 
 from runtime.caching import content_key
 from runtime.stage import RETRIES, cached_stage, is_transient, stage
-from tutelage.errors import BusyError, DataError, LeakError, QualityError, RegistryError, SpecError, TutelageError
+from tutelage.errors import (
+    BusyError,
+    DataError,
+    LeakError,
+    QualityError,
+    RegistryError,
+    SpecError,
+    TutelageError,
+    UnreachableError,
+)
 
 
 @cached_stage("ingest", run_name="ingest {name}", retry_seconds=3)
@@ -33,7 +42,14 @@ def test_is_transient__a_fault_of_the_input_is_not(kind: type[Exception]) -> Non
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("a full disk"), ConnectionError("no server"), RuntimeError("CUDA"), KeyError()]
+    "error",
+    [
+        OSError("a full disk"),
+        ConnectionError("no server"),
+        RuntimeError("CUDA"),
+        KeyError(),
+        UnreachableError("a store"),
+    ],
 )
 def test_is_transient__anything_else_may_be(error: Exception) -> None:
     assert is_transient(cached, RUN, Failed(data=error)) is True

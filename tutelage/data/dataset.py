@@ -6,7 +6,6 @@ the system knows a dataset only through its spec.
 
 import codecs
 import datetime as dt
-import importlib.metadata
 import os
 import zoneinfo
 from enum import StrEnum
@@ -20,8 +19,7 @@ from tutelage.contract import Contract, load_contract
 from tutelage.data.grid import DAY, HOUR, MINUTE, Grid
 from tutelage.data.replay import Replay
 from tutelage.data.rules import Monitoring, QualityRules, Serving
-from tutelage.errors import DataError, SpecError
-from tutelage.files import file_digest
+from tutelage.errors import SpecError
 
 KEY = ["series_id", "time_utc"]
 """The columns that no two rows of a table of readings, or of hours, have in common."""
@@ -53,14 +51,20 @@ class Role(StrEnum):
 
 
 class Source(Contract):
-    """A file or glob (`path`), or a file within an installed package (`package` and `file`)."""
+    """Files (`path`), a file within an installed package (`package`, `file`), or a table (`database`, `query`)."""
 
     path: str | None = Field(
-        None, description="file or glob, relative to the working folder or absolute; may start with $VARIABLE/"
+        None,
+        description="file, folder or glob, relative to the working folder or absolute; may start with $VARIABLE/, or "
+        "be the URL of an object store, s3://bucket/meters/*.csv",
     )
     package: str | None = Field(None, description="installed distribution that ships the file")
     file: str | None = Field(None, description="the file's path inside that distribution")
-    format: Literal["csv", "parquet"] = "csv"
+    database: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = Field(
+        None, description="the environment variable that holds a database's URL, as SQLAlchemy reads it"
+    )
+    query: str | None = Field(None, description="what to read of the database: SQL that selects rows, in order of time")
+    format: Literal["csv", "parquet", "delta"] = "csv"
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
     null_values: tuple[str, ...] = Field(("",), description="texts that mean a missing value")
     encoding: Annotated[str, AfterValidator(_known_encoding)] = Field("utf-8", description="of a CSV")
@@ -78,13 +82,28 @@ class Source(Contract):
 
     @model_validator(mode="after")
     def _one_place(self) -> "Source":
-        if (self.path is None) == (self.package is None):
-            raise ValueError("give either path, or package and file")
+        if [self.path, self.package, self.database].count(None) != 2:
+            raise ValueError("give either path, or package and file, or database and query")
         if (self.package is None) != (self.file is None):
             raise ValueError("package and file go together")
+        if (self.database is None) != (self.query is None):
+            raise ValueError("database and query go together")
         if self.decimal == self.thousands:
             raise ValueError(f"decimal and thousands are the same mark, {self.decimal!r}")
         return self
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether flows copy it first, from an object store, a database or a Delta table."""
+        named = str(self.path)
+        if named.startswith("$"):
+            named = os.environ.get(named[1:].partition("/")[0], "")
+        return self.database is not None or self.format == "delta" or "://" in named
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its files are text; those of tables are parquet."""
+        return self.format == "csv" and self.database is None
 
 
 class Timestamp(Contract):
@@ -309,40 +328,3 @@ def load_dataset_spec(path: Path) -> DatasetSpec:
     if spec.name != path.stem:
         raise SpecError(f"dataset spec {path.name}: name: {spec.name!r} is not the file's name, {path.stem!r}")
     return spec
-
-
-def _find_files(source: Source) -> list[Path]:
-    if source.package is not None:
-        try:
-            files = importlib.metadata.files(source.package) or []
-        except importlib.metadata.PackageNotFoundError:
-            raise DataError(f"source: package {source.package} is not installed") from None
-        shipped = [Path(str(f.locate())) for f in files if str(f) == source.file]
-        if not shipped or not shipped[0].is_file():
-            raise DataError(f"source: package {source.package} ships no file {source.file}")
-        return shipped
-    named = str(source.path)
-    if named.startswith("$"):
-        variable, _, rest = named[1:].partition("/")
-        if not os.environ.get(variable):
-            raise DataError(f"source: the environment variable {variable} must name the folder with {rest}")
-        named = f"{os.environ[variable]}/{rest}"
-    path = Path(named).expanduser()
-    root, pattern = (Path(path.anchor), str(path.relative_to(path.anchor))) if path.anchor else (Path(), str(path))
-    matches = sorted(p for p in root.glob(pattern) if p.is_file())
-    if not matches:
-        raise DataError(f"source: no file matches {named}")
-    return matches
-
-
-def source_files(source: Source) -> list[Path]:
-    """The files that a source names, sorted.
-
-    Raises DataError where the package, the environment variable or the file does not exist, or the file's SHA-256
-    differs from the source's.
-    """
-    files = _find_files(source)
-    if source.sha256 is not None and [file_digest(path) for path in files] != [source.sha256]:
-        names = ", ".join(path.name for path in files)
-        raise DataError(f"source: {names} is not the file that the spec was written for: its SHA-256 differs")
-    return files

@@ -10,6 +10,7 @@ from tutelage.data.dataset import KEY, Column, DatasetSpec, Source
 from tutelage.data.events import regular_readings
 from tutelage.data.registers import register_differences
 from tutelage.data.scan import scan_file
+from tutelage.data.source import called
 from tutelage.data.steps import begin_of, step_at
 from tutelage.errors import DataError
 
@@ -31,7 +32,7 @@ def _measured(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr
             continue
         dtype = schema[column.source]
         if not (dtype == pl.String or dtype.is_numeric()):
-            raise DataError(f"{path.name}: column {column.source!r} holds {dtype}, not numbers")
+            raise DataError(f"{called(path)}: column {column.source!r} holds {dtype}, not numbers")
         value = number_of(pl.col(column.source), spec.source) if dtype == pl.String else pl.col(column.source)
         value = value.cast(pl.Float64, strict=False)
         expressions.append(pl.when(value.is_finite()).then(value).alias(column.name))
@@ -75,7 +76,7 @@ def _check_numbers(path: Path, scan: pl.LazyFrame, part: pl.DataFrame, spec: Dat
         if len(bad) >= LEAST_TEXTS and len(bad) > len(texts.drop_nulls()) / 2:
             examples = ", ".join(map(repr, bad.head(3)))
             raise DataError(
-                f"{path.name}: column {column.source!r} holds texts that are no numbers, such as {examples}; "
+                f"{called(path)}: column {column.source!r} holds texts that are no numbers, such as {examples}; "
                 f"the spec's source.decimal is {spec.source.decimal!r}, source.thousands {spec.source.thousands!r}"
             )
 
@@ -93,7 +94,7 @@ def _time(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> tuple[pl.Expr, b
         return pl.col(columns[0]).dt.convert_time_zone("UTC").cast(UTC), True
     for name in columns:
         if schema[name] != pl.String:
-            raise DataError(f"{path.name}: column {name!r} holds {schema[name]}, not times")
+            raise DataError(f"{called(path)}: column {name!r} holds {schema[name]}, not times")
     text = pl.concat_str([pl.col(name).str.strip_chars() for name in columns], separator=" ")
     # 24:00 is the next day's midnight.
     midnight = text.str.contains(r"(^|[ T])24:00(:00(\.0+)?)?([^0-9:.]|$)")
@@ -164,21 +165,21 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     for path in files:
         try:
             scan = scan_file(path, spec)
-            time, zoned[path.name] = _time(path, scan, spec)
+            time, zoned[called(path)] = _time(path, scan, spec)
             part = scan.select("series_id", time.alias("local"), *_measured(path, scan, spec)).collect()
         except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
             hint = (
                 "; if it is not written in UTF-8, name its encoding in source.encoding" if "utf" in str(error) else ""
             )
-            raise DataError(f"{path.name} can't be read as {spec.source.format}: {error}{hint}") from error
+            raise DataError(f"{called(path)} can't be read as {spec.source.format}: {error}{hint}") from error
         if part.height and part["local"].null_count() == part.height:
-            raise DataError(f"{path.name}: {_no_time(path, spec)}")
+            raise DataError(f"{called(path)}: {_no_time(path, spec)}")
         _check_numbers(path, scan, part, spec)
         parts.append(part)
     if len(set(zoned.values())) > 1:
         aware, naive = (next(name for name, value in zoned.items() if value is kind) for kind in (True, False))
         raise DataError(f"the times of {aware} have a zone, those of {naive} have none: make one dataset of each")
-    table, names = pl.concat(parts), ", ".join(path.name for path in files)
+    table, names = pl.concat(parts), ", ".join(map(called, files))
     if table.is_empty():
         raise DataError(f"{names}: there are no rows")
     time_utc = table["local"].alias("time_utc") if any(zoned.values()) else to_utc(table, spec)

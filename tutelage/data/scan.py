@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from tutelage.data.dataset import DatasetSpec, Source
+from tutelage.data.source import called, partitions
 from tutelage.errors import DataError
 
 SERIES = "series_id"
@@ -38,7 +39,7 @@ def scan_file(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
     _require(have, list(spec.timestamp.columns), path)
     meters = [name for name in have if fnmatchcase(name, pattern) and name not in spec.timestamp.columns]
     if not meters:
-        raise DataError(f"{path.name}: no column matches {pattern!r}; the file has {', '.join(map(repr, have))}")
+        raise DataError(f"{called(path)}: no column matches {pattern!r}; the file has {', '.join(map(repr, have))}")
     _require(have, meters, path)
     rows = scan.unpivot(meters, index=list(spec.timestamp.columns), variable_name=SERIES, value_name=pattern)
     # An empty cell is where a meter has no row: it may have begun late, or ended.
@@ -46,9 +47,17 @@ def scan_file(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
 
 
 def _scan(path: Path, source: Source) -> pl.LazyFrame:
-    """One file, all columns unchanged; those of a CSV as text, so that a bad value is detected, not converted."""
-    if source.format == "parquet":
-        return pl.scan_parquet(path)
+    """One file, all columns unchanged, and those that the folders of a partitioned table stand for, as text."""
+    table = _scan_file(path, source)
+    of_folders = partitions(path).items()
+    have = _names(table) if of_folders else []
+    return table.with_columns(pl.lit(value).alias(name) for name, value in of_folders if name not in have)
+
+
+def _scan_file(path: Path, source: Source) -> pl.LazyFrame:
+    """One file; the columns of a CSV as text, so that a bad value is detected, not converted."""
+    if not source.is_text:
+        return pl.scan_parquet(path, hive_partitioning=False)
     check_size(path)
     how: dict[str, Any] = {
         "separator": source.separator,
@@ -62,7 +71,7 @@ def _scan(path: Path, source: Source) -> pl.LazyFrame:
     try:
         return read_text(path, source.encoding, **how).lazy()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not written in {source.encoding}: {error}") from error
+        raise DataError(f"{called(path)} is not written in {source.encoding}: {error}") from error
 
 
 def check_size(path: Path) -> None:
@@ -78,14 +87,14 @@ def check_size(path: Path) -> None:
             size = len(head := file.read(MOST_LINE_BYTES))
             if len(head) == MOST_LINE_BYTES and b"\n" not in head:
                 raise DataError(
-                    f"{path.name}: its first line is longer than {MOST_LINE_BYTES // 2**20} MiB: it is no CSV"
+                    f"{called(path)}: its first line is longer than {MOST_LINE_BYTES // 2**20} MiB: it is no CSV"
                 )
             while packed and (piece := file.read(PIECE_BYTES)):
                 size += len(piece)
                 if size > MOST_DENSITY * path.stat().st_size and size > LEAST_DENSE_BYTES:
-                    raise DataError(f"{path.name} unpacks to more than {MOST_DENSITY} times its size: it is no CSV")
+                    raise DataError(f"{called(path)} unpacks to more than {MOST_DENSITY} times its size: it is no CSV")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name} can't be unpacked: {error}") from error
+        raise DataError(f"{called(path)} can't be unpacked: {error}") from error
 
 
 def read_text(path: Path, encoding: str, **how: Any) -> pl.DataFrame:
@@ -110,7 +119,9 @@ def _require(have: list[str], wanted: list[str], path: Path) -> None:
         if name not in have:
             near = difflib.get_close_matches(name, have, n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{path.name}: column {name!r} is missing; the file has {', '.join(map(repr, have))}{hint}")
+            raise DataError(
+                f"{called(path)}: column {name!r} is missing; the file has {', '.join(map(repr, have))}{hint}"
+            )
         # polars renames the second of two equal names.
         if f"{name}_duplicated_0" in have:
-            raise DataError(f"{path.name}: column {name!r} occurs twice in the header, so its values are not known")
+            raise DataError(f"{called(path)}: column {name!r} occurs twice in the header, so its values are not known")

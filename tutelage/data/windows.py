@@ -16,13 +16,14 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tutelage.data.calendar import calendar_features
-from tutelage.data.dataset import DatasetSpec, Role, source_files
+from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.grid import HOUR, HOURLY, Grid
 from tutelage.data.inputs import fill_gaps
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import readings_within, student_table
 from tutelage.data.sizes import Sizes, in_sizes
+from tutelage.data.source import source_files
 from tutelage.data.steps import number_of
 from tutelage.errors import DataError
 

@@ -58,7 +58,7 @@ def test_open_run__within_a_backtest_lies_in_its_experiment(spec: DatasetSpec) -
 
 def test_retrain_key__is_that_of_parameters_and_data(spec: DatasetSpec, meter_file: Path, tmp_path: Path) -> None:
     key = retrain_key(PARAMETERS, spec, [meter_file])
-    copied = Path(shutil.copy(meter_file, tmp_path / "copied.csv"))
+    copied = Path(shutil.copy(meter_file, tmp_path / meter_file.name))
     assert retrain_key(PARAMETERS, spec, [copied]) == key
     copied.write_text("other readings")
     others = [

@@ -1,14 +1,12 @@
 import datetime as dt
-import hashlib
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.tutelage.data.builders import METER, REPOSITORY, edited, write_spec
-from tutelage.data.dataset import Role, Source, load_dataset_spec, source_files
-from tutelage.errors import DataError, SpecError
+from tutelage.data.dataset import Role, load_dataset_spec
+from tutelage.errors import SpecError
 
 
 def test_household__parses() -> None:
@@ -127,50 +125,3 @@ def test_load__refuses_what_is_no_mapping(text: str, sentence: str, tmp_path: Pa
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError, match=rf"^dataset spec meter\.yaml.* {sentence}"):
         load_dataset_spec(path)
-
-
-def test_source_files__of_an_installed_package() -> None:
-    [file] = source_files(Source(package="EnergyData", file="EnergyData/data/householdpower.csv"))
-    assert file.is_file()
-    assert file == Path(str(importlib.metadata.distribution("EnergyData").locate_file("EnergyData/data"))) / file.name
-
-
-def test_source_files__of_a_glob_are_sorted(tmp_path: Path) -> None:
-    for name in ("2024.csv", "2023.csv", "2022.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "2021.csv").mkdir()
-    assert [p.name for p in source_files(Source(path=f"{tmp_path}/*.csv"))] == ["2023.csv", "2024.csv"]
-
-
-@pytest.mark.parametrize(
-    ("source", "sentence"),
-    [
-        ({"package": "NoSuchEnergy", "file": "a.csv"}, "package NoSuchEnergy is not installed"),
-        ({"package": "EnergyData", "file": "a.csv"}, "package EnergyData ships no file a.csv"),
-        ({"path": "/nowhere/at/all/*.csv"}, r"no file matches /nowhere/at/all/\*.csv"),
-        ({"path": "nowhere/at-all.csv"}, "no file matches nowhere/at-all.csv"),
-        (
-            {"path": "$NO_SUCH_VARIABLE/a.csv"},
-            r"the environment variable NO_SUCH_VARIABLE must name the folder with a\.csv",
-        ),
-    ],
-)
-def test_source_files__absent(source: dict[str, str], sentence: str) -> None:
-    with pytest.raises(DataError, match=f"^source: {sentence}$"):
-        source_files(Source.model_validate(source))
-
-
-def test_source_files__may_start_with_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "2024.csv").touch()
-    monkeypatch.setenv("METER_FOLDER", str(tmp_path))
-    assert source_files(Source(path="$METER_FOLDER/*.csv")) == [tmp_path / "2024.csv"]
-
-
-def test_source_files__another_file_than_the_spec_was_written_for(tmp_path: Path) -> None:
-    path = tmp_path / "meter.csv"
-    path.write_bytes(b"time,power\n")
-    source = Source(path=str(path), sha256=hashlib.sha256(b"time,power\n").hexdigest())
-    assert source_files(source) == [path]
-    path.write_bytes(b"time,power\r\n")
-    with pytest.raises(DataError, match=r"^source: meter\.csv is not the file that the spec was written for"):
-        source_files(source)

@@ -11,10 +11,11 @@ from polars.testing import assert_frame_equal
 
 from tests.tutelage.data.builders import REPOSITORY
 from tutelage.data import quality
-from tutelage.data.dataset import KEY, DatasetSpec, load_dataset_spec, source_files
+from tutelage.data.dataset import KEY, DatasetSpec, load_dataset_spec
 from tutelage.data.quality import clean, masked, regular_grid
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import student_table
+from tutelage.data.source import source_files
 
 SPEC_PATH = REPOSITORY / "deployments" / "datasets" / "household.yaml"
 RECORDER = dt.timezone(dt.timedelta(hours=1))  # the clock that the file's times are of
