@@ -2,19 +2,19 @@
 
 import datetime as dt
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from flows.naming import task_of_run
-from flows.retrain import train_and_evaluate
+from flows.pieces import Origin, evaluate_origin
 from runtime.clock import at_its_time
+from runtime.engine import each_of
 from runtime.paths import datasets_folder
 from schemas.backtest import BacktestManifest, BacktestParameters
 from schemas.retrain import Evaluation
-from tasks.backtest.run import finished_evaluation, tracked_backtest
+from tasks.backtest.run import tracked_backtest
 from tasks.backtest.summary import summarise_backtest
 from tasks.fetch import fetch
 from tasks.retrain.ingest import ingest
-from tasks.retrain.run import tracked_retrain
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.errors import GapsError
 from tutelage.judge.backtest import period_ends
@@ -37,22 +37,14 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     left_out: dict[dt.datetime, str] = {}
     end = spec.grid.floor(parameters.as_of or ingest(files, spec, None).last_utc + spec.student_step)
     with tracked_backtest(parameters, spec, files) as run:
-        for period_end in period_ends(end, origins=parameters.origins, period_days=parameters.period_days):
-            origin = parameters.ending(period_end)
-            finished = finished_evaluation(origin, spec, files, run)
-            label = f"{period_end:%Y-%m-%d %H:%M} UTC"
-            if finished is not None:
-                get_run_logger().info("the period up to %s is evaluated already", label)
-                evaluations[period_end] = finished
-                continue
-            try:
-                with tracked_retrain(origin, spec, files, within=run) as origin_run:
-                    stages = train_and_evaluate(files, spec, origin, origin_run, meets_champion=False)
-            except GapsError as error:
-                left_out[period_end] = str(error)
-                get_run_logger().warning("the period up to %s is left out: %s", label, error)
-                continue
-            evaluations[period_end] = stages.evaluated.evaluation
+        ends = period_ends(end, origins=parameters.origins, period_days=parameters.period_days)
+        pieces = [Origin(period_end, files, spec, parameters, run) for period_end in ends]
+        results = each_of(evaluate_origin, pieces, parameters.engine, name="origin", device=parameters.device)
+        for period_end, result in zip(ends, results, strict=True):
+            if isinstance(result, str):
+                left_out[period_end] = result
+            else:
+                evaluations[period_end] = result
         if not evaluations:
             raise GapsError(f"no origin has a history that can be learnt from; at the last one {left_out[end]}")
         return summarise_backtest(evaluations, left_out, spec, parameters, run)

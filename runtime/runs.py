@@ -32,11 +32,18 @@ MOST_IN_A_BATCH = 900
 """Metrics per call; MLflow accepts a thousand."""
 
 
-def work_key(flow_module: str, parameters: BaseModel, spec: DatasetSpec, files: list[Path]) -> str:
-    """The key of a piece of work: a digest of its parameters, spec, data, and the flow's code."""
+def work_key(
+    flow_module: str,
+    parameters: BaseModel,
+    spec: DatasetSpec,
+    files: list[Path],
+    *,
+    leave_out: Collection[str] = (),
+) -> str:
+    """The key of a piece of work: a digest of its parameters but those in `leave_out`, spec, data, and flow's code."""
     return value_digest(
         {
-            "parameters": parameters.model_dump(mode="json"),
+            "parameters": parameters.model_dump(mode="json", exclude=set(leave_out)),
             "spec": spec.model_dump(mode="json"),
             "data": [[called(file), file_digest(file)] for file in files],
             "code": code_digest(flow_module),

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from schemas.manifests import Manifest
+from schemas.parameters import Engine
 from schemas.retrain import RetrainParameters
 from schemas.training import TrainingParameters
 
@@ -24,6 +25,8 @@ class BacktestParameters(TrainingParameters):
         title="Evaluation period [days]",
         description="Days from one origin to the next, on which the forecaster is evaluated.",
     )
+
+    engine: Engine = "local"
 
     def ending(self, end: dt.datetime) -> RetrainParameters:
         """The parameters of one origin's retrain, evaluated on the period up to `end`."""

@@ -22,6 +22,18 @@ AsOf = Annotated[
 """The time at which a flow works."""
 
 
+Engine = Annotated[
+    str,
+    Field(
+        pattern=r"^(local|ray|ray://\S+)$",
+        title="Engine",
+        description="Where the pieces run. local: one after another, here. ray: side by side on the Ray cluster that "
+        "RAY_ADDRESS names, else on this machine's cores. ray://host:10001: on the cluster there.",
+    ),
+]
+"""Where the pieces of a backtest or a study run."""
+
+
 class TaskParameters(BaseModel):
     """A forecasting task: a dataset and a horizon."""
 

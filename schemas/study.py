@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.manifests import Manifest
-from schemas.parameters import DatedParameters
+from schemas.parameters import DatedParameters, Engine
 from tutelage.distil.recipe import Device, Recipe
 from tutelage.judge.choice import Rule, TrialKind
 from tutelage.judge.trials import Space
@@ -78,6 +78,8 @@ class StudyParameters(DatedParameters):
     device: Device = Field(
         "auto", title="Device", description="auto: CUDA where it is available, else MPS, else the CPU."
     )
+
+    engine: Engine = "local"
 
     @model_validator(mode="after")
     def _fits_horizon(self) -> "StudyParameters":

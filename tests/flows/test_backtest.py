@@ -1,17 +1,20 @@
 import datetime as dt
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import polars as pl
+import psutil
 import pytest
 from mlflow.entities import Run
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-import flows.backtest
+import flows.pieces
 from flows.backtest import backtest
-from runtime.paths import datasets_folder
+from runtime.paths import datasets_folder, home
 from schemas.backtest import BacktestManifest, BacktestParameters
 from tests.flows.test_retrain import SMALL
 from tests.household import write_slice
@@ -37,9 +40,9 @@ def asked(dataset: str) -> BacktestParameters:
     )
 
 
-def runs(stage: str) -> list[Run]:
+def runs(stage: str, *, of: str = "backtest-slice") -> list[Run]:
     client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("backtest-slice-1h-backtest")
+    experiment = client.get_experiment_by_name(f"{of}-1h-backtest")
     return list(client.search_runs([experiment.experiment_id], f"tags.`tutelage.stage` = '{stage}'"))
 
 
@@ -47,7 +50,7 @@ def runs(stage: str) -> list[Run]:
 def cut_off(prefect_server: None) -> Iterator[str]:
     """A dataset whose backtest was cut off at its second origin."""
     name = write_slice(datasets_folder(), name="backtest-slice", days=40)
-    real, evaluated = flows.backtest.train_and_evaluate, []
+    real, evaluated = flows.pieces.train_and_evaluate, []
 
     def until_the_second(*given: object, **named: object) -> object:
         if evaluated:
@@ -56,7 +59,7 @@ def cut_off(prefect_server: None) -> Iterator[str]:
         return real(*given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.backtest, "train_and_evaluate", until_the_second)
+        patch.setattr(flows.pieces, "train_and_evaluate", until_the_second)
         with pytest.raises(PowerCut):
             backtest(asked(name))
     return name
@@ -96,6 +99,41 @@ def test_backtest__a_second_time_trains_nothing(done: BacktestManifest, cut_off:
     again = backtest(asked(cut_off))
     assert {run.info.run_id: run.info.end_time for run in runs("retrain")} == before
     assert (again.gain_over_twin, again.origins) == (done.gain_over_twin, done.origins)
+
+
+def table_of(done: BacktestManifest) -> pl.DataFrame:
+    return pl.read_csv(done.folder / "backtest.csv")
+
+
+def kill_a_worker(killed: list[int]) -> None:
+    """Kill the first process that works on an origin once its teachers train."""
+    deadline = time.monotonic() + 240
+    before = set(home().glob("checkpoints/*"))
+    while not killed and time.monotonic() < deadline:
+        if set(home().glob("checkpoints/*")) - before:
+            for process in psutil.process_iter(["cmdline"]):
+                if not killed and " ".join(process.info["cmdline"] or ()).startswith("ray::origin"):
+                    process.kill()
+                    killed.append(process.pid)
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_backtest__on_a_cluster_has_the_figures_of_one_process(done: BacktestManifest) -> None:
+    name = write_slice(datasets_folder(), name="ray-slice", days=40)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker, args=(killed,))
+    killer.start()
+    there = backtest(asked(name).model_copy(update={"engine": "ray"}))
+    killer.join()
+    assert len(killed) == 1
+    assert table_of(there).equals(table_of(done)), "to the last digit, though a worker was killed"
+    assert (there.gain_over_twin, there.origins) == (done.gain_over_twin, 2)
+
+    every = runs("retrain", of="ray-slice") + runs("backtest", of="ray-slice")
+    assert [run.info.status for run in every] == ["FINISHED"] * 3, "the killed origin went on in its run"
+    backtest(asked(name))
+    assert len(runs("retrain", of="ray-slice")) == 2, "where it runs changes nothing: both are evaluated already"
 
 
 @pytest.fixture(scope="module")
