@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from prefect import task
 from prefect.client.orchestration import get_client
 
-from tutelage.errors import SpecError
+from tutelage.errors import SpecError, UnreachableError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,7 +27,7 @@ def each_of(work: Callable[[T], R], pieces: Sequence[T], engine: str, *, name: s
     work: of a module that workers can import, called with one argument, its piece
     engine: local; ray: the cluster of RAY_ADDRESS, else one of this machine's cores; ray://…: the cluster there
 
-    Raises SpecError where the packages of a cluster are not installed.
+    Raises SpecError where the packages of a cluster are not installed, UnreachableError where it does not answer.
     """
     if engine == LOCAL:
         yield from map(work, pieces)
@@ -45,7 +46,11 @@ def each_of(work: Callable[[T], R], pieces: Sequence[T], engine: str, *, name: s
     settings: dict[str, Any] = {"runtime_env": {"env_vars": of_this_process}, "log_to_driver": False}
     if address is None and "RAY_ADDRESS" not in os.environ:
         settings["include_dashboard"] = False
-    with RayTaskRunner(address=address, init_kwargs=settings) as runner:
+    with ExitStack() as stack:
+        try:
+            runner = stack.enter_context(RayTaskRunner(address=address, init_kwargs=settings))
+        except ConnectionError as error:
+            raise UnreachableError(f"engine {engine}: no Ray cluster answers; {error}") from error
         # Ray hides a machine's GPUs from whoever doesn't ask for one.
         on_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         with remote_options(num_gpus=1 if on_gpu else 0):
