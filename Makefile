@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 HORIZON ?= 24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion check audit format up down \
+.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion bench-scale check audit format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -70,6 +70,9 @@ bench-controls: .venv/installed ## where privilege must help and where it can't:
 
 bench-promotion: .venv/installed ## how often luck replaces a champion in a year of weekly retrains (a minute)
 	@$(BIN)/python -m benchmarks.promotion
+
+bench-scale: .venv/installed ## seconds and memory of a retrain and a forecast, from one series to a thousand
+	@$(BIN)/python -m benchmarks.scale
 
 check: .venv/installed ## lint, format, types, the direction of imports, and style
 	@$(BIN)/ruff check .
