@@ -74,7 +74,7 @@ def write_meters(folder: Path, series: int) -> None:
 
 @flow(name="measured")
 def measure(series: int) -> dict[str, Any]:
-    """A retrain and two forecasts of so many series, in this process."""
+    """A retrain and two forecasts of this many series, in this process."""
     begun = time.perf_counter()
     verdict = retrain(RetrainParameters(dataset=NAME, test_days=TEST_DAYS))
     seconds, peak_mb = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

@@ -35,7 +35,10 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     files = fetch(spec)
     evaluations: dict[dt.datetime, Evaluation] = {}
     left_out: dict[dt.datetime, str] = {}
-    end = spec.grid.floor(parameters.as_of or ingest(files, spec, None).last_utc + spec.student_step)
+    end = parameters.as_of
+    if end is None:
+        end = ingest(files, spec, None, spec.ahead_hours(parameters.horizon_hours)).last_utc + spec.student_step
+    end = spec.grid.floor(end)
     with tracked_backtest(parameters, spec, files) as run:
         ends = period_ends(end, origins=parameters.origins, period_days=parameters.period_days)
         pieces = [Origin(period_end, files, spec, parameters, run) for period_end in ends]

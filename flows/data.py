@@ -36,7 +36,8 @@ class Seen(NamedTuple):
 def look_at_data(parameters: RetrainParameters) -> Seen:
     """The stages of a retrain with these parameters up to its first training."""
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    validated = validate(ingest(fetch(spec), spec, parameters.as_of), spec)
+    read = ingest(fetch(spec), spec, parameters.as_of, spec.ahead_hours(parameters.horizon_hours))
+    validated = validate(read, spec)
     publish_quality(validated, spec)
     features = features_for(parameters, validated, spec)
     return Seen(validated, features, preview_dataset(features, spec), spec.grid)

@@ -69,14 +69,15 @@ def train_and_evaluate(
     require_steps(
         plan.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
     )
-    readings = ingest(files, spec, parameters.as_of)
+    readings = ingest(files, spec, parameters.as_of, spec.ahead_hours(parameters.horizon_hours))
     validated = validate(readings, spec)
     publish_quality(validated, spec)
     others, others_spec, read = None, None, {spec.name: files}
     if plan.recipe.teacher.other_sites is not None:
         others_spec = load_dataset_spec(datasets_folder() / f"{plan.recipe.teacher.other_sites}.yaml")
         read[others_spec.name] = fetch(others_spec)
-        others = validate(ingest(read[others_spec.name], others_spec, parameters.as_of), others_spec)
+        ahead_hours = others_spec.ahead_hours(parameters.horizon_hours)
+        others = validate(ingest(read[others_spec.name], others_spec, parameters.as_of, ahead_hours), others_spec)
     features = features_for(parameters, validated, spec, others, others_spec)
     plan = with_views_there(plan, features)
     teachers = train_all_teachers(features, spec, plan.of_teachers, run, role=Contender.TEACHER)

@@ -34,7 +34,7 @@ def study(parameters: StudyParameters) -> StudyResult:
     )
     files = fetch(spec)
     with tracked_study(parameters, spec, files, trials) as run:
-        validated = validate(ingest(files, spec, parameters.as_of), spec)
+        validated = validate(ingest(files, spec, parameters.as_of, spec.ahead_hours(parameters.horizon_hours)), spec)
         laid = lay_folds(
             validated,
             spec,

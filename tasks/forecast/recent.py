@@ -24,7 +24,7 @@ def read_recent(
     spec = spec.of_student()
     planned = spec.names(Role.KNOWN_FUTURE) and as_of is not None
     until = as_of + champion.horizon_hours * HOUR if planned and as_of is not None else as_of
-    readings = read_readings(files, spec, as_of=until)
+    readings = read_readings(files, spec, as_of=until, ahead_hours=spec.ahead_hours(champion.horizon_hours))
     issued = issue_time(readings, spec, as_of)
     hours = recent_steps(
         readings,

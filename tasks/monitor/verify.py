@@ -38,7 +38,7 @@ def verify_forecasts(
     Raises DataError where there is no actual value for any stored forecast yet.
     """
     rule, spec = spec.monitoring, spec.of_student()
-    readings = read_readings(files, spec, as_of=as_of)
+    readings = read_readings(files, spec, as_of=as_of, ahead_hours=spec.ahead_hours(champion.horizon_hours))
     end = issue_time(readings, spec, as_of)
     shown = end - dt.timedelta(days=SHOWN_WINDOWS * rule.window_days)
     reach = min(shown - dt.timedelta(days=2 * SPREAD_DAYS), _reference_start(champion, rule.reference_days))

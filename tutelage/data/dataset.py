@@ -18,7 +18,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 from tutelage.contract import Contract, load_contract
 from tutelage.data.grid import DAY, HOUR, MINUTE, Grid
 from tutelage.data.replay import Replay
-from tutelage.data.rules import Monitoring, QualityRules, Serving
+from tutelage.data.rules import Issued, Monitoring, QualityRules, Serving
 from tutelage.errors import SpecError
 
 KEY = ["series_id", "time_utc"]
@@ -115,6 +115,9 @@ class Timestamp(Contract):
         description="IANA time zone of the clock that recorded the times; not used for times with an offset (%z)"
     )
     marks: Literal["start", "end"] = Field("start", description="whether a time is a reading's start or its end")
+    issued: Issued | None = Field(
+        None, description="known_future columns are forecasts, with the time of their issue; empty: they are plans"
+    )
     hours: Literal["clock", "utc"] = Field(
         "clock", description="whether hours begin where the clock of `timezone` shows :00, or where UTC's does"
     )
@@ -260,6 +263,7 @@ class DatasetSpec(Contract):
             if self.student_step % step:
                 raise ValueError(f"student_step: {self.student_step} is not a multiple of {key} {step}")
         self._require_grid()
+        self._require_forecasts()
         times = [change.since for change in self.step_changes]
         for time in times:
             if time != self.grid.floor(time):
@@ -287,6 +291,22 @@ class DatasetSpec(Contract):
                 f"student_step: with summer time in {self.timestamp.timezone}, steps of {step} don't always begin at "
                 "the same hour; say timestamp.hours: utc for steps of UTC's day, or timezone: UTC for a file of dates"
             )
+
+    def _require_forecasts(self) -> None:
+        """Raise ValueError where forecasts as they were issued can't go together with what else the spec says."""
+        issued = self.timestamp.issued
+        if issued is None:
+            return
+        if not self.names(Role.KNOWN_FUTURE):
+            raise ValueError("timestamp.issued: no column has the role known_future")
+        if self.step_changes or self.event_hold is not None:
+            raise ValueError("timestamp.issued: it can't go together with step_changes or event_hold")
+        if issued.step is not None and issued.step % self.raw_step:
+            raise ValueError(f"timestamp.issued.step: {issued.step} is not a multiple of raw_step {self.raw_step}")
+
+    def ahead_hours(self, horizon_hours: int) -> int | None:
+        """How long before its hour a forecast must have been issued to be seen; None: there are no issue times."""
+        return None if self.timestamp.issued is None else horizon_hours
 
     @property
     def grid(self) -> Grid:

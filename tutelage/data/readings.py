@@ -8,8 +8,9 @@ import polars as pl
 
 from tutelage.data.dataset import KEY, Column, DatasetSpec, Source
 from tutelage.data.events import regular_readings
+from tutelage.data.issued import ISSUED, OF_FORECASTS, parted, with_forecasts
 from tutelage.data.registers import register_differences
-from tutelage.data.scan import scan_file
+from tutelage.data.scan import has_forecasts, scan_file
 from tutelage.data.source import called
 from tutelage.data.steps import begin_of, step_at
 from tutelage.errors import DataError
@@ -81,12 +82,12 @@ def _check_numbers(path: Path, scan: pl.LazyFrame, part: pl.DataFrame, spec: Dat
             )
 
 
-def _time(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> tuple[pl.Expr, bool]:
-    """The time as it is written, and whether it is UTC; null where it can't be read.
+def _time(path: Path, scan: pl.LazyFrame, columns: tuple[str, ...], spec: DatasetSpec) -> tuple[pl.Expr, bool]:
+    """The time in these columns as it is written, and whether it is UTC; null where it can't be read.
 
     Without a zone or an offset it is the source's local time.
     """
-    columns, schema = spec.timestamp.columns, scan.collect_schema()
+    schema = scan.collect_schema()
     dtype = schema[columns[0]]
     if isinstance(dtype, pl.Datetime):
         if dtype.time_zone is None:
@@ -107,6 +108,24 @@ def _time(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> tuple[pl.Expr, b
     return text.str.to_datetime(form, time_unit="us", strict=False) + day, False
 
 
+def _issue_time(path: Path, scan: pl.LazyFrame, spec: DatasetSpec) -> list[pl.Expr]:
+    """Of a spec of forecasts as they were issued: the issue time, UTC, and whether the file has such times.
+
+    In the hour that a local clock repeats, it is the later one: no forecast is taken for an earlier one than it is.
+    """
+    issued = spec.timestamp.issued
+    if issued is None:
+        return []
+    has_times = has_forecasts(scan.collect_schema().names(), spec)
+    time = pl.lit(None, UTC)
+    if has_times:
+        time, is_utc = _time(path, scan, (issued.column,), spec)
+        if not is_utc:
+            local = time.dt.replace_time_zone(spec.timestamp.timezone, ambiguous="latest", non_existent="null")
+            time = local.dt.convert_time_zone("UTC")
+    return [time.alias(ISSUED), pl.lit(has_times).alias(OF_FORECASTS)]
+
+
 def to_utc(table: pl.DataFrame, spec: DatasetSpec) -> pl.Series:
     """A local clock's times (`local`) as UTC: null in the hour that the clock skips.
 
@@ -114,21 +133,22 @@ def to_utc(table: pl.DataFrame, spec: DatasetSpec) -> pl.Series:
     pass. In a series with the newest row first, the pass that is read first is the later one.
     """
     zone, local = spec.timestamp.timezone, pl.col("local")
+    series = [name for name in ("series_id", ISSUED) if name in table.columns]
 
     def on_clock(which: str) -> pl.Expr:
         placed = local.dt.replace_time_zone(zone, ambiguous=which, non_existent="null")  # type: ignore[arg-type]
         return placed.dt.convert_time_zone("UTC")
 
-    both = table.select("series_id", "local", earliest=on_clock("earliest"), latest=on_clock("latest"))
+    both = table.select(*series, "local", earliest=on_clock("earliest"), latest=on_clock("latest"))
     twice = pl.col("earliest") != pl.col("latest")
     if not both.select(twice.any()).item():
         return both["earliest"].alias("time_utc")
-    step = local.diff().over("series_id").dt.total_microseconds()
-    newest_first = ((step < 0).sum() > (step > 0).sum()).over("series_id")
+    step = local.diff().over(series).dt.total_microseconds()
+    newest_first = ((step < 0).sum() > (step > 0).sum()).over(series)
     against = pl.when(newest_first).then(step >= 0).otherwise(step <= 0).fill_null(False)
     begins = against & twice
-    second = (begins.cum_sum() > 0).over("series_id", local.dt.date())
-    both_passes = begins.any().over("series_id", local.dt.date())
+    second = (begins.cum_sum() > 0).over(*series, local.dt.date())
+    both_passes = begins.any().over(*series, local.dt.date())
     # Where the clock goes back by half an hour, only one pass of hourly readings is a multiple of their step.
     passes = [pl.col(which) for which in ("earliest", "latest")]
     fits = [time == begin_of(spec.finest_step, time, spec) for time in passes]
@@ -150,12 +170,16 @@ def _check_span(table: pl.DataFrame, spec: DatasetSpec, names: str) -> None:
             )
 
 
-def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | None = None) -> pl.DataFrame:
+def read_readings(
+    files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | None = None, ahead_hours: int | None = None
+) -> pl.DataFrame:
     """Read a source into one table: series_id, time_utc (the reading's start), then the spec's columns as float64.
 
     Rows keep the source's order; nothing is repaired or dropped, except readings that were not complete at `as_of`
     (UTC). A time that can't be read is null. A time with an offset or a zone is converted; a time without is local.
     Of a register the reading is the increase over the raw step.
+
+    ahead_hours: of forecasts with issue times, those that were there so long before their hour (`spec.ahead_hours`)
 
     Raises DataError with a sentence that names the file and the column where a column is missing, doubled, holds no
     numbers or no readable times, where files differ in whether their times have offsets, where a time is years away
@@ -165,8 +189,9 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     for path in files:
         try:
             scan = scan_file(path, spec)
-            time, zoned[called(path)] = _time(path, scan, spec)
-            part = scan.select("series_id", time.alias("local"), *_measured(path, scan, spec)).collect()
+            time, zoned[called(path)] = _time(path, scan, spec.timestamp.columns, spec)
+            columns = [time.alias("local"), *_measured(path, scan, spec), *_issue_time(path, scan, spec)]
+            part = scan.select("series_id", *columns).collect()
         except (pl.exceptions.ComputeError, pl.exceptions.NoDataError) as error:
             hint = (
                 "; if it is not written in UTF-8, name its encoding in source.encoding" if "utf" in str(error) else ""
@@ -183,13 +208,19 @@ def read_readings(files: list[Path], spec: DatasetSpec, *, as_of: dt.datetime | 
     if table.is_empty():
         raise DataError(f"{names}: there are no rows")
     time_utc = table["local"].alias("time_utc") if any(zoned.values()) else to_utc(table, spec)
-    table = table.with_columns(time_utc)
+    table, forecasts = table.with_columns(time_utc), None
+    if spec.timestamp.issued is not None:
+        if ahead_hours is None:
+            raise DataError(f"{names}: forecasts as they were issued are read for a horizon, and none is given")
+        table, forecasts = parted(table, spec, names)
     if spec.timestamp.marks == "end":
         time = pl.col("time_utc")
         table = table.with_columns(time - step_at(spec, time - dt.timedelta(microseconds=1)))
     table = register_differences(table, spec)
     if spec.event_hold is not None:
         table = regular_readings(table, spec, spec.event_hold, until=as_of)
+    if forecasts is not None and ahead_hours is not None:
+        table = with_forecasts(table, forecasts, spec, ahead_hours)
     if as_of is not None:
         # A row without a readable time stays: validation must count it, and no forecast can use it.
         done = pl.col("time_utc") + step_at(spec, pl.col("time_utc")) <= pl.lit(as_of).dt.convert_time_zone("UTC")

@@ -10,6 +10,18 @@ from tutelage.contract import Contract
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class Issued(Contract):
+    """Forecasts that come with the time of their issue: which column it is, and when they can be had."""
+
+    column: str = Field(description="the column of the issue time, in the format and the zone of the times")
+    available_after: dt.timedelta = Field(
+        dt.timedelta(0), ge=dt.timedelta(0), description="from its issue until a forecast can be had"
+    )
+    step: Annotated[dt.timedelta, Field(gt=dt.timedelta(0))] | None = Field(
+        None, description="from one of its times to the next; empty: raw_step"
+    )
+
+
 class Tolerance(Contract):
     """The share of rows that may break a rule before the flow stops."""
 

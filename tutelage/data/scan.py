@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from tutelage.data.dataset import DatasetSpec, Source
+from tutelage.data.dataset import DatasetSpec, Role, Source
 from tutelage.data.source import called, partitions
 from tutelage.errors import DataError
 
@@ -30,10 +30,7 @@ def scan_file(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
     scan = _scan(path, spec.source)
     if spec.series_from != "header":
         _check_columns(scan, path, spec)
-        series = pl.lit(path.stem if spec.series_from == "file" else spec.name)
-        if spec.series_column:
-            series = pl.col(spec.series_column).cast(pl.String)
-        return scan.with_columns(series.alias(SERIES))
+        return scan.with_columns(_series(_names(scan), path, spec).alias(SERIES))
     [pattern] = [column.source for column in spec.columns]
     have = _names(scan)
     _require(have, list(spec.timestamp.columns), path)
@@ -109,9 +106,30 @@ def _names(scan: pl.LazyFrame) -> list[str]:
 
 
 def _check_columns(scan: pl.LazyFrame, path: Path, spec: DatasetSpec) -> None:
+    have, columns = _names(scan), spec.columns
+    series = [spec.series_column] if spec.series_column else []
+    if has_forecasts(have, spec):
+        columns, series = tuple(column for column in columns if column.role is Role.KNOWN_FUTURE), []
+    elif spec.timestamp.issued is not None:
+        columns = tuple(column for column in columns if column.role is not Role.KNOWN_FUTURE)
     # A file of a time without a privileged column need not have it.
-    wanted = [*spec.timestamp.columns, *(column.source for column in spec.columns if not column.ends)]
-    _require(_names(scan), wanted + ([spec.series_column] if spec.series_column else []), path)
+    wanted = [*spec.timestamp.columns, *(column.source for column in columns if not column.ends)]
+    _require(have, wanted + series, path)
+
+
+def _series(have: list[str], path: Path, spec: DatasetSpec) -> pl.Expr:
+    """The name of a row's series; null where a file of forecasts does not say it."""
+    if spec.series_from == "column" and spec.series_column is None:
+        return pl.lit(spec.name)
+    if spec.series_column in have:
+        return pl.col(str(spec.series_column)).cast(pl.String)
+    only_forecasts = has_forecasts(have, spec) and spec.target_column.source not in have
+    return pl.lit(None, pl.String) if spec.series_column or only_forecasts else pl.lit(path.stem)
+
+
+def has_forecasts(names: list[str], spec: DatasetSpec) -> bool:
+    """Whether a file with these columns has forecasts with their issue times."""
+    return spec.timestamp.issued is not None and spec.timestamp.issued.column in names
 
 
 def _require(have: list[str], wanted: list[str], path: Path) -> None:

@@ -19,6 +19,7 @@ from tutelage.data.calendar import calendar_features
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.grid import HOUR, HOURLY, Grid
 from tutelage.data.inputs import fill_gaps
+from tutelage.data.issued import last_measured
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import readings_within, student_table
@@ -148,16 +149,19 @@ def read_panel(spec: DatasetSpec) -> tuple[Panel, dt.datetime, dt.datetime]:
     return make_panel(hours, minutes, spec), *ends_of(hours, spec)
 
 
-def read_table(spec: DatasetSpec) -> tuple[pl.DataFrame, np.ndarray]:
-    """The student's table of a dataset with bad values masked, and the readings within its steps."""
-    grid = clean(read_readings(source_files(spec.source), spec), spec)
+def read_table(spec: DatasetSpec, ahead_hours: int | None = None) -> tuple[pl.DataFrame, np.ndarray]:
+    """The student's table of a dataset with bad values masked, and the readings within its steps.
+
+    ahead_hours: see `tutelage.data.readings.read_readings`
+    """
+    grid = clean(read_readings(source_files(spec.source), spec, ahead_hours=ahead_hours), spec)
     hours = student_table(grid, spec)
     return hours, readings_within(grid, hours, spec)
 
 
 def ends_of(hours: pl.DataFrame, spec: DatasetSpec) -> tuple[dt.datetime, dt.datetime]:
-    """The start of a table's first step and the end of its last, UTC."""
-    first, last = hours["time_utc"].min(), hours["time_utc"].max()
+    """The start of a table's first step and the end of the last one with a measured value, UTC."""
+    first, last = hours["time_utc"].min(), last_measured(hours, spec)
     assert isinstance(first, dt.datetime)
     assert isinstance(last, dt.datetime)
     return first, last + spec.student_step

@@ -77,7 +77,7 @@ def read_dataset(
 
     Raises DataError where the history is too short.
     """
-    hours, minutes = read_table(spec)
+    hours, minutes = read_table(spec, spec.ahead_hours(horizon))
     first, end = ends_of(hours, spec)
     parts = split(
         end,

@@ -27,7 +27,7 @@ def test_open_backtest__is_a_run_in_an_experiment_of_backtests(spec: DatasetSpec
 
 
 def test_tracked_backtest__ends_finished(spec: DatasetSpec, meter_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.backtest.run.describe_run", lambda *given: None)
+    monkeypatch.setattr("tasks.backtest.run.describe_run", lambda *given, **named: None)
     monkeypatch.setattr("tasks.backtest.run.open_backtest", open_backtest.fn)
     with tracked_backtest(PARAMETERS, spec, [meter_file]) as run:
         assert mlflow_run(run.run_id).info.status == "RUNNING"
@@ -38,7 +38,7 @@ def test_finished_evaluation__is_read_from_mlflow(
     spec: DatasetSpec, meter_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("backtest", "retrain"):
-        monkeypatch.setattr(f"tasks.{module}.run.describe_run", lambda *given: None)
+        monkeypatch.setattr(f"tasks.{module}.run.describe_run", lambda *given, **named: None)
     outer = open_backtest.fn("outer-key", PARAMETERS, spec)
     origin, files = PARAMETERS.ending(START), [meter_file]
     assert finished_evaluation(origin, spec, files, outer) is None
