@@ -202,6 +202,7 @@ class Evaluation(BaseModel):
     chosen: student or twin, by the held-out blocks
     is_constant: whether it forecasts the same for every window of the test part
     worst_series: of several series those where the chosen network is worst against the floor, worst first
+    rests_on: by part of the input, how much worse the chosen forecast is with another window's: the CRPS's rise
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -218,6 +219,7 @@ class Evaluation(BaseModel):
     chosen: Contender
     is_constant: bool = False
     worst_series: list[SeriesScore] = []
+    rests_on: dict[str, float] = {}
     leak_check: LeakCheck
 
     @property

@@ -44,6 +44,7 @@ from tutelage.files import file_digest, folder_written_whole
 from tutelage.forecasts import Contender, Forecasts
 from tutelage.judge.baselines import BASELINES
 from tutelage.judge.champion import Champion, Meeting, meet_champion
+from tutelage.judge.explanation import rests_on
 from tutelage.judge.fidelity import check_fidelity, is_constant
 from tutelage.judge.metrics import ScoredForecasts, score_by_hour, score_members
 from tutelage.judge.plots import plot_coverage, plot_fan, plot_losses, plot_reliability, plot_skill
@@ -58,7 +59,7 @@ from tutelage.judge.verdict import (
     score_contenders,
 )
 from tutelage.judge.week import one_week
-from tutelage.model.inference import differences, load_student
+from tutelage.model.inference import Student, differences, load_student
 from tutelage.model.weights import load_network
 
 CPU = torch.device("cpu")
@@ -104,7 +105,6 @@ def evaluate(
     scored[Contender.CHOSEN] = score_members([candidate], actual)
     gains, floor = find_gains(dataset, scored), find_floor(dataset, scored)
     by_series = score_series(dataset, scored[Contender.CHOSEN].losses, scored[floor.baseline].losses)
-    leaks = check_exported(readings, spec, exported, features, seed=plan.seed)
     evaluation = Evaluation(
         scores={name: each.scores for name, each in scored.items()},
         validation_crps=held_out,
@@ -118,7 +118,8 @@ def evaluate(
         chosen=chosen,
         is_constant=is_constant(candidate),
         worst_series=by_series[:WORST_SERIES],
-        leak_check=LeakCheck(passed=leaks.passed, checked=leaks.checked),
+        rests_on=rests_on(exported, dataset, dataset.test, seed=plan.seed),
+        leak_check=_check_leaks(readings, spec, exported, features, plan),
     )
     with folder_written_whole(folder := run_folder(run.run_id, "evaluation")) as part:
         digest = file_digest(write_evaluation(part, evaluation, scored, by_series, step_hours=spec.grid.hours))
@@ -127,6 +128,13 @@ def evaluate(
         plot_losses(read_history(teachers) | read_history(students)).savefig(part / "losses.png")
     _log(run, evaluation, folder, teachers, students)
     return EvaluationManifest(folder=folder, digest=digest, evaluation=evaluation)
+
+
+def _check_leaks(
+    readings: ReadingsManifest, spec: DatasetSpec, exported: Student, features: FeaturesManifest, plan: TrainingPlan
+) -> LeakCheck:
+    leaks = check_exported(readings, spec, exported, features, seed=plan.seed)
+    return LeakCheck(passed=leaks.passed, checked=leaks.checked)
 
 
 def _champion(name: str, run: RunManifest) -> Champion | None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tutelage.data.windows import gather_future
@@ -115,12 +116,29 @@ def progress_of(teacher: Teacher, dataset: WindowDataset, recipe: Recipe, *, see
     return Progress(epoch=1, best_loss=[validation], best_epoch=[1], history=history, done=True)
 
 
-def forecast_exported(student: Student, dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Forecasts:
-    """An exported student's forecasts of a dataset's windows, in the target's unit."""
+def exported_inputs(
+    student: Student, dataset: WindowDataset, origins: Int64[Tensor, " windows"]
+) -> tuple[Float[np.ndarray, "windows lookback observed"], Float[np.ndarray, "windows horizon known"]]:
+    """What an exported student sees of a dataset's windows: the observed past and the known future."""
     lookback, complete = map(student.grid.steps, (student.card["lookback_hours"], student.complete_hours))
     observed = dataset.long_past(origins, lookback, complete=complete)
-    known = gather_future(dataset.panel.known, origins, dataset.horizon)
-    seen, ahead, sizes = observed.cpu().numpy(), known.cpu().numpy(), dataset.panel.sizes
+    return observed.cpu().numpy(), gather_future(dataset.panel.known, origins, dataset.horizon).cpu().numpy()
+
+
+def forecast_exported(student: Student, dataset: WindowDataset, origins: Int64[Tensor, " windows"]) -> Forecasts:
+    """An exported student's forecasts of a dataset's windows, in the target's unit."""
+    return forecast_inputs(student, dataset, origins, *exported_inputs(student, dataset, origins))
+
+
+def forecast_inputs(
+    student: Student,
+    dataset: WindowDataset,
+    origins: Int64[Tensor, " windows"],
+    seen: Float[np.ndarray, "windows lookback observed"],
+    ahead: Float[np.ndarray, "windows horizon known"],
+) -> Forecasts:
+    """An exported student's forecasts of these inputs, as if they were those of a dataset's windows."""
+    sizes = dataset.panel.sizes
     if sizes is None:
         return forecast_windows(student, seen, ahead, dataset.panel.names_at(origins))
     # The student may have been trained on other sizes of the same series.
