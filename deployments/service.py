@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from deployments.access import access_settings, credentials, header, listening_host, own_host, write_access
 from deployments.databases import create_databases, database_settings
 from deployments.processes import Running, Service, ServiceError, end_orphans, say, until
 from runtime.paths import datasets_folder, home
@@ -44,19 +45,20 @@ def mlflow_port() -> int:
 
 def environment() -> dict[str, str]:
     """The environment of every process: addresses of the two servers, folders, and the heartbeat of runs."""
-    api = f"http://127.0.0.1:{prefect_port()}/api"
+    api = f"http://{own_host()}:{prefect_port()}/api"
     return {
         **os.environ,
         **database_settings(),
+        **access_settings(home() / "service"),
         "TUTELAGE_HOME": str(home()),
         "TUTELAGE_DATASETS": str(datasets_folder().resolve()),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
         "PREFECT_API_URL": api,
         # Without it the page calls port 4200, whichever port the server listens on.
-        "PREFECT_SERVER_UI_API_URL": api,
+        "PREFECT_SERVER_UI_API_URL": os.environ.get("PREFECT_SERVER_UI_API_URL", api),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow_port()}",
+        "MLFLOW_TRACKING_URI": f"http://{own_host()}:{mlflow_port()}",
         # Job execution would start a dozen processes that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
@@ -66,7 +68,7 @@ def _answers(url: str, body: dict[str, Any] | None = None) -> Any:
     """The response of a URL, decoded if it is JSON; None where there is no response (yet)."""
     data = None if body is None else json.dumps(body).encode()
     try:
-        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"} | header())
         with urllib.request.urlopen(request, timeout=5) as answer:
             text = answer.read().decode()
     except (urllib.error.URLError, OSError):
@@ -79,24 +81,26 @@ def _answers(url: str, body: dict[str, Any] | None = None) -> Any:
 
 def _worker_ready(since: float) -> bool:
     """Whether a worker has polled after `since`: one of an earlier start still counts as online for some time."""
-    url = f"http://127.0.0.1:{prefect_port()}/api/work_pools/{POOL}/workers/filter"
+    url = f"http://{own_host()}:{prefect_port()}/api/work_pools/{POOL}/workers/filter"
     seen = [worker["last_heartbeat_time"] for worker in _answers(url, {}) or []]
     return any(dt.datetime.fromisoformat(text).timestamp() >= since for text in seen)
 
 
 def servers() -> list[Service]:
     """The two servers, which don't depend on each other."""
-    prefect, mlflow = f"http://127.0.0.1:{prefect_port()}", f"http://127.0.0.1:{mlflow_port()}"
+    prefect, mlflow = f"http://{own_host()}:{prefect_port()}", f"http://{own_host()}:{mlflow_port()}"
     mlflow_options = ["--workers", "1", "--artifacts-destination", (home() / "mlflow-artifacts").as_uri()]
+    if credentials() is not None:
+        mlflow_options += ["--app-name", "basic-auth"]
     return [
         Service(
             "prefect",
-            [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port())],
+            [str(BIN / "prefect"), "server", "start", "--host", listening_host(), "--port", str(prefect_port())],
             lambda: _answers(f"{prefect}/api/health") is True,
         ),
         Service(
             "mlflow",
-            [str(BIN / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(mlflow_port()), *mlflow_options],
+            [str(BIN / "mlflow"), "server", "--host", listening_host(), "--port", str(mlflow_port()), *mlflow_options],
             lambda: _answers(f"{mlflow}/health") == "OK",
         ),
     ]
@@ -133,7 +137,7 @@ def _require_free(port: int, variable: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((listening_host(), port))
         except OSError:
             raise ServiceError(f"port {port} is taken; set {variable} to another") from None
 
@@ -152,6 +156,7 @@ def up() -> None:
         lock.write(str(os.getpid()))
         lock.flush()
         end_orphans(folder / RECORD)
+        credentials()  # before anything is started
         _require_free(prefect_port(), "PREFECT_PORT")
         _require_free(mlflow_port(), "MLFLOW_PORT")
         running = Running(folder / RECORD, home() / "logs", ROOT, environment())
@@ -180,6 +185,7 @@ def _keep_time() -> None:
 def _start_all(running: Running) -> None:
     say(f"starting; logs are in {running.logs}")
     create_databases()
+    write_access(home() / "service")
     both_servers = servers()
     for service in both_servers:
         running.start(service)
@@ -191,8 +197,8 @@ def _start_all(running: Running) -> None:
     flow_worker = worker()
     running.start(flow_worker)
     running.wait(flow_worker)
-    say(f"Prefect   http://127.0.0.1:{prefect_port()}/deployments   start, schedule and watch flows")
-    say(f"MLflow    http://127.0.0.1:{mlflow_port()}   compare runs, registered models")
+    say(f"Prefect   http://{own_host()}:{prefect_port()}/deployments   start, schedule and watch flows")
+    say(f"MLflow    http://{own_host()}:{mlflow_port()}   compare runs, registered models")
     say("It is up. Ctrl-C here, or `make down`, ends it.")
 
 

@@ -16,6 +16,7 @@ from tutelage.data.grid import SECOND
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import ForecastFunction, forecast_exported
 from tutelage.errors import RegistryError
+from tutelage.files import folder_digest
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts
 from tutelage.model.inference import Student, differences, load_student
 
@@ -23,15 +24,20 @@ CHUNK_WINDOWS = 256
 """Windows per call of a model."""
 
 
-def load_registered(model: str, features: FeaturesManifest, spec: DatasetSpec) -> ForecastFunction:
+def load_registered(
+    model: str, features: FeaturesManifest, spec: DatasetSpec, *, digest: str | None = None
+) -> ForecastFunction:
     """The registered model `name/version` as a teacher.
 
     A version that this project registered forecasts with its ONNX graph. Any other model is called through MLflow's
     `predict` with the table that `serving/forecaster.py` describes, one series per window, and must return
-    series_id, lead_hours and q01 to q99.
+    series_id, lead_hours and q01 to q99. To load it is to run whatever its pickle or its code says.
 
-    Raises RegistryError where there is no such version, or it can't teach this task: other columns, another horizon, a
-    longer lookback, or training data that overlap the test part.
+    digest: of the files of another model (`tutelage.files.folder_digest`), by which somebody vouches for them
+
+    Raises RegistryError where there is no such version, where another model has another digest, and where a version
+    can't teach this task: other columns, another horizon, a longer lookback, or training data that overlap the test
+    part.
     """
     name, _, version = model.rpartition("/")
     try:
@@ -40,6 +46,11 @@ def load_registered(model: str, features: FeaturesManifest, spec: DatasetSpec) -
         raise RegistryError(f"teacher {model} can't be loaded from the registry: {error}") from error
     export = exported_in(folder)
     if not export.is_dir():
+        if digest != (here := folder_digest(folder)):
+            raise RegistryError(
+                f"teacher {model} would run its own code when it is loaded, such as a pickle's; if you trust it, say "
+                f"recipe.teacher.registered_digest: {here}"
+            )
         get_run_logger().warning(
             "teacher %s does not say until when it was trained: make sure that it ends before the test part", model
         )

@@ -19,6 +19,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of the names and the bytes of all files in a folder, as hex."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return value_digest({path.relative_to(folder).as_posix(): file_digest(path) for path in files})
+
+
 def value_digest(value: Any) -> str:
     """SHA-256 of a JSON-like value, independent of the order of its keys, as hex."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

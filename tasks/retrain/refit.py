@@ -104,7 +104,8 @@ def _labels(
     folder: Path,
 ) -> tuple[SoftLabels, States | None]:
     """Soft labels of the refit teachers, and the hidden states of the first where the recipe's terms need them."""
-    model, pretrained = plan.recipe.teacher.registered_model, plan.recipe.teacher.pretrained
+    recipe = plan.recipe.teacher
+    model, pretrained = recipe.registered_model, recipe.pretrained
 
     def reports(name: str) -> Callable[[Progress], None]:
         return reporter(f"refit of {name}", features.task, teachers.best_epoch[name], {}, watched="train")
@@ -113,7 +114,7 @@ def _labels(
         for_teachers,
         plan.recipe,
         seed=plan.seed,
-        registered=None if model is None else load_registered(model, features, spec),
+        registered=None if model is None else load_registered(model, features, spec, digest=recipe.registered_digest),
         pretrained=load_pretrained(pretrained) if pretrained else None,
         epochs=teachers.best_epoch,
         checkpoints=lambda name: checkpoint_in(folder, name),

@@ -43,12 +43,13 @@ def train_all_teachers(
     """
     dataset = read_dataset(features, spec, plan)
     folder = stage_folder(role.value, __name__, features=features, spec=spec, plan=plan)
-    model, pretrained = plan.recipe.teacher.registered_model, plan.recipe.teacher.pretrained
+    recipe = plan.recipe.teacher
+    model, pretrained = recipe.registered_model, recipe.pretrained
     fitted = fit_teachers(
         dataset,
         plan.recipe,
         seed=plan.seed,
-        registered=None if model is None else load_registered(model, features, spec),
+        registered=None if model is None else load_registered(model, features, spec, digest=recipe.registered_digest),
         pretrained=load_pretrained(pretrained) if pretrained else None,
         checkpoints=lambda name: checkpoint_in(folder, name),
         reports=_reports(features.task, plan.recipe, role),

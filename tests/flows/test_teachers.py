@@ -25,7 +25,7 @@ from tutelage.data.dataset import Column, DatasetSpec, Role, load_dataset_spec
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.recipe import Terms, Views
 from tutelage.errors import RegistryError
-from tutelage.files import read_json
+from tutelage.files import folder_digest, read_json
 from tutelage.model.inference import forecast_windows, load_student
 from tutelage.model.kinds import Budget
 
@@ -242,7 +242,13 @@ def test_load_registered__any_model_that_answers_as_ours_do(spec: DatasetSpec) -
         info = mlflow.pyfunc.log_model(name="model", python_model=Shift(), registered_model_name="shift")
     dataset = with_one_column(dataset_of(synthetic_panel([400]), train_hours=340, lookback=5, horizon=4))
     features = features_of(dataset, test_start=AFTER)
-    forecast = _in_flow(lambda: load_registered(f"shift/{info.registered_model_version}", features, spec))
+    version = info.registered_model_version
+    files = download_version("shift", version)
+    assert list(files.rglob("*.pkl")), "it is a pickle"
+    with pytest.raises(RegistryError, match="would run its own code when it is loaded"):
+        load_registered(f"shift/{version}", features, spec)
+    digest = folder_digest(files)
+    forecast = _in_flow(lambda: load_registered(f"shift/{version}", features, spec, digest=digest))
     forecasts = forecast(dataset, dataset.train)
     assert len(dataset.train) > 256  # more than one call
     last = dataset.panel.observed[dataset.train - 1, 0].numpy()

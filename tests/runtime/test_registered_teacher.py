@@ -19,6 +19,7 @@ from tests.tutelage.data.builders import START, meter, meter_with_plan
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.teachers import forecast_exported
 from tutelage.errors import RegistryError
+from tutelage.files import folder_digest
 from tutelage.forecasts import QUANTILE_NAMES
 from tutelage.model.inference import load_student
 
@@ -92,7 +93,11 @@ def others_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 
 
 def load(model: str, features: FeaturesManifest = FEATURES) -> Callable[[WindowDataset, object], object]:
-    return load_registered(model, features, meter())
+    return load_registered(model, features, meter(), digest=digest_of(model))
+
+
+def digest_of(model: str) -> str:
+    return folder_digest(download_version(*model.split("/")))
 
 
 def test_load_registered__any_other_model_predicts_in_chunks(
@@ -117,6 +122,18 @@ def test_load_registered__any_other_model_predicts_in_chunks(
     assert "test part" in line
 
 
+def test_load_registered__any_other_model_is_not_loaded_without_its_digest(
+    others_model: Callable[[Predict], tuple[str, Log]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = others_model(answer_of)
+    loaded: list[str] = []
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", loaded.append)
+    for given in (None, "0" * 64):
+        with pytest.raises(RegistryError, match=f"would run its own code .* registered_digest: {digest_of(model)}$"):
+            load_registered(model, FEATURES, meter(), digest=given)
+    assert loaded == []
+
+
 def test_load_registered__any_other_model_takes_what_is_planned_of_the_horizon(
     others_model: Callable[[Predict], tuple[str, Log]], dataset: WindowDataset
 ) -> None:
@@ -129,7 +146,9 @@ def test_load_registered__any_other_model_takes_what_is_planned_of_the_horizon(
     planned = torch.arange(len(dataset.panel.step), dtype=torch.float32)[:, None]
     panel = replace(dataset.panel, known=torch.cat([dataset.panel.known, planned], dim=1))
     model, _ = others_model(predict)
-    load_registered(model, FEATURES, meter_with_plan())(replace(dataset, panel=panel), dataset.train[:1])
+    load_registered(model, FEATURES, meter_with_plan(), digest=digest_of(model))(
+        replace(dataset, panel=panel), dataset.train[:1]
+    )
     [table] = tables
     origin = int(dataset.train[0])
     assert table["planned_c"].tolist() == list(range(origin - 6, origin + 2))

@@ -150,6 +150,7 @@ TEACHER_LEAVES = (
     "ensemble_size",
     "horizons",
     "registered_model",
+    "registered_digest",
     "noise_draws",
     "other_sites",
     "pretrained",

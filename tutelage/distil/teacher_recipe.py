@@ -33,6 +33,12 @@ class TeacherRecipe(Contract):
         pattern=r"^[^/:]+/[0-9]+$",
         description="Registered model, name/version, to use in place of trained teachers.",
     )
+    registered_digest: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Digest of the files of a registered model that tutelage did not make. Loading it runs its own "
+        "code, so without this it is refused, and the refusal says the digest.",
+    )
     other_sites: str | None = Field(
         None,
         pattern=r"^[a-z][a-z0-9-]*$",
@@ -78,6 +84,8 @@ class TeacherRecipe(Contract):
             raise ValueError("views.future_sigma_end: boosted trees have no epochs over which noise could change")
         if self.coupling and (self.kind == "boosted" or self.registered_model is not None):
             raise ValueError("coupling: only networks that this recipe trains learn together with a companion")
+        if self.registered_digest is not None and self.registered_model is None:
+            raise ValueError("registered_digest: there is no registered_model that it could be of")
         if self.simple and self.registered_model is not None:
             raise ValueError("simple: a registered model is the only teacher")
         if list(self.horizons) != sorted(set(self.horizons)):

@@ -156,8 +156,8 @@ def test_teachers__a_registered_model_labels_in_their_place(
 ) -> None:
     asked: list[object] = []
 
-    def load(model: str, *given: object) -> Callable[[WindowDataset, Tensor], Forecasts]:
-        asked.append((model, *given))
+    def load(model: str, *given: object, digest: str | None) -> Callable[[WindowDataset, Tensor], Forecasts]:
+        asked.append((model, *given, digest))
 
         def forecast(dataset: WindowDataset, origins: Tensor) -> Forecasts:
             truth = dataset.truth(origins).double().numpy()
@@ -166,9 +166,9 @@ def test_teachers__a_registered_model_labels_in_their_place(
         return forecast
 
     monkeypatch.setattr(tasks.retrain.teachers, "load_registered", load)
-    plan = one_view(0, registered_model="meter-2h/3")
+    plan = one_view(0, registered_model="meter-2h/3", registered_digest="0" * 64)
     trained = train_all_teachers.fn(features, spec, plan, childless, role=Contender.UNPRIVILEGED)
-    assert asked == [("meter-2h/3", features, spec)]
+    assert asked == [("meter-2h/3", features, spec, "0" * 64)]
     assert not (trained.folder / "network.json").exists()
     dataset = read_dataset(features, spec, plan)
     labels = read_labels(trained.folder, CPU).test
