@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tutelage.data.dataset import Source
-from tutelage.data.source import source_files
+from tutelage.data.source import Source, source_files
 from tutelage.distil.views import shuffle_windows
 from tutelage.forecasts import Contender
 from tutelage.model.layers import MemberDropout, MemberLinear

@@ -18,8 +18,8 @@ from runtime.paths import copies_folder
 from runtime.provenance import ROOT, code_digest, git_commit
 from runtime.record import RECORD, Record, read_record
 from tasks.retrain.run import FLOW
-from tutelage.data.dataset import DatasetSpec, Source
-from tutelage.data.source import relative_names, source_files
+from tutelage.data.dataset import DatasetSpec
+from tutelage.data.source import Source, relative_names, source_files
 from tutelage.errors import DataError, SpecError, TutelageError
 from tutelage.files import file_digest
 

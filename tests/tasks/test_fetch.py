@@ -7,7 +7,7 @@ import pytest
 from runtime.paths import copies_folder
 from tasks.fetch import fetch
 from tests.tutelage.data.builders import meter
-from tutelage.data.dataset import Source
+from tutelage.data.source import Source
 
 
 def test_fetch__marks_a_copy_as_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from tutelage.data.dataset import Calendar, Column, DatasetSpec, QualityRules, Role, Source, Timestamp
+from tutelage.data.dataset import Calendar, Column, DatasetSpec, QualityRules, Role, Timestamp
 from tutelage.data.grid import HOURLY
+from tutelage.data.source import Source
 from tutelage.data.windows import Panel, Parts, Span
 from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import Recipe

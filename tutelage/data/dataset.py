@@ -4,9 +4,7 @@
 the system knows a dataset only through its spec.
 """
 
-import codecs
 import datetime as dt
-import os
 import zoneinfo
 from enum import StrEnum
 from pathlib import Path
@@ -19,8 +17,11 @@ from tutelage.contract import Contract, load_contract
 from tutelage.data.grid import DAY, HOUR, MINUTE, Grid
 from tutelage.data.replay import Replay
 from tutelage.data.rules import Issued, Monitoring, QualityRules, Serving
+from tutelage.data.source import Source
 from tutelage.errors import SpecError
 
+OTHER_TARGET = "--"
+"""Stands in a dataset's name before another target than its spec's."""
 KEY = ["series_id", "time_utc"]
 """The columns that no two rows of a table of readings, or of hours, have in common."""
 
@@ -29,13 +30,6 @@ def _known_zone(name: str) -> str:
     if name not in zoneinfo.available_timezones():
         raise ValueError(f"{name!r} is not an IANA time zone")
     return name
-
-
-def _known_encoding(name: str) -> str:
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        raise ValueError(f"{name!r} is not an encoding that Python knows") from None
 
 
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
@@ -48,62 +42,6 @@ class Role(StrEnum):
     OBSERVED = "observed"
     PRIVILEGED = "privileged"
     KNOWN_FUTURE = "known_future"
-
-
-class Source(Contract):
-    """Files (`path`), a file within an installed package (`package`, `file`), or a table (`database`, `query`)."""
-
-    path: str | None = Field(
-        None,
-        description="file, folder or glob, relative to the working folder or absolute; may start with $VARIABLE/, or "
-        "be the URL of an object store, s3://bucket/meters/*.csv",
-    )
-    package: str | None = Field(None, description="installed distribution that ships the file")
-    file: str | None = Field(None, description="the file's path inside that distribution")
-    database: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = Field(
-        None, description="the environment variable that holds a database's URL, as SQLAlchemy reads it"
-    )
-    query: str | None = Field(None, description="what to read of the database: SQL that selects rows, in order of time")
-    format: Literal["csv", "parquet", "delta"] = "csv"
-    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    null_values: tuple[str, ...] = Field(("",), description="texts that mean a missing value")
-    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field("utf-8", description="of a CSV")
-    skip_lines: Annotated[int, Field(ge=0)] = Field(0, description="lines before a CSV's header")
-    comment: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="how a CSV's lines begin that are not rows; empty: every line is a row"
-    )
-    decimal: Literal[".", ","] = Field(".", description="the decimal mark of a CSV's numbers")
-    thousands: Literal["", ".", ",", " ", "'"] = Field(
-        "", description="the mark between a CSV's thousands; empty: none"
-    )
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        None, description="SHA-256 of the one file that the spec was written for; any other file is rejected"
-    )
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "Source":
-        if [self.path, self.package, self.database].count(None) != 2:
-            raise ValueError("give either path, or package and file, or database and query")
-        if (self.package is None) != (self.file is None):
-            raise ValueError("package and file go together")
-        if (self.database is None) != (self.query is None):
-            raise ValueError("database and query go together")
-        if self.decimal == self.thousands:
-            raise ValueError(f"decimal and thousands are the same mark, {self.decimal!r}")
-        return self
-
-    @property
-    def is_copied(self) -> bool:
-        """Whether flows copy it first, from an object store, a database or a Delta table."""
-        named = str(self.path)
-        if named.startswith("$"):
-            named = os.environ.get(named[1:].partition("/")[0], "")
-        return self.database is not None or self.format == "delta" or "://" in named
-
-    @property
-    def is_text(self) -> bool:
-        """Whether its files are text; those of tables are parquet."""
-        return self.format == "csv" and self.database is None
 
 
 class Timestamp(Contract):
@@ -340,11 +278,23 @@ class DatasetSpec(Contract):
 
 
 def load_dataset_spec(path: Path) -> DatasetSpec:
-    """Read a dataset spec from YAML.
+    """Read a dataset spec from YAML. `household--voltage-v.yaml` is `household.yaml` with the target voltage_v.
 
     Raises SpecError with a sentence that names the file and the key.
     """
+    name, _, target = path.stem.partition(OTHER_TARGET)
+    if target and not path.is_file():
+        return _with_target(load_dataset_spec(path.with_name(f"{name}.yaml")), target)
     spec = load_contract(path, DatasetSpec, called="dataset spec", many="datasets")
     if spec.name != path.stem:
         raise SpecError(f"dataset spec {path.name}: name: {spec.name!r} is not the file's name, {path.stem!r}")
     return spec
+
+
+def _with_target(spec: DatasetSpec, target: str) -> DatasetSpec:
+    """The spec with another of its observed columns as target, named as tasks are, with dashes."""
+    targets = {column.name.replace("_", "-"): column.name for column in spec.columns if column.role is Role.OBSERVED}
+    if target not in targets:
+        known = ", ".join(f"{spec.name}{OTHER_TARGET}{name}" for name in targets)
+        raise SpecError(f"dataset {spec.name}{OTHER_TARGET}{target}: no observed column is that; there are {known}")
+    return spec.model_copy(update={"name": f"{spec.name}{OTHER_TARGET}{target}", "target": targets[target]})

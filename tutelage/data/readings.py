@@ -6,12 +6,12 @@ from pathlib import Path
 
 import polars as pl
 
-from tutelage.data.dataset import KEY, Column, DatasetSpec, Source
+from tutelage.data.dataset import KEY, Column, DatasetSpec
 from tutelage.data.events import regular_readings
 from tutelage.data.issued import ISSUED, OF_FORECASTS, parted, with_forecasts
 from tutelage.data.registers import register_differences
 from tutelage.data.scan import has_forecasts, scan_file
-from tutelage.data.source import called
+from tutelage.data.source import Source, called
 from tutelage.data.steps import begin_of, step_at
 from tutelage.errors import DataError
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from tutelage.data.dataset import DatasetSpec, Role, Source
-from tutelage.data.source import called, partitions
+from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.source import Source, called, partitions
 from tutelage.errors import DataError
 
 SERIES = "series_id"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from tutelage.data.dataset import Source
 from tutelage.data.readings import number_of
 from tutelage.data.scan import check_size, read_text
+from tutelage.data.source import Source
 from tutelage.errors import DataError
 
 HEAD_BYTES = 256 * 1024

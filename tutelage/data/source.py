@@ -1,8 +1,9 @@
-"""The files of a source: where they lie, or copies of what lies in an object store, a database or a Delta table.
+"""The source of a dataset: its files, or copies of what lies in an object store, a database or a Delta table.
 
 A copy's folder is named by the object's version, or by the digest of the rows: what did not change is not copied again.
 """
 
+import codecs
 import importlib.metadata
 import os
 import re
@@ -11,15 +12,80 @@ from fnmatch import fnmatchcase
 from itertools import takewhile
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import polars as pl
 import sqlalchemy
+from pydantic import AfterValidator, Field, model_validator
 
-from tutelage.data.dataset import Source
+from tutelage.contract import Contract
 from tutelage.errors import DataError, UnreachableError
 from tutelage.files import file_digest, value_digest, write_table, written_whole
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError(f"{name!r} is not an encoding that Python knows") from None
+
+
+class Source(Contract):
+    """Files (`path`), a file within an installed package (`package`, `file`), or a table (`database`, `query`)."""
+
+    path: str | None = Field(
+        None,
+        description="file, folder or glob, relative to the working folder or absolute; may start with $VARIABLE/, or "
+        "be the URL of an object store, s3://bucket/meters/*.csv",
+    )
+    package: str | None = Field(None, description="installed distribution that ships the file")
+    file: str | None = Field(None, description="the file's path inside that distribution")
+    database: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = Field(
+        None, description="the environment variable that holds a database's URL, as SQLAlchemy reads it"
+    )
+    query: str | None = Field(None, description="what to read of the database: SQL that selects rows, in order of time")
+    format: Literal["csv", "parquet", "delta"] = "csv"
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    null_values: tuple[str, ...] = Field(("",), description="texts that mean a missing value")
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field("utf-8", description="of a CSV")
+    skip_lines: Annotated[int, Field(ge=0)] = Field(0, description="lines before a CSV's header")
+    comment: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="how a CSV's lines begin that are not rows; empty: every line is a row"
+    )
+    decimal: Literal[".", ","] = Field(".", description="the decimal mark of a CSV's numbers")
+    thousands: Literal["", ".", ",", " ", "'"] = Field(
+        "", description="the mark between a CSV's thousands; empty: none"
+    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the one file that the spec was written for; any other file is rejected"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if [self.path, self.package, self.database].count(None) != 2:
+            raise ValueError("give either path, or package and file, or database and query")
+        if (self.package is None) != (self.file is None):
+            raise ValueError("package and file go together")
+        if (self.database is None) != (self.query is None):
+            raise ValueError("database and query go together")
+        if self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands are the same mark, {self.decimal!r}")
+        return self
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether flows copy it first, from an object store, a database or a Delta table."""
+        named = str(self.path)
+        if named.startswith("$"):
+            named = os.environ.get(named[1:].partition("/")[0], "")
+        return self.database is not None or self.format == "delta" or "://" in named
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its files are text; those of tables are parquet."""
+        return self.format == "csv" and self.database is None
+
 
 SUFFIXES = {"csv": (".csv", ".csv.gz", ".txt"), "parquet": (".parquet",), "delta": ()}
 """Of the files that a folder's name stands for, by format."""

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.tutelage.data.builders import METER, REPOSITORY, edited, write_spec
 from tutelage.data.dataset import Role, load_dataset_spec
@@ -125,3 +126,24 @@ def test_load__refuses_what_is_no_mapping(text: str, sentence: str, tmp_path: Pa
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError, match=rf"^dataset spec meter\.yaml.* {sentence}"):
         load_dataset_spec(path)
+
+
+def test_load__another_target_of_the_same_spec(tmp_path: Path) -> None:
+    write_spec(tmp_path, METER)
+    spec = load_dataset_spec(tmp_path / "meter--indoor-c.yaml")
+    assert (spec.name, spec.target, spec.target_column.unit) == ("meter--indoor-c", "indoor_c", "°C")
+    assert spec.names(Role.OBSERVED) == ["indoor_c", "power_kw"], "the target first"
+    assert load_dataset_spec(tmp_path / "meter--power-kw.yaml").target == "power_kw"
+    for other in ("voltage-v", "nothing"):
+        with pytest.raises(SpecError) as error:
+            load_dataset_spec(tmp_path / f"meter--{other}.yaml")
+        assert str(error.value) == (
+            f"dataset meter--{other}: no observed column is that; there are meter--power-kw, meter--indoor-c"
+        )
+
+
+def test_load__a_file_that_is_named_like_another_target_is_read(tmp_path: Path) -> None:
+    """As `make reproduce` writes it."""
+    plain = METER | {"name": "meter--indoor-c", "target": "indoor_c"}
+    (tmp_path / "meter--indoor-c.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    assert load_dataset_spec(tmp_path / "meter--indoor-c.yaml").target == "indoor_c"

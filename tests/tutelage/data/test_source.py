@@ -14,9 +14,9 @@ from deltalake import write_deltalake
 from moto.server import ThreadedMotoServer
 
 from tests.tutelage.data.builders import meter, random_readings, write_readings
-from tutelage.data.dataset import DatasetSpec, Source
+from tutelage.data.dataset import DatasetSpec
 from tutelage.data.readings import read_readings
-from tutelage.data.source import called, partitions, relative_names, source_files
+from tutelage.data.source import Source, called, partitions, relative_names, source_files
 from tutelage.errors import DataError, UnreachableError
 
 BUCKET = "meters"
