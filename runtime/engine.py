@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 LOCAL = "local"
 PASSED_ON = ("TUTELAGE_HOME", "TUTELAGE_DATASETS", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")
-"""What workers must know of this process; none is a secret, since a cluster shows them on its page."""
+"""What workers must know of this process, unless it is an address with a password: a cluster shows it on its page."""
 
 
 def each_of(work: Callable[[T], R], pieces: Sequence[T], engine: str, *, name: str, device: str) -> Iterator[R]:
@@ -40,7 +40,9 @@ def each_of(work: Callable[[T], R], pieces: Sequence[T], engine: str, *, name: s
     except ImportError:
         raise SpecError(f"engine {engine} needs more packages: pip install 'tutelage[ray]'") from None
     address = None if engine == "ray" else engine
-    of_this_process = {variable: os.environ[variable] for variable in PASSED_ON if variable in os.environ}
+    of_this_process = {
+        variable: os.environ[variable] for variable in PASSED_ON if "@" not in os.environ.get(variable, "@")
+    }
     with get_client(sync_client=True) as prefect:
         of_this_process["PREFECT_API_URL"] = str(prefect.api_url)
     settings: dict[str, Any] = {"runtime_env": {"env_vars": of_this_process}, "log_to_driver": False}
