@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.household import write_slice
 from tests.service.conftest import ROOT, Up, command, service_environment, start, stop
 
 pytestmark = pytest.mark.service
@@ -25,7 +24,7 @@ PATHS = {
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     home = tmp_path_factory.mktemp("closed")
-    write_slice(home / "datasets", name="household", days=60)
+    (home / "datasets").mkdir()
     up = start(home, service_environment(home, TUTELAGE_USER=USER, TUTELAGE_PASSWORD=PASSWORD))
     try:
         yield up
