@@ -3,9 +3,9 @@
 Hourly meters of 160 days, a day ahead: the homes of the demo, each again and again with another size and other noise.
 For each number of series, in a process and a home of its own: a retrain by the default recipe, without a refit and
 without unprivileged teachers (these meters have no privileged columns), and two forecasts of all series, of which the
-second counts, with everything imported. Seconds by stage are Prefect's; memory is the process's peak, without that of the
-temporary Prefect server (some 200 MB). The exponent is the slope of log seconds over log series, from ten series on,
-where the fixed part hides less of it; 1 is proportional.
+second counts, with everything imported. Seconds by stage are Prefect's; memory is the process's peak, without that of
+the temporary Prefect server (some 200 MB). The exponent is the slope of log seconds over log series, from ten series
+on, where the fixed part hides less of it; 1 is proportional.
 
 Writes benchmarks/results/scale.json. QUICK=1 takes 1 and 10 series.
 """
