@@ -30,6 +30,12 @@ def exported(dataset: WindowDataset, folder: Path, weights: dict[Contender, floa
     return load_student(folder)
 
 
+@pytest.fixture(scope="module")
+def days(dataset: WindowDataset, tmp_path_factory: pytest.TempPathFactory) -> Student:
+    """A student that forecasts by the same hour of seven days alone."""
+    return exported(dataset, tmp_path_factory.mktemp("export") / "days", {Contender.SAME_HOUR_7D: 1.0})
+
+
 def test_rests_on__a_last_value_rests_on_the_last_hour_alone(tmp_path: Path) -> None:
     panel = synthetic_panel([900])
     slow = 3 + 2 * torch.sin(torch.arange(900) / 40)
@@ -44,26 +50,23 @@ def test_rests_on__a_last_value_rests_on_the_last_hour_alone(tmp_path: Path) -> 
 
 
 def test_rests_on__the_same_hour_of_days_before_does_not_need_the_last_hour(
-    dataset: WindowDataset, tmp_path: Path
+    dataset: WindowDataset, days: Student
 ) -> None:
-    student = exported(dataset, tmp_path / "days", {Contender.SAME_HOUR_7D: 1.0})
-    rises = rests_on(student, dataset, dataset.test, seed=0)
-    target = student.card["observed"][0]
+    rises = rests_on(days, dataset, dataset.test, seed=0)
+    target = days.card["observed"][0]
     assert next(iter(rises)) == f"{target}: the days before"
     assert abs(rises[f"{target}: the last hour"]) < 0.02
-    assert rises == rests_on(student, dataset, dataset.test, seed=0)
+    assert rises == rests_on(days, dataset, dataset.test, seed=0)
 
 
-def test_rests_on__of_one_window_says_nothing(dataset: WindowDataset, tmp_path: Path) -> None:
-    student = exported(dataset, tmp_path / "one", {Contender.LAST_VALUE: 1.0})
-    assert rests_on(student, dataset, dataset.test[:1], seed=0) == {}
+def test_rests_on__of_one_window_says_nothing(dataset: WindowDataset, days: Student) -> None:
+    assert rests_on(days, dataset, dataset.test[:1], seed=0) == {}
 
 
-def test_input_groups__are_every_input_once(dataset: WindowDataset, tmp_path: Path) -> None:
-    student = exported(dataset, tmp_path / "last", {Contender.LAST_VALUE: 1.0})
-    card = student.card | {"observed": ["load_kw", "wind_m_s"], "known_future": ["price"]}
+def test_input_groups__are_every_input_once(days: Student) -> None:
+    card = days.card | {"observed": ["load_kw", "wind_m_s"], "known_future": ["price"]}
     for step, last in ((15 * MINUTE, 4), (HOUR, 1), (6 * HOUR, 1), (DAY, 1)):
-        groups = list(input_groups(replace(student, card=card), Grid(step), 40))
+        groups = list(input_groups(replace(days, card=card), Grid(step), 40))
         times = np.zeros((2, 40), dtype=int)
         for _, which, steps, columns in groups:
             if which == "observed":
@@ -82,8 +85,7 @@ def test_shuffled__changes_these_steps_and_columns_only() -> None:
     assert (changed[..., 0] == values[..., 0]).all()
 
 
-def test_forecast_inputs__of_a_datasets_windows_are_its_forecasts(dataset: WindowDataset, tmp_path: Path) -> None:
-    student = exported(dataset, tmp_path / "last", {Contender.LAST_VALUE: 0.5})
-    seen, ahead = exported_inputs(student, dataset, dataset.test)
-    given = forecast_inputs(student, dataset, dataset.test, seen, ahead)
-    assert (given.quantiles == forecast_exported(student, dataset, dataset.test).quantiles).all()
+def test_forecast_inputs__of_a_datasets_windows_are_its_forecasts(dataset: WindowDataset, days: Student) -> None:
+    seen, ahead = exported_inputs(days, dataset, dataset.test)
+    given = forecast_inputs(days, dataset, dataset.test, seen, ahead)
+    assert (given.quantiles == forecast_exported(days, dataset, dataset.test).quantiles).all()
