@@ -19,7 +19,10 @@ from deployments.arrange import BEGINNING, LOST, NEVER_BEGUN, SILENCE
 from deployments.processes import started_at
 from tests.service.conftest import ROOT, Up, command, free_port, service_environment, start, stop, until
 from tests.service.postgres import running_postgres
+from tests.tutelage.data.builders import meter
 from tutelage.data.dataset import load_dataset_spec
+from tutelage.data.readings import read_readings
+from tutelage.data.source import Source, source_files
 
 pytestmark = pytest.mark.service
 
@@ -119,6 +122,26 @@ def test_up__on_postgresql_both_keep_their_records_there(on_postgres: tuple[Up, 
     scheduled = "SELECT count(*) FROM flow_run WHERE auto_scheduled"
     until(lambda: asyncio.run(rows(url, "prefect", scheduled))[0][0] >= 3, 90)
     assert list(up.home.rglob("*.db")) == []
+
+
+@pytest.mark.slow
+def test_source__of_a_postgresql_table(
+    on_postgres: tuple[Up, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times with a zone and exact decimals, as databases have them."""
+    _, url = on_postgres
+    made = (
+        "CREATE TABLE minutes AS SELECT time, 1.25::numeric(8, 2) AS power, 20.5::real AS indoor, 230 AS volts "
+        "FROM generate_series('2024-07-01 02:00+02'::timestamptz, '2024-07-01 02:59+02', '1 minute') AS time"
+    )
+    asyncio.run(rows(url, "mlflow", made))
+    monkeypatch.setenv("METERS_DATABASE", f"{url.replace('postgresql', 'postgresql+psycopg', 1)}/mlflow")
+    spec = meter().model_copy(
+        update={"source": Source(database="METERS_DATABASE", query="SELECT * FROM minutes ORDER BY time")}
+    )
+    table = read_readings(source_files(spec.source, tmp_path), spec)
+    assert (table["time_utc"][0], table.height) == (dt.datetime(2024, 7, 1, tzinfo=dt.UTC), 60)
+    assert table.select("power_kw", "indoor_c", "voltage_v").unique().rows() == [(1.25, 20.5, 230.0)]
 
 
 @pytest.mark.slow
