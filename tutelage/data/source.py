@@ -207,6 +207,8 @@ def _copied(url: str, form: str, copies: Path) -> Iterator[Path]:
             objects = [store.head(last)]
         for each in sorted(objects, key=itemgetter("path")):
             path = PurePosixPath(each["path"])
+            if ".." in path.parts:
+                raise DataError(f"source: {url} has an object {path}, whose name leads out of its folder")
             wanted = _matches(path.parts, pattern) if last else _is_of(path.name, form)
             if wanted:
                 version = [url, each["path"], each["size"], each["e_tag"] or each["last_modified"]]

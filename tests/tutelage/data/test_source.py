@@ -162,6 +162,13 @@ def test_store__absent(s3: Any, path: str, sentence: str, tmp_path: Path) -> Non
         source_files(Source(path=path), tmp_path)
 
 
+def test_store__a_name_leads_out_of_no_folder(s3: Any, tmp_path: Path) -> None:
+    s3.put_object(Bucket=BUCKET, Key="odd/a/../../../evil.csv", Body=b"time,power")
+    with pytest.raises((DataError, UnreachableError), match=r"^source: s3://meters/odd/ "):
+        source_files(Source(path="s3://meters/odd/"), tmp_path / "copies")
+    assert not list(tmp_path.rglob("evil.csv"))
+
+
 def test_store__one_that_does_not_answer_may_be_tried_again(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
