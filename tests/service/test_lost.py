@@ -113,13 +113,15 @@ def test_missed__after_hours_without_the_service_only_the_last_forecast_runs(ret
         # The server's own way to make a schedule's runs, for hours that are past.
         hours = {"start_time": since.isoformat(), "end_time": dt.datetime.now(dt.UTC).isoformat(), "min_runs": 4}
         httpx.post(f"{service.prefect}/api/deployments/{deployment}/schedule", json=hours).raise_for_status()
-        assert len(due()) >= 4
+        # The worker may have run the latest hour's already, right on time.
+        late = [run.id for run in due() if not run.state.is_final()]
+        assert len(late) >= 3
         cancel_missed(client)
         client.update_work_pool(POOL, WorkPoolUpdate(is_paused=False))
     until(lambda: all(run.state.is_final() for run in due()), 240)
-    *earlier, last = due()
+    *earlier, last = (run for run in due() if run.id in late)
     assert last.state.name == "Completed"
-    assert [run.state.name for run in earlier[:3]] == ["Cancelled"] * 3
+    assert {run.state.name for run in earlier} == {"Cancelled"}
     time = f"{earlier[0].expected_start_time:%Y-%m-%d %H:%M}"
     assert earlier[0].state.message.startswith(f"Missed: no worker ran when it was due, at {time} UTC; the run of ")
 
