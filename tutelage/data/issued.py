@@ -69,6 +69,7 @@ def with_forecasts(
     of_all = last.filter(pl.col("series_id").is_null()).drop("series_id")
     series = readings.group_by("series_id", maintain_order=True).agg(first=pl.col("time_utc").min())
     every = pl.concat([last.drop_nulls("series_id"), series.join(of_all, how="cross").select(last.columns)])
+    every = every.unique(KEY, keep="first", maintain_order=True)  # a series' own forecast before that of all
     every = every.join(series, on="series_id").filter(pl.col("time_utc") >= pl.col("first")).drop("first")
     ahead = every.join(readings, on=KEY, how="anti").sort(KEY)
     joined = readings.join(every, on=KEY, how="left", maintain_order="left")

@@ -96,6 +96,9 @@ def test_as_issued__of_all_series_and_of_one(tmp_path: Path) -> None:
     of_each = write_csv(tmp_path / "weather-by-home.csv", "issued,time,wind,home", *rows)
     table = read_readings([readings, of_each], spec, ahead_hours=1)
     assert (wind(table, "a"), wind(table, "b"), wind(table, "c")) == ({"01 06": 3}, {"01 06": 4}, {})
+    both = read_readings([readings, of_all, of_each], spec, ahead_hours=1)
+    assert both.height == 2
+    assert (wind(both, "a"), wind(both, "b")) == ({"01 06": 3}, {"01 06": 4}), "its own forecast before that of all"
     by_file = hourly(series_from="file")
     table = read_readings([readings, of_all], by_file, ahead_hours=1)
     assert wind(table, "load") == {"01 06": 3}
