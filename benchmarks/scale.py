@@ -7,7 +7,7 @@ second counts, with everything imported. Seconds by stage are Prefect's; memory 
 the temporary Prefect server (some 200 MB). The exponent is the slope of log seconds over log series, from ten series
 on, where the fixed part hides less of it; 1 is proportional.
 
-Writes benchmarks/results/scale.json. QUICK=1 takes 1 and 10 series.
+Writes benchmarks/results/scale.json. QUICK=1 takes 1 and 10 series, and writes under TUTELAGE_HOME.
 """
 
 import datetime as dt
@@ -28,7 +28,7 @@ from prefect.client.orchestration import get_client
 
 from flows.forecast import forecast
 from flows.homes import read_homes
-from flows.reproduce import SET_BY_US
+from flows.reproduce import environment_of
 from flows.retrain import retrain
 from flows.rollback import rollback
 from runtime.paths import datasets_folder, home
@@ -107,7 +107,7 @@ def measure(series: int) -> dict[str, Any]:
 
 
 def exponent_of(rows: list[dict[str, Any]], name: str) -> float | None:
-    """The slope of log seconds over log series, of more than ten series."""
+    """The slope of log seconds over log series, from ten series on; None: of too few."""
     large = [row for row in rows if row["series"] >= 10]
     if len(large) < 2:
         return None
@@ -125,15 +125,14 @@ def main(arguments: list[str]) -> None:
     rows = []
     for series in SERIES:
         with TemporaryDirectory() as folder:
-            environment = {name: value for name, value in os.environ.items() if name not in SET_BY_US}
-            environment |= {"TUTELAGE_HOME": folder, "TUTELAGE_DATASETS": f"{folder}/datasets"}
             command = [sys.executable, "-m", "benchmarks.scale", str(series), f"{folder}/row.json"]
-            subprocess.run(command, env=environment, check=True)
+            subprocess.run(command, env=environment_of(Path(folder)), check=True)
             rows.append(read_json(Path(folder) / "row.json"))
         print({name: value for name, value in rows[-1].items() if name != "stages"}, flush=True)
         exponents = {name: exponent_of(rows, f"{name}_seconds") for name in ("retrain", "forecast")}
         settings = {"days": DAYS, "test_days": TEST_DAYS, "cores": os.cpu_count(), "commit": git_commit()}
-        write_json(RESULTS, {"rows": rows, "exponent": exponents, "settings": settings})
+        results = home() / "benchmarks" / RESULTS.name if QUICK else RESULTS
+        write_json(results, {"rows": rows, "exponent": exponents, "settings": settings})
     print(exponents)
 
 

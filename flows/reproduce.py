@@ -33,6 +33,12 @@ SET_BY_US = ("PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "PREFECT_API_URL", "M
 """What the environment of a service says, and a home of its own must not know."""
 
 
+def environment_of(folder: Path) -> dict[str, str]:
+    """The environment of a process with a home of its own, whose datasets are in it."""
+    environment = {name: value for name, value in os.environ.items() if name not in SET_BY_US}
+    return environment | {"TUTELAGE_HOME": str(folder), "TUTELAGE_DATASETS": str(folder / "datasets")}
+
+
 def require_same_files(files: dict[str, Path], digests: dict[str, str]) -> None:
     """Raise DataError where a source's files, by name, are not those that the run has read."""
     for name, path in files.items():
@@ -76,10 +82,8 @@ def repeated(record: Record) -> Record:
             source = source_then(spec, record.files[name], Path(folder) / "copies")
             plain = spec.model_copy(update={"source": source}).model_dump(mode="json")
             (specs / f"{name}.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
-        environment = {name: value for name, value in os.environ.items() if name not in SET_BY_US}
-        environment |= {"TUTELAGE_HOME": folder, "TUTELAGE_DATASETS": str(specs)}
         command = [sys.executable, "-c", AGAIN, json.dumps(record.parameters)]
-        if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+        if subprocess.run(command, cwd=ROOT, env=environment_of(Path(folder)), check=False).returncode:
             raise TutelageError("the retrain could not be repeated: see above")
         [path] = (Path(folder) / "mlflow-artifacts").rglob(RECORD)
         return Record.model_validate_json(path.read_text(encoding="utf-8"))

@@ -28,22 +28,17 @@ from tutelage.files import file_digest, value_digest
 KEY_TAG = "tutelage.key"
 STAGE_TAG = "tutelage.stage"
 PARENT_TAG = "mlflow.parentRunId"
+WHERE = {"engine"}
+"""Parameters that say where work runs, not what is computed: they may change when it continues."""
 MOST_IN_A_BATCH = 900
 """Metrics per call; MLflow accepts a thousand."""
 
 
-def work_key(
-    flow_module: str,
-    parameters: BaseModel,
-    spec: DatasetSpec,
-    files: list[Path],
-    *,
-    leave_out: Collection[str] = (),
-) -> str:
-    """The key of a piece of work: a digest of its parameters but those in `leave_out`, spec, data, and flow's code."""
+def work_key(flow_module: str, parameters: BaseModel, spec: DatasetSpec, files: list[Path]) -> str:
+    """The key of a piece of work: a digest of its parameters (but WHERE), spec, data, and the flow's code."""
     return value_digest(
         {
-            "parameters": parameters.model_dump(mode="json", exclude=set(leave_out)),
+            "parameters": parameters.model_dump(mode="json", exclude=WHERE),
             "spec": spec.model_dump(mode="json"),
             "data": [[called(file), file_digest(file)] for file in files],
             "code": code_digest(flow_module),
@@ -132,12 +127,12 @@ def _same_work(experiment_id: str, key: str, stage: str) -> list[Run]:
 
 
 def describe_run(run_id: str, parameters: BaseModel, spec: DatasetSpec, *, leave_out: Collection[str] = ()) -> None:
-    """Log the parameters except those in `leave_out`, and tag the flow run that does the work."""
+    """Log the parameters except WHERE and those in `leave_out`, and tag the flow run that does the work."""
     context = get_run_context()
     flow_run_id = str(getattr(getattr(context, "task_run", None), "flow_run_id", None) or "")
     client().set_tag(run_id, "prefect.flow_run_id", flow_run_id)
     client().set_tag(run_id, "spec_digest", value_digest(spec.model_dump(mode="json")))
-    values = flat(parameters.model_dump(mode="json", exclude=set(leave_out)))
+    values = flat(parameters.model_dump(mode="json", exclude=WHERE.union(leave_out)))
     client().log_batch(run_id, params=[Param(name, str(value)) for name, value in values.items()])
 
 

@@ -16,8 +16,6 @@ from tasks.retrain.run import STAGE, retrain_key
 from tutelage.data.dataset import DatasetSpec
 
 FLOW = "flows.backtest"
-WHERE = ("engine",)
-"""What may change when a backtest continues: it says where it runs, not what is computed."""
 
 
 @stage("open backtest", run_name="run {parameters.task}")
@@ -25,7 +23,7 @@ def open_backtest(key: str, parameters: BacktestParameters, spec: DatasetSpec) -
     """Continue this backtest's unfinished MLflow run, or start one, in the experiment of the task's backtests."""
     experiment_id, name = experiment(f"{parameters.task}-backtest"), f"backtest seed {parameters.seed}"
     run_id = continued_run(experiment_id, key, stage="backtest", name=name)
-    describe_run(run_id, parameters, spec, leave_out=WHERE)
+    describe_run(run_id, parameters, spec)
     return RunManifest(key=key, experiment_id=experiment_id, run_id=run_id, children={})
 
 
@@ -35,7 +33,7 @@ def tracked_backtest(parameters: BacktestParameters, spec: DatasetSpec, files: l
 
     Raises BusyError where another process does the same work.
     """
-    key = work_key(FLOW, parameters, spec, files, leave_out=WHERE)
+    key = work_key(FLOW, parameters, spec, files)
     with opened_alone(key, lambda: open_backtest(key, parameters, spec)) as run:
         yield run
 

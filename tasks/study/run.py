@@ -14,8 +14,6 @@ from tutelage.judge.choice import TrialResult
 from tutelage.judge.trials import Trial, varied_axes
 
 FLOW = "flows.study"
-WHERE = ("engine",)
-"""What may change when a study continues: it says where it runs, not what is computed."""
 TRIAL_TAG = "tutelage.trial"
 
 
@@ -28,7 +26,7 @@ def open_study(key: str, parameters: StudyParameters, spec: DatasetSpec, trials:
     """
     experiment_id, name = experiment(f"{parameters.task}-study"), f"study, {len(trials)} trials"
     run_id = continued_run(experiment_id, key, stage="study", name=name)
-    describe_run(run_id, parameters, spec, leave_out=("recipe", "space", *WHERE))
+    describe_run(run_id, parameters, spec, leave_out=("recipe", "space"))
     client().log_dict(run_id, parameters.model_dump(mode="json"), "parameters.json")
     names = {trial.name: trial.name for trial in trials}
     children = child_runs(experiment_id, run_id, key, names, tag=TRIAL_TAG)
@@ -49,7 +47,7 @@ def tracked_study(
 
     Raises BusyError where another process does the same work.
     """
-    key = work_key(FLOW, parameters, spec, files, leave_out=WHERE)
+    key = work_key(FLOW, parameters, spec, files)
     with opened_alone(key, lambda: open_study(key, parameters, spec, list(trials))) as run:
         yield run
 

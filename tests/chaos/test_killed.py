@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from flows.reproduce import environment_of
 from schemas.retrain import RetrainParameters
 from tests.household import write_slice
 from tests.tutelage.builders import recipe_of
@@ -43,9 +44,7 @@ def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRe
         device="cpu",
         refit=False,
     )
-    environment = os.environ | {"TUTELAGE_HOME": str(tmp_path), "TUTELAGE_DATASETS": str(tmp_path / "datasets")}
-    for set_by_us in ("PREFECT_HOME", "PREFECT_LOCAL_STORAGE_PATH", "PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
-        environment.pop(set_by_us, None)
+    environment = environment_of(tmp_path)
     command = [sys.executable, "-c", COMMAND, parameters.model_dump_json()]
 
     first = subprocess.Popen(

@@ -6,6 +6,7 @@ import polars as pl
 
 from tutelage.data.dataset import KEY, DatasetSpec, Role
 from tutelage.data.grid import HOUR
+from tutelage.data.issued import has_reading
 from tutelage.data.quality import clean, reach
 from tutelage.data.resample import student_table
 from tutelage.data.steps import step_of
@@ -16,12 +17,8 @@ LONGEST_HOURS = 24 * SEASONS_DAYS[-1]
 
 
 def issue_time(readings: pl.DataFrame, spec: DatasetSpec, as_of: dt.datetime | None) -> dt.datetime:
-    """The first step to forecast, UTC: `as_of` rounded down to the step; None: the end of the readings instead.
-
-    A row that holds only what is known ahead of time is no reading.
-    """
-    measured = pl.any_horizontal(pl.col(spec.names(Role.OBSERVED, Role.PRIVILEGED)).is_not_null())
-    last = readings.filter(measured)["time_utc"].max()
+    """The first step to forecast, UTC: `as_of` rounded down to the step; None: the end of the readings instead."""
+    last = readings.filter(has_reading(spec))["time_utc"].max()
     assert isinstance(last, dt.datetime)
     return spec.grid.floor(last + step_of(spec, last) if as_of is None else as_of)
 

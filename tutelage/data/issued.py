@@ -17,6 +17,11 @@ ISSUED, OF_FORECASTS = "issued_utc", "of_forecasts"
 """Columns of a table that is being read: a row's issue time, and whether its file has issue times."""
 
 
+def has_reading(spec: DatasetSpec) -> pl.Expr:
+    """Rows with a measured value: one that holds only what is known ahead of time is no reading."""
+    return pl.any_horizontal(pl.col(spec.names(Role.OBSERVED, Role.PRIVILEGED)).is_not_null())
+
+
 def parted(table: pl.DataFrame, spec: DatasetSpec, names: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """A table as it was read, parted into its readings, without known_future columns, and its forecasts.
 
@@ -33,8 +38,7 @@ def parted(table: pl.DataFrame, spec: DatasetSpec, names: str) -> tuple[pl.DataF
             f"{names}: column {issued.column!r} has no time in the format {spec.timestamp.format} in {unknown.height} "
             f"rows, such as that of {unknown['local'][0]}"
         )
-    has_reading = pl.any_horizontal(pl.col(measured).is_not_null())
-    readings = table.filter(~pl.col(OF_FORECASTS) | has_reading | pl.col("time_utc").is_null())
+    readings = table.filter(~pl.col(OF_FORECASTS) | has_reading(spec) | pl.col("time_utc").is_null())
     repeated = readings.filter(pl.col(OF_FORECASTS)).unique([*KEY, *measured], keep="first", maintain_order=True)
     readings = pl.concat([readings.filter(~pl.col(OF_FORECASTS)), repeated])
     if readings.is_empty():
@@ -79,7 +83,7 @@ def with_forecasts(
 def last_measured(table: pl.DataFrame, spec: DatasetSpec) -> dt.datetime | None:
     """The last time; where columns are known ahead of time, the last one with a value that is measured."""
     if spec.names(Role.KNOWN_FUTURE):
-        table = table.filter(pl.any_horizontal(pl.col(spec.names(Role.OBSERVED, Role.PRIVILEGED)).is_not_null()))
+        table = table.filter(has_reading(spec))
     last = table["time_utc"].max()
     assert last is None or isinstance(last, dt.datetime)
     return last

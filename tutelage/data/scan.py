@@ -28,11 +28,11 @@ def scan_file(path: Path, spec: DatasetSpec) -> pl.LazyFrame:
     Raises DataError with a sentence that names the file and the column where one is missing or doubled.
     """
     scan = _scan(path, spec.source)
-    if spec.series_from != "header":
-        _check_columns(scan, path, spec)
-        return scan.with_columns(_series(_names(scan), path, spec).alias(SERIES))
-    [pattern] = [column.source for column in spec.columns]
     have = _names(scan)
+    if spec.series_from != "header":
+        _check_columns(have, path, spec)
+        return scan.with_columns(_series(have, path, spec).alias(SERIES))
+    [pattern] = [column.source for column in spec.columns]
     _require(have, list(spec.timestamp.columns), path)
     meters = [name for name in have if fnmatchcase(name, pattern) and name not in spec.timestamp.columns]
     if not meters:
@@ -105,8 +105,8 @@ def _names(scan: pl.LazyFrame) -> list[str]:
     return scan.collect_schema().names()
 
 
-def _check_columns(scan: pl.LazyFrame, path: Path, spec: DatasetSpec) -> None:
-    have, columns = _names(scan), spec.columns
+def _check_columns(have: list[str], path: Path, spec: DatasetSpec) -> None:
+    columns = spec.columns
     series = [spec.series_column] if spec.series_column else []
     if has_forecasts(have, spec):
         columns, series = tuple(column for column in columns if column.role is Role.KNOWN_FUTURE), []

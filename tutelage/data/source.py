@@ -87,7 +87,7 @@ class Source(Contract):
         return self.format == "csv" and self.database is None
 
 
-SUFFIXES = {"csv": (".csv", ".csv.gz", ".txt"), "parquet": (".parquet",), "delta": ()}
+SUFFIXES = {"csv": (".csv", ".csv.gz", ".txt"), "parquet": (".parquet",)}
 """Of the files that a folder's name stands for, by format."""
 VERSION = "@"
 """How the name of a copy's folder begins."""
