@@ -23,6 +23,7 @@ from typing import IO, Any
 from deployments.access import access_settings, credentials, header, listening_host, own_host, write_access
 from deployments.databases import create_databases, database_settings
 from deployments.processes import Running, Service, ServiceError, end_orphans, say, until
+from runtime.moved import follow_home
 from runtime.paths import datasets_folder, home
 from tutelage.data.replay import read_clock, write_clock
 
@@ -157,6 +158,7 @@ def up() -> None:
         lock.flush()
         end_orphans(folder / RECORD)
         credentials()  # before anything is started
+        follow_home(home())
         _require_free(prefect_port(), "PREFECT_PORT")
         _require_free(mlflow_port(), "MLFLOW_PORT")
         running = Running(folder / RECORD, home() / "logs", ROOT, environment())

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+STARTED_BY = "TUTELAGE_STARTED_BY"
+"""In the environment of what a process starts: its id."""
+
 
 def home() -> Path:
     """The folder for all data, runs and reports: TUTELAGE_HOME, by default ./var."""
@@ -32,6 +35,7 @@ def prepare_environment() -> None:
     """
     root = home()
     root.mkdir(parents=True, exist_ok=True)
+    os.environ[STARTED_BY] = str(os.getpid())
     defaults = {
         "PREFECT_HOME": str(root / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(root / "results"),

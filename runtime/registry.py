@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from runtime.moved import follow_home
 from runtime.paths import home
 from runtime.retention import mark_used
 from tutelage.errors import RegistryError
@@ -33,6 +34,7 @@ NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 def client() -> MlflowClient:
     """A client of the tracking server at MLFLOW_TRACKING_URI."""
+    follow_home(home())
     return MlflowClient(mlflow.get_tracking_uri())
 
 

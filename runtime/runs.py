@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from runtime.paths import home
 from runtime.provenance import code_digest, git_commit
 from runtime.registry import client
+from runtime.servers import end_left_servers
 from schemas.manifests import RunManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.source import called
@@ -157,6 +158,7 @@ def opened_alone(key: str, open_runs: Callable[[], RunManifest]) -> Iterator[Run
     Raises BusyError where another process does the same work.
     """
     with _locked(key):
+        end_left_servers()
         run = open_runs()
         try:
             yield run

@@ -158,6 +158,7 @@ def test_content_key__is_that_of_the_stages_name_module_and_inputs() -> None:
     assert len({key, *others}) == 4
 
 
+@pytest.mark.fault
 def test_content_key__forgets_a_result_whose_files_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log, context = Log(), context_of("lost", stage_key)
     monkeypatch.setattr(runtime.caching, "get_run_logger", lambda: log)
@@ -186,6 +187,7 @@ def test_content_key__marks_the_files_of_the_home_as_used(tmp_path: Path) -> Non
     assert theirs.stat().st_mtime == 1e9
 
 
+@pytest.mark.fault
 def test_content_key__forgets_a_result_that_lost_a_file_deep_in_it(tmp_path: Path) -> None:
     context = context_of("deep", stage_key)
     result = {"groups": [{"labels": [trained_in(tmp_path), trained_in(tmp_path / "lost")]}]}

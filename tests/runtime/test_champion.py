@@ -24,6 +24,7 @@ def taken(name: str, owner: str) -> None:
     client().create_registered_model(f"{name}.turn", tags={OWNER: owner})
 
 
+@pytest.mark.fault
 def test_turn_to_change__changes_the_champion_and_leaves_nothing(name: str) -> None:
     with turn_to_change(name) as turn:
         assert turn.before is None
@@ -34,6 +35,7 @@ def test_turn_to_change__changes_the_champion_and_leaves_nothing(name: str) -> N
     assert client().search_registered_models(f"name = '{name}.turn'") == []
 
 
+@pytest.mark.fault
 def test_turn_to_change__ends_where_the_change_fails(name: str) -> None:
     with pytest.raises(ZeroDivisionError), turn_to_change(name):
         raise ZeroDivisionError
@@ -41,6 +43,7 @@ def test_turn_to_change__ends_where_the_change_fails(name: str) -> None:
         assert turn.before is None
 
 
+@pytest.mark.fault
 def test_turn_to_change__is_one_at_a_time(name: str) -> None:
     inside, most = 0, []
 
@@ -57,6 +60,7 @@ def test_turn_to_change__is_one_at_a_time(name: str) -> None:
     assert most == [1] * 8
 
 
+@pytest.mark.fault
 def test_turn_to_change__takes_over_from_a_killed_process_and_never_from_a_living_one(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +92,7 @@ def test_turn_to_change__takes_over_from_a_killed_process_and_never_from_a_livin
     assert time.monotonic() - begun > 2.0
 
 
+@pytest.mark.fault
 def test_turn_to_change__says_that_others_do_not_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.champion, "WAIT_SECONDS", 0.3)
     taken(name, "somebody")
@@ -95,6 +100,7 @@ def test_turn_to_change__says_that_others_do_not_end(name: str, monkeypatch: pyt
         turn_to_change(name).__enter__()
 
 
+@pytest.mark.fault
 def test_make_champion__of_a_turn_that_was_lost_changes_nothing(name: str) -> None:
     client().set_registered_model_alias(name, CHAMPION, "1")
     taken(name, "somebody else")

@@ -50,6 +50,7 @@ def test_find_version__names_what_is_not_there(version_folder: Path) -> None:
         find_version("nowhere-1h", 1)
 
 
+@pytest.mark.fault
 def test_registry__does_not_take_a_broken_store_for_a_missing_version(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def get_model_version(self, *given: object) -> None:
@@ -85,6 +86,7 @@ def test_download_version__each_version_has_a_folder(version_folder: Path) -> No
     assert texts == ["{}", '{"other": true}']
 
 
+@pytest.mark.fault
 def test_download_version__without_files_says_so_and_keeps_nothing(version_folder: Path) -> None:
     register_folder("lost-1h", version_folder)
     shutil.move(version_folder, version_folder.with_name("away"))
@@ -94,6 +96,7 @@ def test_download_version__without_files_says_so_and_keeps_nothing(version_folde
     assert (exported_in(download_version("lost-1h", 1)) / "student.json").is_file()
 
 
+@pytest.mark.fault
 def test_download_version__says_why_it_fails(version_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register_folder("refused-1h", version_folder)
 

@@ -66,6 +66,7 @@ def test_bytes_by_folder__counts_all_that_is_in_it() -> None:
     assert bytes_by_folder(old_ones(CACHES, THEN)) == {"trainings/teacher": 20, "data/recent": 10}
 
 
+@pytest.mark.fault
 def test_remove__takes_what_a_killed_one_left_along() -> None:
     put("trainings/teacher/a/weights", LONG_AGO)
     put("data/recent/b.parquet", LONG_AGO)

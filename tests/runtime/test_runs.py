@@ -137,6 +137,7 @@ def test_continued_run__says_what_and_where_it_is(runs: str) -> None:
     assert tags.items() <= run.data.tags.items()
 
 
+@pytest.mark.fault
 def test_continued_run__a_run_whose_process_is_gone_is_killed(runs: str) -> None:
     abandoned, elsewhere = started(runs, "gone"), started(runs, "gone", tutelage__host="another-machine")
     with held("alive"):
@@ -174,6 +175,7 @@ def test_opened_alone__ends_finished_with_its_children(runs: str) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("a fault"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.fault
 def test_opened_alone__ends_failed_where_the_work_does(runs: str, error: BaseException) -> None:
     opened: list[RunManifest] = []
 
@@ -189,6 +191,7 @@ def test_opened_alone__ends_failed_where_the_work_does(runs: str, error: BaseExc
         pass  # the lock is free again
 
 
+@pytest.mark.fault
 def test_opened_alone__refuses_a_second_process(runs: str) -> None:
     def never() -> RunManifest:
         pytest.fail("a run was opened")
