@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 HORIZON ?= 24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion bench-scale check audit format up down \
+.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion bench-scale chaos check audit format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -39,7 +39,7 @@ retrain: .venv/installed ## retrain one forecaster and print its verdict: the sa
 	@$(BIN)/python -m flows.retrain dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)
 
 test: .venv/installed ## the tests, warnings as errors
-	@$(BIN)/python -m pytest -m 'not gpu and not service'
+	@$(BIN)/python -m pytest -m 'not gpu and not service and not chaos'
 
 test-service: .venv/installed ## the tests on real servers: Prefect, MLflow and a worker on free ports
 	@$(BIN)/python -m pytest -m service
@@ -73,6 +73,9 @@ bench-promotion: .venv/installed ## how often luck replaces a champion in a year
 
 bench-scale: .venv/installed ## seconds and memory of a retrain and a forecast, from one series to a thousand
 	@$(BIN)/python -m benchmarks.scale
+
+chaos: .venv/installed ## break things while they run, an hour of it, and count what came through (QUICK=1: minutes)
+	@$(BIN)/python -m benchmarks.reliability
 
 check: .venv/installed ## lint, format, types, the direction of imports, and style
 	@$(BIN)/ruff check .

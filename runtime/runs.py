@@ -1,7 +1,8 @@
 """MLflow runs by explicit ids: a parent run for each piece of work, with children for what it trains.
 
 A run is identified by its key, a digest of parameters, spec, data and code. An interrupted run is continued; a finished
-one is left unchanged, and a new one is started. A lock that is released when its process ends shows which run is alive.
+one is left unchanged, and a new one is started. Which run's process is alive shows, within a home, a lock that is
+released when the process ends, and to others a tag that it changes all the time (`runtime.beat`).
 """
 
 import fcntl
@@ -16,10 +17,12 @@ from mlflow.entities import Metric, Param, Run
 from prefect.context import get_run_context
 from pydantic import BaseModel
 
+from runtime.beat import BEAT_TAG, beat, beat_of, beating, goes_on
 from runtime.paths import home
 from runtime.provenance import code_digest, git_commit
 from runtime.registry import client
 from runtime.servers import end_left_servers
+from runtime.turns import turn
 from schemas.manifests import RunManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.source import called
@@ -28,6 +31,8 @@ from tutelage.files import file_digest, value_digest
 
 KEY_TAG = "tutelage.key"
 STAGE_TAG = "tutelage.stage"
+HOST_TAG = "tutelage.host"
+PLACE_TAG = "tutelage.place"
 PARENT_TAG = "mlflow.parentRunId"
 WHERE = {"engine"}
 """Parameters that say where work runs, not what is computed: they may change when it continues."""
@@ -72,8 +77,8 @@ def _locked(key: str) -> Iterator[None]:
 
 
 def _is_abandoned(run: Run) -> bool:
-    """Whether a RUNNING run of this machine has no running process."""
-    if run.data.tags.get("tutelage.host") != socket.gethostname():
+    """Whether a RUNNING run of this home has no running process."""
+    if not _is_from_here(run):
         return False
     try:
         with _locked(run.data.tags.get(KEY_TAG, run.info.run_id)):
@@ -100,19 +105,48 @@ def _start(experiment_id: str, name: str, tags: dict[str, str]) -> str:
     return str(client().create_run(experiment_id, run_name=name, tags=tags).info.run_id)
 
 
+def place_tags() -> dict[str, str]:
+    """Tags of this machine and home; a path is nobody else's business."""
+    host = socket.gethostname()
+    return {HOST_TAG: host, PLACE_TAG: value_digest([host, home()])[:16]}
+
+
+def _is_from_here(run: Run) -> bool:
+    return bool(run.data.tags.get(PLACE_TAG) == place_tags()[PLACE_TAG])
+
+
 def _tags(key: str) -> dict[str, str]:
-    return {KEY_TAG: key, "tutelage.host": socket.gethostname(), "git_commit": git_commit()}
+    return {KEY_TAG: key, "git_commit": git_commit()} | place_tags()
 
 
 def continued_run(experiment_id: str, key: str, *, stage: str, name: str) -> str:
-    """The unfinished run of this work, or a new one. Runs of other work without a running process become KILLED."""
+    """The unfinished run of this work, or a new one. Runs of other work without a running process become KILLED.
+
+    One that another machine, or another home, has begun is watched first. Raises BusyError where its work goes on.
+    """
     for run in _search(experiment_id, "attributes.status = 'RUNNING'"):
         if run.data.tags.get(KEY_TAG) != key and _is_abandoned(run):
             client().set_terminated(run.info.run_id, "KILLED")
-    unfinished = [run for run in _same_work(experiment_id, key, stage) if run.info.status != "FINISHED"]
-    if not unfinished:
-        return _start(experiment_id, name, _tags(key) | {STAGE_TAG: stage})
-    run_id = str(unfinished[0].info.run_id)
+    silent: set[str | None] = set()
+    while True:
+        with turn(f"work-{key[:32]}", "beginning the same work"):
+            unfinished = [run for run in _same_work(experiment_id, key, stage) if run.info.status != "FINISHED"]
+            if not unfinished:
+                return _start(experiment_id, name, _tags(key) | {STAGE_TAG: stage, BEAT_TAG: "begun"})
+            run = unfinished[0]
+            if run.info.status != "RUNNING" or _is_from_here(run) or beat_of(run) in silent:
+                return _continue(run)
+        if goes_on(run):
+            where = run.data.tags.get(HOST_TAG, "another machine")
+            raise BusyError(f"the same work, with the same parameters, is already running on {where}; wait for it")
+        silent.add(beat_of(run))
+
+
+def _continue(run: Run) -> str:
+    run_id = str(run.info.run_id)
+    beat(run_id)  # whoever else watches it sees that it goes on
+    for tag, value in place_tags().items():
+        client().set_tag(run_id, tag, value)
     client().update_run(run_id, status="RUNNING")
     return run_id
 
@@ -155,13 +189,14 @@ def child_runs(
 def opened_alone(key: str, open_runs: Callable[[], RunManifest]) -> Iterator[RunManifest]:
     """The MLflow runs of one piece of work: FINISHED if the block succeeds, FAILED otherwise.
 
-    Raises BusyError where another process does the same work.
+    Raises BusyError where another process does the same work, here or on another machine.
     """
     with _locked(key):
         end_left_servers()
         run = open_runs()
         try:
-            yield run
+            with beating(run.run_id):
+                yield run
         except BaseException:
             _end(run, "FAILED")
             raise

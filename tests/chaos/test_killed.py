@@ -28,6 +28,7 @@ retrain(RetrainParameters.model_validate_json(sys.argv[1]))
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 def test_retrain__goes_on_after_kill_9(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     name = write_slice(tmp_path / "datasets", name="killed", days=40)
     patient = Budget(epochs=120, patience=120)

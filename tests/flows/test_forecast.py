@@ -97,6 +97,7 @@ def test_forecast__a_second_time_changes_nothing(dataset: str) -> None:
     assert not list(home().glob("forecasts/**/*.part"))
 
 
+@pytest.mark.fault
 def test_forecast__goes_on_after_all_caches_are_gone(dataset: str) -> None:
     before = asked(dataset, AS_OF - dt.timedelta(hours=5))
     whole = before.path.read_bytes()

@@ -81,6 +81,7 @@ def test_new__names_each_open_value(folder: Path) -> None:
         (["file={folder}", "target=q"], "meters.csv: 'q' is no column of numbers; these are: 'p'"),
     ],
 )
+@pytest.mark.bad_input
 def test_new__refuses_with_a_sentence(
     arguments: list[str], sentence: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import runtime.champion
-from runtime.champion import OWNER, Turn, champion_to_meet, turn_to_change
+import runtime.turns
+from runtime.champion import Turn, champion_to_meet, turn_to_change
 from runtime.registry import CHAMPION, champion_version, client, find_version
+from runtime.turns import OWNER
 from tasks.promotion.decisions import set_champion
 from tests.runtime.builders import new_model
 from tutelage.errors import RegistryError
@@ -64,8 +65,8 @@ def test_turn_to_change__is_one_at_a_time(name: str) -> None:
 def test_turn_to_change__takes_over_from_a_killed_process_and_never_from_a_living_one(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime.champion, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(runtime.champion, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(runtime.turns, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(runtime.turns, "POLL_SECONDS", 0.05)
     taken(name, "a killed process")
     begun = time.monotonic()
     with turn_to_change(name) as turn:
@@ -94,7 +95,7 @@ def test_turn_to_change__takes_over_from_a_killed_process_and_never_from_a_livin
 
 @pytest.mark.fault
 def test_turn_to_change__says_that_others_do_not_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.champion, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(runtime.turns, "WAIT_SECONDS", 0.3)
     taken(name, "somebody")
     with pytest.raises(RegistryError, match=rf"^others have been changing the champion of {name} for 0 s: try again$"):
         turn_to_change(name).__enter__()

@@ -2,7 +2,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,13 +13,17 @@ import mlflow
 import pytest
 from pydantic import BaseModel
 
+import runtime.beat
 import runtime.runs
+from runtime.beat import beat, beating
 from runtime.paths import home
 from runtime.provenance import git_commit
 from runtime.registry import client
 from runtime.runs import (
+    HOST_TAG,
     KEY_TAG,
     PARENT_TAG,
+    PLACE_TAG,
     STAGE_TAG,
     child_runs,
     continued_run,
@@ -27,6 +34,7 @@ from runtime.runs import (
     log_history,
     log_metrics,
     opened_alone,
+    place_tags,
     work_key,
 )
 from schemas.forecast import ForecastParameters
@@ -49,9 +57,7 @@ def status_of(run_id: str) -> str:
 
 def started(runs: str, key: str, **tags: str) -> str:
     """A run of a piece of work, as this machine starts it."""
-    values = {KEY_TAG: key, "tutelage.host": socket.gethostname(), STAGE_TAG: "retrain"} | {
-        name.replace("__", "."): value for name, value in tags.items()
-    }
+    values = {KEY_TAG: key, STAGE_TAG: "retrain"} | place_tags() | tags
     return str(client().create_run(runs, tags=values).info.run_id)
 
 
@@ -139,13 +145,68 @@ def test_continued_run__says_what_and_where_it_is(runs: str) -> None:
 
 @pytest.mark.fault
 def test_continued_run__a_run_whose_process_is_gone_is_killed(runs: str) -> None:
-    abandoned, elsewhere = started(runs, "gone"), started(runs, "gone", tutelage__host="another-machine")
+    abandoned, elsewhere = started(runs, "gone"), started(runs, "gone", **{PLACE_TAG: "another"})
     with held("alive"):
         alive = started(runs, "alive")
         continued_run(runs, "new", stage="retrain", name="a retrain")
         assert [status_of(run) for run in (abandoned, elsewhere, alive)] == ["KILLED", "RUNNING", "RUNNING"]
     continued_run(runs, "new", stage="retrain", name="a retrain")
     assert [status_of(run) for run in (elsewhere, alive)] == ["RUNNING", "KILLED"]
+
+
+@pytest.fixture
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats and watches of parts of a second."""
+    for name, seconds in {"BEAT_SECONDS": 0.1, "SILENT_SECONDS": 1.0, "POLL_SECONDS": 0.1}.items():
+        monkeypatch.setattr(runtime.beat, name, seconds)
+
+
+@pytest.mark.fault
+def test_continued_run__never_takes_over_what_goes_on_elsewhere(runs: str, quick_watch: None) -> None:
+    elsewhere = started(runs, "shared", **{PLACE_TAG: "another", HOST_TAG: "another-machine"})
+    with beating(elsewhere), pytest.raises(BusyError, match=r"already running on another-machine; wait for it$"):
+        continued_run(runs, "shared", stage="retrain", name="a retrain")
+    assert client().get_run(elsewhere).data.tags[PLACE_TAG] == "another"
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("beaten", [True, False])
+def test_continued_run__takes_over_what_is_silent_elsewhere(runs: str, beaten: bool, quick_watch: None) -> None:
+    elsewhere = started(runs, f"silent-{beaten}", **{PLACE_TAG: "another"})
+    if beaten:
+        beat(elsewhere)
+    assert continued_run(runs, f"silent-{beaten}", stage="retrain", name="a retrain") == elsewhere
+    assert place_tags().items() <= client().get_run(elsewhere).data.tags.items()
+
+
+@pytest.mark.fault
+def test_continued_run__of_two_that_watch_a_silent_one_one_takes_over(
+    runs: str, quick_watch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = started(runs, "contested", **{PLACE_TAG: "another"})
+
+    def thread_tags() -> dict[str, str]:
+        """Each thread stands for a machine of its own."""
+        return dict.fromkeys((HOST_TAG, PLACE_TAG), threading.current_thread().name)
+
+    def take(_: int) -> str:
+        try:
+            run = continued_run(runs, "contested", stage="retrain", name="a retrain")
+        except BusyError:
+            return "busy"
+        with beating(run):
+            time.sleep(2.5)
+        return run
+
+    monkeypatch.setattr(runtime.runs, "place_tags", thread_tags)
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(take, range(2))) == sorted(["busy", elsewhere])
+
+
+def test_continued_run__of_two_at_once_one_begins(runs: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: continued_run(runs, "at once", stage="retrain", name="a retrain"), range(4)))
+    assert len(set(made)) == 1
 
 
 def test_continued_run__a_run_of_this_process_is_alive(runs: str) -> None:

@@ -22,6 +22,7 @@ def broken(table: pl.DataFrame, schema: pa.DataFrameSchema) -> dict[tuple[str, s
     return {(breach.rule, breach.column): breach.broken.arg_true().to_list() for breach in found}
 
 
+@pytest.mark.bad_input
 def test_key_schema__finds_the_broken_rows_of_each_rule() -> None:
     offsets = [0, None, 1, 0.5, 1, 2, None, 2]
     times = [None if offset is None else START + offset * MINUTE for offset in offsets]
@@ -32,6 +33,7 @@ def test_key_schema__finds_the_broken_rows_of_each_rule() -> None:
     }
 
 
+@pytest.mark.bad_input
 def test_value_schema__finds_the_broken_rows_of_each_rule() -> None:
     power = [1, 2, 3, 4, 16, 1, 7, 7, 7, 7, None, -1]
     volts = [230, 230, 230, 230, 199, 230, 230, 230, 230, 230, None, 261]
@@ -69,6 +71,7 @@ def test_find_breaches__nothing_wrong_is_nothing_found(schema: pa.DataFrameSchem
     ],
     ids=["text", "float32", "no zone", "no series", "missing column", "unknown column", "other order", "empty"],
 )
+@pytest.mark.bad_input
 def test_find_breaches__another_table_is_refused(table: pl.DataFrame, named: str, schema: pa.DataFrameSchema) -> None:
     with pytest.raises(DataError, match=f"^readings: .*{named}"):
         find_breaches(table, schema, "readings")
@@ -96,6 +99,7 @@ def test_find_breaches__environment_can_not_turn_it_off(switch: str) -> None:
     assert done.stdout == "duplicate_time [1]; out_of_range [1]\n", done.stderr
 
 
+@pytest.mark.bad_input
 def test_hourly_schema__finds_keys_that_stand_twice_and_times_off_the_hour() -> None:
     times = [START, START + HOUR, START + 2.5 * HOUR, START + HOUR]
     hours = table_of(SPEC, [1, None, 3, 4], times=times)

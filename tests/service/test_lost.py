@@ -48,6 +48,7 @@ def running_retrains() -> list[FlowRun]:
     return [run for run in found if run.name == "retrain household-24h" and run.state.name == "Running"]
 
 
+@pytest.mark.fault
 def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str, service: Up) -> None:
     """As where worker and flow are killed together: nobody is left to tell the server of the run's end."""
     addresses = {
@@ -75,6 +76,7 @@ def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str
     assert time.monotonic() - killed > SILENCE.total_seconds() / 2, "something else ended it"
 
 
+@pytest.mark.fault
 def test_lost__a_run_that_never_begins_is_marked_as_crashed(service: Up) -> None:
     """As where a worker is killed between taking a run and starting it; ten minutes are ten seconds here."""
     quick = ended_without(
@@ -96,6 +98,7 @@ def test_lost__a_run_that_never_begins_is_marked_as_crashed(service: Up) -> None
     assert (now(run).state.name, now(run).state.message) == ("Crashed", "Gone.")
 
 
+@pytest.mark.fault
 def test_missed__after_hours_without_the_service_only_the_last_forecast_runs(retrained: str, service: Up) -> None:
     since = dt.datetime.now(dt.UTC) - dt.timedelta(hours=4)
 
@@ -126,6 +129,7 @@ def test_missed__after_hours_without_the_service_only_the_last_forecast_runs(ret
     assert earlier[0].state.message.startswith(f"Missed: no worker ran when it was due, at {time} UTC; the run of ")
 
 
+@pytest.mark.fault
 def test_gpu__a_second_training_waits_for_the_first(retrained: str, service: Up) -> None:
     first = run_deployment("retrain/household", parameters={"parameters": LONG}, timeout=0)
     until(lambda: now(first).state.name == "Running", 300)

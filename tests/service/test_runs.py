@@ -31,6 +31,7 @@ def test_forecast__the_worker_issues_one(retrained: str, service: Up) -> None:
     assert pl.read_parquet(path).height == 24
 
 
+@pytest.mark.fault
 def test_forecast__of_two_at_once_neither_is_lost(retrained: str, service: Up) -> None:
     """The schedule's run at five past the hour, and a person's."""
     hours = ("0600", "0700")

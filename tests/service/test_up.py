@@ -44,6 +44,7 @@ def test_up__both_pages_answer(service: Up) -> None:
         assert json.loads(answer.read())["api_url"] == f"{service.prefect}/api"
 
 
+@pytest.mark.fault
 def test_up__a_second_one_refuses_and_leaves_the_first_alone(service: Up) -> None:
     again = subprocess.run(
         command("up"), cwd=ROOT, env=service.environment, capture_output=True, text=True, check=False
@@ -158,6 +159,7 @@ def test_down__ends_exactly_what_was_started(on_postgres: tuple[Up, str]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.fault
 def test_down__ends_what_a_killed_up_left_behind(tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()
     up = start(tmp_path, service_environment(tmp_path))

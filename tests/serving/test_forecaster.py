@@ -177,6 +177,7 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 
 
 @pytest.mark.parametrize(("change", "sentence"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.bad_input
 def test_predict__refuses_with_a_sentence(
     change: Callable[[pd.DataFrame], pd.DataFrame], sentence: str, model: PyFuncModel
 ) -> None:

@@ -34,6 +34,7 @@ def test_written_whole__appears_when_the_block_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("old", ["old", None])
+@pytest.mark.fault
 def test_written_whole__failure_leaves_the_old_file_or_none(old: str | None, tmp_path: Path) -> None:
     path = tmp_path / "figures.txt"
     if old:
@@ -54,6 +55,7 @@ def test_folder_written_whole__replaces_the_old_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("old", ["old", None])
+@pytest.mark.fault
 def test_folder_written_whole__failure_leaves_the_old_folder_or_none(old: str | None, tmp_path: Path) -> None:
     path = tmp_path / "student"
     if old:
@@ -86,6 +88,7 @@ def test_write_table__is_named_by_its_content(tmp_path: Path) -> None:
     assert listing(tmp_path) == sorted([path.name, other.name])
 
 
+@pytest.mark.fault
 def test_write_table__failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(pl.exceptions.PolarsError):
         write_table(pl.DataFrame({"what": [object()]}), tmp_path)

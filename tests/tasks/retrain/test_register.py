@@ -63,6 +63,7 @@ def test_earned_aliases__a_significant_gain_makes_a_champion() -> None:
     assert "before a refit" not in reason
 
 
+@pytest.mark.no_champion
 def test_earned_aliases__without_one_the_champion_stays() -> None:
     aliases, reason = earned_aliases(evaluation_of(champion=met(WORSE)), PARAMETERS)
     assert aliases == [CHALLENGER]
@@ -90,6 +91,7 @@ def test_earned_aliases__a_comparison_may_err_by_its_share_of_the_year(
     assert earned_aliases(evaluation, PARAMETERS)[0] == [CHALLENGER, *champions]
 
 
+@pytest.mark.no_champion
 def test_earned_aliases__few_weeks_decide_nothing() -> None:
     aliases, reason = earned_aliases(evaluation_of(champion=met(replace(BETTER, windows=1343))), PARAMETERS)
     assert aliases == [CHALLENGER]
@@ -97,6 +99,7 @@ def test_earned_aliases__few_weeks_decide_nothing() -> None:
 
 
 @pytest.mark.parametrize("estimate", [1e-8, 0.0, math.nan])
+@pytest.mark.no_champion
 def test_earned_aliases__rounding_is_no_gain(estimate: float) -> None:
     gain = gain_of(estimate, p=0.0, windows=2880)
     assert earned_aliases(evaluation_of(champion=met(gain)), PARAMETERS)[0] == [CHALLENGER]
@@ -108,6 +111,7 @@ def test_earned_aliases__says_where_both_were_met_before_a_refit() -> None:
         assert "windows, both as they were before a refit; " in reason
 
 
+@pytest.mark.no_champion
 def test_earned_aliases__a_champion_that_has_seen_everything_stays() -> None:
     aliases, reason = earned_aliases(evaluation_of(champion=met(None)), PARAMETERS)
     assert (aliases, reason) == (
@@ -116,6 +120,7 @@ def test_earned_aliases__a_champion_that_has_seen_everything_stays() -> None:
     )
 
 
+@pytest.mark.no_champion
 def test_earned_aliases__a_champion_of_another_kind_stays_and_is_named() -> None:
     unlike = met(None, differences=("its student_step is 1 h, not 15 min", "its timezone is UTC, not Asia/Tokyo"))
     assert earned_aliases(evaluation_of(champion=unlike), PARAMETERS) == (
@@ -126,6 +131,7 @@ def test_earned_aliases__a_champion_of_another_kind_stays_and_is_named() -> None
 
 @pytest.mark.parametrize("gain", [gain_of(-0.05), gain_of(-0.01), gain_of(1e-8, -1e-9, 2e-8), gain_of(math.nan)])
 @pytest.mark.parametrize("champion", [None, met(BETTER)], ids=["none", "beaten"])
+@pytest.mark.no_champion
 def test_earned_aliases__no_better_than_something_simple_is_no_champion(champion: object, gain: Gain) -> None:
     aliases, reason = earned_aliases(evaluation_of(champion=champion, floor=Floor(Contender.RIDGE, gain)), PARAMETERS)
     assert aliases == [CHALLENGER]
@@ -133,6 +139,7 @@ def test_earned_aliases__no_better_than_something_simple_is_no_champion(champion
 
 
 @pytest.mark.parametrize("champion", [None, met(BETTER)], ids=["none", "beaten"])
+@pytest.mark.no_champion
 def test_earned_aliases__a_constant_is_no_champion(champion: object) -> None:
     constant = evaluation_of(champion=champion, is_constant=True)
     assert earned_aliases(constant, PARAMETERS) == ([CHALLENGER], "it forecasts the same for every window")
@@ -144,6 +151,7 @@ def test_earned_aliases__better_than_everything_simple_on_the_test_part_is_enoug
 
 
 @pytest.mark.parametrize("champion", [None, met(BETTER), met(WORSE), met(None)], ids=["none", "beaten", "not", "seen"])
+@pytest.mark.no_champion
 def test_earned_aliases__promotion_never_is_never(champion: object) -> None:
     evaluation = evaluation_of(champion=champion)
     assert earned_aliases(evaluation, promoted("never")) == ([CHALLENGER], "promotion is set to never")
@@ -234,6 +242,7 @@ def inputs(
     return readings, validated, features, spec, students, taught
 
 
+@pytest.mark.fault
 def test_register__a_retry_finds_the_version_that_is_there(
     inputs: tuple[object, ...], registered: RegisteredManifest, refitted: RefitManifest, run: RunManifest
 ) -> None:
@@ -241,6 +250,7 @@ def test_register__a_retry_finds_the_version_that_is_there(
     assert len(client().search_model_versions(f"name = '{registered.name}' and run_id = '{run.run_id}'")) == 1
 
 
+@pytest.mark.no_champion
 def test_register__for_approval_asks_and_promotes_nothing(
     inputs: tuple[object, ...],
     registered: RegisteredManifest,
@@ -266,6 +276,7 @@ def test_register__for_approval_asks_and_promotes_nothing(
     assert read_json(exported_in(folder) / CARD) == read_json(students.folder / EXPORT / CARD)
 
 
+@pytest.mark.fault
 def test_register__a_champion_that_it_was_not_compared_with_stays(
     inputs: tuple[object, ...], registered: RegisteredManifest, run: RunManifest
 ) -> None:

@@ -44,6 +44,7 @@ def read_table(folder: Path, spec: DatasetSpec, clock: list[str]) -> pl.DataFram
 
 @pytest.mark.parametrize(("zone", "minute"), ODD.items())
 @pytest.mark.parametrize("day", ["2024-01-15", "2024-07-15"])
+@pytest.mark.bad_input
 def test_hours__are_those_of_the_local_clock(zone: str, minute: int, day: str, tmp_path: Path) -> None:
     spec = on_clock(zone)
     hours = read_table(tmp_path, spec, [f"{day} {hour:02}:00" for hour in range(24)])
@@ -84,6 +85,7 @@ def test_begin_minute__is_that_of_the_utc_hour(zone: str, hours: Any, minute: in
     assert Timestamp(columns=("t",), timezone=zone, hours=hours).begin_minute == minute
 
 
+@pytest.mark.bad_input
 def test_hours__of_utc_are_off_the_grid_of_the_local_clock_and_the_other_way_round() -> None:
     local, by_utc = on_clock("Asia/Kolkata"), on_clock("Asia/Kolkata", hours="utc")
     for spec, times in ((by_utc, [START, START + HOUR]), (local, [START + HOUR / 2, START + 3 * HOUR / 2])):

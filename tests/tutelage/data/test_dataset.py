@@ -87,6 +87,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "sentence"), REFUSED, ids=[f"{c}"[1:-1] for c, _ in REFUSED])
+@pytest.mark.bad_input
 def test_load__refuses_with_file_and_key(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError) as error:
         load_dataset_spec(write_spec(tmp_path, edited(changes)))
@@ -106,6 +107,7 @@ def test_load__names_all_faults_at_once(tmp_path: Path) -> None:
         assert sentence in str(error.value)
 
 
+@pytest.mark.bad_input
 def test_load__missing_file_names_the_known_datasets(tmp_path: Path) -> None:
     write_spec(tmp_path, METER)
     with pytest.raises(SpecError, match=r"^there is no dataset spec metre\.yaml; known datasets: meter$"):
@@ -121,6 +123,7 @@ def test_load__missing_file_names_the_known_datasets(tmp_path: Path) -> None:
         ("columns: [", "is not valid YAML"),
     ],
 )
+@pytest.mark.bad_input
 def test_load__refuses_what_is_no_mapping(text: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "meter.yaml"
     path.write_text(text, encoding="utf-8")

@@ -103,6 +103,7 @@ def test_events__each_column_and_series_holds_its_own_values(tmp_path: Path) -> 
         ({"timestamp": METER["timestamp"] | {"marks": "end"}}, "marks: end"),
     ],
 )
+@pytest.mark.bad_input
 def test_spec__of_events_refuses_what_has_no_meaning(changes: dict[str, Any], what: str) -> None:
     with pytest.raises(
         ValueError, match=f"event_hold: a value that holds until the next one can't go together with {what}"

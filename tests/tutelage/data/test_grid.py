@@ -38,6 +38,7 @@ def test_grid__a_day_is_a_whole_number_of_steps(length: int) -> None:
     assert grid.covering(1) == max(1, 60 // length)
 
 
+@pytest.mark.bad_input
 def test_grid__hours_that_are_no_steps_are_refused_by_their_name() -> None:
     with pytest.raises(SpecError, match=r"^horizon_hours: 36 h are not a whole number of student_step, 24 h$"):
         Grid(24 * HOUR).steps(36, called="horizon_hours")

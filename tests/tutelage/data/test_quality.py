@@ -43,6 +43,7 @@ def test_off_grid_time__is_no_multiple_of_the_step() -> None:
     assert flags(table, quality.off_grid_time(SPEC)) == [1, 4]
 
 
+@pytest.mark.bad_input
 def test_duplicate_time__keeps_the_first_of_each_series() -> None:
     first = table_of(SPEC, [1] * 6, times=minutes(0, 1, 0, None, None, 0))
     table = pl.concat([first, table_of(SPEC, [1, 1], series_id="other")])
@@ -51,11 +52,13 @@ def test_duplicate_time__keeps_the_first_of_each_series() -> None:
     assert flags(table, quality.duplicate_time(last)) == [0, 2]
 
 
+@pytest.mark.bad_input
 def test_out_of_range__bounds_and_null_are_within() -> None:
     table = table_of(SPEC, [0, 15, None, -0.001, 15.001])
     assert flags(table, quality.out_of_range("power_kw", 0.0, 15.0)) == [3, 4]
 
 
+@pytest.mark.bad_input
 def test_repeated__equals_the_row_five_minutes_earlier() -> None:
     table = table_of(SPEC, [1, 2, 3, 4, 5, 1, 2, 9, 4, None, 1])
     assert flags(table, quality.repeated(SPEC)) == [5, 6, 8, 10]
@@ -66,6 +69,7 @@ def test_repeated__one_other_value_is_enough_to_differ() -> None:
     assert flags(table, quality.repeated(SPEC)) == [6]
 
 
+@pytest.mark.bad_input
 def test_repeated__a_privileged_column_makes_no_difference() -> None:
     moving = table_of(SPEC, [1, 2, 3, 4, 5, 1, 2], voltage_v=[230 + minute for minute in range(7)])
     assert flags(moving, quality.repeated(SPEC)) == [5, 6]
@@ -145,6 +149,7 @@ def test_frozen__runs_of_at_least_three_still_minutes(power: list[float | None],
         ([1, 1.02, 1.04, 1.04, 9], [1, 2, 3]),  # no three of the first three are within 0.02, the next three are
     ],
 )
+@pytest.mark.bad_input
 def test_flat__a_stuck_target_next_to_a_living_column(power: list[float | None], expected: list[int]) -> None:
     spec = meter(quality={"flat": {"at_least": "PT3M", "within": 0.02, "tolerance": 1}})
     table = table_of(spec, power, voltage_v=[230 + minute for minute in range(len(power))])

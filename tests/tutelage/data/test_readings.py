@@ -69,6 +69,7 @@ def test_read__parquet_in_the_zone_of_its_time_column(zone: str | None, tmp_path
     assert_frame_equal(read_readings([tmp_path / "meter.parquet"], spec), expected_table())
 
 
+@pytest.mark.bad_input
 def test_read__missing_column_names_file_and_column(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01 00:00:00,1,230", header="time,power,volts")
     with pytest.raises(
@@ -82,6 +83,7 @@ def test_read__missing_column_names_file_and_column(tmp_path: Path) -> None:
     [("power", [True, False]), ("power", [[1.0], [2.0]]), ("time", [1, 2])],
     ids=["flags", "lists", "a time of numbers"],
 )
+@pytest.mark.bad_input
 def test_read__wrong_type_names_file_and_column(column: str, values: list[Any], tmp_path: Path) -> None:
     source = {"time": [START, START], "power": [1.0, 2.0], "indoor": [20.0, 20.0], "volts": [230.0, 230.0]}
     pl.DataFrame(source | {column: values}).write_parquet(tmp_path / "meter.parquet")
@@ -90,6 +92,7 @@ def test_read__wrong_type_names_file_and_column(column: str, values: list[Any], 
 
 
 @pytest.mark.parametrize("content", ["", "time,power,indoor,volts\n"], ids=["empty", "header alone"])
+@pytest.mark.bad_input
 def test_read__file_without_rows_is_refused(content: str, tmp_path: Path) -> None:
     path = tmp_path / "meter.csv"
     path.write_text(content, encoding="utf-8")
@@ -100,6 +103,7 @@ def test_read__file_without_rows_is_refused(content: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "value"), [(" 2.5 ", 2.5), ("-1e-1", -0.1), ("n/a", None), ("1,5", None), ("nan", None), ("inf", None)]
 )
+@pytest.mark.bad_input
 def test_read__text_that_is_no_number_becomes_null(text: str, value: float | None, tmp_path: Path) -> None:
     path = write_csv(tmp_path, f'2024-07-01 00:00:00,"{text}",20,230')
     assert read_readings([path], meter())["power_kw"].to_list() == [value]
@@ -108,6 +112,7 @@ def test_read__text_that_is_no_number_becomes_null(text: str, value: float | Non
 @pytest.mark.parametrize(
     "time", ["2024-07-01", "01/07/2024 00:01:00", "2024-02-30 00:01:00", "2024-07-01 24:01:00", ""]
 )
+@pytest.mark.bad_input
 def test_read__unreadable_time_becomes_null(time: str, tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01 00:00:00,1,20,230", f"{time},2,20,230")
     table = read_readings([path], meter())
@@ -115,6 +120,7 @@ def test_read__unreadable_time_becomes_null(time: str, tmp_path: Path) -> None:
     assert table["power_kw"].to_list() == [1.0, 2.0]
 
 
+@pytest.mark.bad_input
 def test_read__no_readable_time_at_all_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "1/7/2024 00:00,1,20,230", "1/7/2024 00:01,1,20,230")
     with pytest.raises(DataError, match=r"meter\.csv.*time"):
@@ -136,6 +142,7 @@ def test_read__as_of_on_another_clock_is_the_same_moment(tmp_path: Path) -> None
     assert read_readings([path], meter(), as_of=tokyo).height == 3
 
 
+@pytest.mark.bad_input
 def test_read__as_of_before_all_readings_is_refused(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01 00:00:00,1,20,230")
     with pytest.raises(DataError, match=r"^meter\.csv: no reading up to 2024-07-01 00:00:59"):
@@ -149,6 +156,7 @@ def test_read__series_column(tmp_path: Path) -> None:
     assert table.select("series_id", "power_kw").rows() == [("7", 1.0), ("8", 2.0)]
 
 
+@pytest.mark.bad_input
 def test_clock__autumn_hour_that_occurs_twice_is_two_hours(tmp_path: Path) -> None:
     twice = ["2024-10-27 02:00", "2024-10-27 02:30"]
     times = read_clock(tmp_path, ["2024-10-27 01:30", *twice, *twice, "2024-10-27 03:00"], meter(**HALF_HOURS))
@@ -157,6 +165,7 @@ def test_clock__autumn_hour_that_occurs_twice_is_two_hours(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.bad_input
 def test_clock__that_goes_back_by_half_an_hour_gives_hourly_rows_their_hour(newest_first: bool, tmp_path: Path) -> None:
     """On Lord Howe, 15:00 UTC is 01:30 for the second time; the first time lies between two readings."""
     clock = ["2024-04-07 00:00", "2024-04-07 01:00", "2024-04-07 01:30", "2024-04-07 02:30"]
@@ -165,6 +174,7 @@ def test_clock__that_goes_back_by_half_an_hour_gives_hourly_rows_their_hour(newe
     assert [time.hour for time in sorted(times)] == [13, 14, 15, 16]
 
 
+@pytest.mark.bad_input
 def test_clock__autumn_hour_is_resolved_series_by_series(tmp_path: Path) -> None:
     rows = [f"{home},2024-10-27 02:00:00,1,20,230" for home in "abab"]
     path = write_csv(tmp_path, *rows, header="home,time,power,indoor,volts")
@@ -172,6 +182,7 @@ def test_clock__autumn_hour_is_resolved_series_by_series(tmp_path: Path) -> None
     assert table["time_utc"].dt.hour().to_list() == [0, 0, 1, 1]
 
 
+@pytest.mark.bad_input
 def test_clock__spring_hour_that_does_not_exist_is_null(tmp_path: Path) -> None:
     clock = ["2024-03-31 01:30", "2024-03-31 02:00", "2024-03-31 02:30", "2024-03-31 03:00"]
     expected = [utc("2024-03-31 00:30"), None, None, utc("2024-03-31 01:00")]
@@ -199,6 +210,7 @@ def offsets(**changes: Any) -> DatasetSpec:
     return meter(timestamp=timestamp, raw_step="PT1H", **changes)
 
 
+@pytest.mark.bad_input
 def test_offset__is_converted_and_never_localised_again(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01T00:00:00+02:00,1,20,230", "2024-07-01T00:00:00+0100,2,20,230")
     assert read_readings([path], offsets())["time_utc"].to_list() == [utc("2024-06-30 22:00"), utc("2024-06-30 23:00")]
@@ -206,6 +218,7 @@ def test_offset__is_converted_and_never_localised_again(tmp_path: Path) -> None:
     assert read_readings([path], offsets())["time_utc"].to_list() == [START]
 
 
+@pytest.mark.bad_input
 def test_offset__an_autumn_day_has_25_hours(tmp_path: Path) -> None:
     summer = [f"2024-10-27T{hour:02}:00:00+02:00" for hour in range(3)]
     winter = [f"2024-10-27T{hour:02}:00:00+01:00" for hour in range(2, 24)]
@@ -215,6 +228,7 @@ def test_offset__an_autumn_day_has_25_hours(tmp_path: Path) -> None:
     assert times.is_sorted()
 
 
+@pytest.mark.bad_input
 def test_offset__that_the_format_does_not_have_is_refused_with_the_text(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01T00:00:00+02:00,1,20,230")
     with pytest.raises(DataError, match=r"has no time in the format %Y.*, but '2024-07-01T00:00:00\+02:00'$"):
@@ -232,6 +246,7 @@ def test_parquet__aware_times_never_pass_through_local_time(missing: int | None,
     assert read.select("time_utc", "power_kw").rows() == list(zip(times, table["power"], strict=True))
 
 
+@pytest.mark.bad_input
 def test_clock__newest_first(tmp_path: Path) -> None:
     rows = [f"2024-10-27 {hour}:00:00,{power},20,230" for hour, power in (("03", 4), ("02", 3), ("02", 2), ("01", 1))]
     table = read_readings([write_csv(tmp_path, *rows)], meter(timestamp=PARIS, raw_step="PT1H")).sort("time_utc")
@@ -240,6 +255,7 @@ def test_clock__newest_first(tmp_path: Path) -> None:
     assert (table["time_utc"].diff().drop_nulls() == dt.timedelta(hours=1)).all()
 
 
+@pytest.mark.bad_input
 def test_clock__one_pass_is_summer_time_also_with_the_newest_row_first(tmp_path: Path) -> None:
     clock = ["2024-10-27 02:30", "2024-10-27 02:00", "2024-10-27 01:30", "2024-10-27 01:00"]
     times = read_clock(tmp_path, clock, meter(**HALF_HOURS))
@@ -247,6 +263,7 @@ def test_clock__one_pass_is_summer_time_also_with_the_newest_row_first(tmp_path:
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.bad_input
 def test_clock__the_first_pass_lost_a_row(newest_first: bool, tmp_path: Path) -> None:
     passes = ["01:30", "01:45", "02:00", "02:15", "02:45", "02:00", "02:15", "02:30", "02:45", "03:00", "03:15"]
     expected = [*range(2), 2, 3, 5, *range(6, 10), 10, 11]
@@ -257,6 +274,7 @@ def test_clock__the_first_pass_lost_a_row(newest_first: bool, tmp_path: Path) ->
     assert times == [utc("2024-10-26 23:30") + place * dt.timedelta(minutes=15) for place in expected]
 
 
+@pytest.mark.bad_input
 def test_clock__stamps_at_the_end_and_midnight_as_24(tmp_path: Path) -> None:
     timestamp = {"columns": ["time"], "format": "%Y-%m-%d %H:%M", "timezone": "UTC", "marks": "end"}
     quarters = [f"{minute // 60:02}:{minute % 60:02}" for minute in range(15, 24 * 60 + 1, 15)]
@@ -266,12 +284,14 @@ def test_clock__stamps_at_the_end_and_midnight_as_24(tmp_path: Path) -> None:
     assert times == [START + place * dt.timedelta(minutes=15) for place in range(96)]
 
 
+@pytest.mark.bad_input
 def test_clock__24_minutes_past_is_no_midnight(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01 00:24:00,1,20,230", "2024-07-01 24:00:00,2,20,230")
     assert read_readings([path], meter())["time_utc"].to_list() == [utc("2024-07-01 00:24"), utc("2024-07-02 00:00")]
 
 
 @pytest.mark.parametrize("lonely", ["2099-01-01 00:00:00", "1970-01-01 00:00:00", "9999-12-31 23:00:00"])
+@pytest.mark.bad_input
 def test_clock__a_time_years_away_is_refused_before_a_grid_is_built(lonely: str, tmp_path: Path) -> None:
     rows = [f"2024-07-{day:02} {hour:02}:00:00,1,20,230" for day in range(1, 31) for hour in range(24)]
     path = write_csv(tmp_path, *rows, f"{lonely},1,20,230")
@@ -279,6 +299,7 @@ def test_clock__a_time_years_away_is_refused_before_a_grid_is_built(lonely: str,
         read_readings([path], meter(raw_step="PT1H"))
 
 
+@pytest.mark.bad_input
 def test_clock__files_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
     for name, zone in (("a", None), ("b", "UTC")):
         time = pl.col("time_utc").dt.replace_time_zone(zone)
@@ -303,12 +324,14 @@ def test_clock__files_with_and_without_a_zone_are_refused(tmp_path: Path) -> Non
         ("1,5", {}, None),
     ],
 )
+@pytest.mark.bad_input
 def test_numbers__with_the_specs_marks(text: str, marks: dict[str, str], value: float | None, tmp_path: Path) -> None:
     path = write_csv(tmp_path, f"2024-07-01 00:00:00;{text};20;230", header="time;power;indoor;volts")
     spec = meter(source={"path": "meter.csv", "separator": ";"} | marks, columns__0__maximum=9999)
     assert read_readings([path], spec)["power_kw"].to_list() == [value]
 
 
+@pytest.mark.bad_input
 def test_numbers__a_column_of_other_texts_is_refused_with_three_of_them(tmp_path: Path) -> None:
     rows = [f"2024-07-01 00:{minute:02}:00;{minute},5;20;230" for minute in range(12)]
     path = write_csv(tmp_path, *rows, header="time;power;indoor;volts")
@@ -318,6 +341,7 @@ def test_numbers__a_column_of_other_texts_is_refused_with_three_of_them(tmp_path
         read_readings([path], meter(source={"path": "meter.csv", "separator": ";"}))
 
 
+@pytest.mark.bad_input
 def test_file__with_an_encoding_lines_before_the_header_and_comments(tmp_path: Path) -> None:
     lines = "Stadtwerke\nexport of July\ntime,Leistung für kW,indoor,volts\n2024-07-01 00:00:00,1.5,20,230\n# end\n"
     path = tmp_path / "meter.csv"
@@ -330,6 +354,7 @@ def test_file__with_an_encoding_lines_before_the_header_and_comments(tmp_path: P
         read_readings([path], meter(source=source, columns=columns))
 
 
+@pytest.mark.bad_input
 def test_file__a_header_that_nearly_matches_and_one_that_is_doubled(tmp_path: Path) -> None:
     path = write_csv(tmp_path, "2024-07-01 00:00:00,1,20,230", header="time,power ,indoor,volts")
     with pytest.raises(DataError, match=r"column 'power' is missing; .*; did you mean 'power '\?$"):

@@ -19,6 +19,7 @@ def read_register(folder: Path, hours: list[int], totals: list[str], spec: Datas
     return [None if value is None else round(value, 6) for value in table["power_kw"]]
 
 
+@pytest.mark.bad_input
 def test_register__its_increases_are_the_readings_and_a_drop_or_a_gap_is_none(tmp_path: Path) -> None:
     totals = ["99998.2", "99999.1", "0.4", "1.3", "1401.3", "1401.8"]
     hours = [0, 1, 2, 3, 3 + 30 * 24, 4 + 30 * 24]
@@ -27,6 +28,7 @@ def test_register__its_increases_are_the_readings_and_a_drop_or_a_gap_is_none(tm
     assert read_register(tmp_path, hours, totals, at_end) == [None, 0.9, None, 0.9, None, 0.5]
 
 
+@pytest.mark.bad_input
 def test_register__rows_in_any_order_doubled_or_unreadable(tmp_path: Path) -> None:
     assert read_register(tmp_path, [2, 1, 0], ["7", "4", "2"], REGISTER) == [None, 3, 2]
     assert read_register(tmp_path, [0, 1, 1, 2], ["2", "4", "5", "7"], REGISTER) == [2, 3, 3, None]
@@ -44,6 +46,7 @@ def test_register__the_newest_total_is_known_at_its_time(tmp_path: Path) -> None
     assert table["power_kw"].to_list() == [1, 3, 5]
 
 
+@pytest.mark.bad_input
 def test_register__needs_a_sum() -> None:
     with pytest.raises(ValueError, match="aggregation must be sum"):
         meter(columns=[METER["columns"][0] | {"reading": "register"}])

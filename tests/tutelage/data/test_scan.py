@@ -42,6 +42,7 @@ def test_header__a_parquet_file_of_numbers(tmp_path: Path) -> None:
     assert values(read_readings([path], spec)) == {"meter_1": [1, 2], "meter_2": [0.5]}
 
 
+@pytest.mark.bad_input
 def test_header__an_inner_gap_is_a_missing_row_and_no_other_series_has_it(tmp_path: Path) -> None:
     rows = [f"2024-07-01 {hour:02d}:00:00,{'' if hour == 3 else hour},{hour}" for hour in range(6)]
     table = read_readings([write_csv(tmp_path / "meters.csv", "time,meter_a,meter_b", *rows)], WIDE)
@@ -49,6 +50,7 @@ def test_header__an_inner_gap_is_a_missing_row_and_no_other_series_has_it(tmp_pa
     assert values(hours) == {"meter_a": [0, 1, 2, None, 4, 5], "meter_b": [0, 1, 2, 3, 4, 5]}
 
 
+@pytest.mark.bad_input
 def test_header__without_a_match_or_doubled_is_refused(tmp_path: Path) -> None:
     none = write_csv(tmp_path / "none.csv", "time,power", "2024-07-01 00:00:00,1")
     with pytest.raises(DataError, match=r"none\.csv: no column matches 'meter_\*'; the file has 'time', 'power'"):
@@ -72,6 +74,7 @@ def test_file__each_is_a_series(tmp_path: Path) -> None:
         ({"series_from": "header"}, "with header there is one column, the target"),
     ],
 )
+@pytest.mark.bad_input
 def test_layout__that_contradicts_itself_is_refused(changes: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         meter(**changes)
@@ -102,6 +105,7 @@ def hourly(path: Path) -> DatasetSpec:
         ("cut.csv.gz", gzip.compress(b"time,power\n" * 1000)[:-20], "can't be unpacked: Compressed file ended"),
     ],
 )
+@pytest.mark.bad_input
 def test_file__that_is_no_table_is_refused_in_little_memory(
     name: str, content: bytes, sentence: str, tmp_path: Path
 ) -> None:

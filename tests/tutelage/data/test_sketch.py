@@ -133,6 +133,7 @@ def test_target__is_the_one_that_is_named(tmp_path: Path) -> None:
         ("", "is no table: no separator of"),
     ],
 )
+@pytest.mark.bad_input
 def test_sketch__refuses_with_a_sentence(text: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text(text)

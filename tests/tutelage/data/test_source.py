@@ -207,6 +207,7 @@ def test_database__rows_are_read_as_those_of_a_file(tmp_path: Path, monkeypatch:
     assert not list((tmp_path / "copies").glob("*.parquet")), "nothing else is left there"
 
 
+@pytest.mark.bad_input
 def test_database__what_is_wrong_is_said_without_its_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("METERS_DATABASE", raising=False)
     source = Source(database="METERS_DATABASE", query="select 1 as one")

@@ -166,6 +166,7 @@ def test_campaign__a_column_is_not_read_outside_its_time(tmp_path: Path) -> None
         ({"columns__2__since": CHANGE, "columns__2__until": START}, "since .* is not before until"),
     ],
 )
+@pytest.mark.bad_input
 def test_spec__refuses_times_that_make_no_sense(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         meter(**changes)

@@ -157,6 +157,7 @@ def test_train_ensemble__noise_goes_to_its_end_over_the_epochs(
 @pytest.mark.parametrize(
     "leaves", [{"views": Views(future_sigma=4.0, future_sigma_end=1.0)}, {"coupling": 1.0}], ids=["noise", "companion"]
 )
+@pytest.mark.fault
 def test_train_ensemble__a_killed_run_goes_on_with_its_noise_and_its_companion(
     dataset: WindowDataset, tmp_path: Path, leaves: dict[str, object]
 ) -> None:

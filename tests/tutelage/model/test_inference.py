@@ -59,6 +59,7 @@ def test_student_window__a_missing_hour_is_that_of_the_day_before() -> None:
     ],
     ids=["nothing to fill it with", "rule refuse", "more than tolerated"],
 )
+@pytest.mark.bad_input
 def test_student_window__refuses_an_hour_that_can_not_be_filled(
     start: dt.datetime, hours: int, serving: dict[str, Any]
 ) -> None:
@@ -68,6 +69,7 @@ def test_student_window__refuses_an_hour_that_can_not_be_filled(
 
 
 @pytest.mark.parametrize("issue", [START + 23 * HOUR, START, START + 100 * HOUR], ids=["short", "none", "long ago"])
+@pytest.mark.bad_input
 def test_student_window__refuses_a_short_past(issue: dt.datetime) -> None:
     with pytest.raises(DataError, match=r"of 24 past hours can be used, and the others can't be filled by rule season"):
         student_window(READINGS, SPEC, issue, CARD)
@@ -81,6 +83,7 @@ def test_student_window__holds_what_is_known_of_each_hour_ahead() -> None:
 
 
 @pytest.mark.parametrize("absent", [[0, 1, 2], [2], [1]], ids=["all hours", "the last", "one between"])
+@pytest.mark.bad_input
 def test_student_window__refuses_an_unknown_hour_ahead(absent: list[int]) -> None:
     hours = [ISSUE + hour * HOUR for hour in absent]
     readings = random_readings(PLANNED, days=3).filter(~pl.col("time_utc").dt.truncate("1h").is_in(hours))

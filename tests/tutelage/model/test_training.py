@@ -49,6 +49,7 @@ def train(
 
 
 @pytest.mark.parametrize("killed_after", [2, 3, 5])
+@pytest.mark.fault
 def test_train_network__a_killed_run_ends_as_if_it_had_not_been(
     dataset: WindowDataset, tmp_path: Path, killed_after: int
 ) -> None:
@@ -160,6 +161,7 @@ def test_train_network__a_loss_that_is_not_finite_ends_it(dataset: WindowDataset
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault
 def test_save_checkpoint__a_failed_save_leaves_the_last_one(dataset: WindowDataset, tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     network = small_network(dataset)
