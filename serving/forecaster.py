@@ -80,6 +80,8 @@ def _table(rows: list[Any]) -> pd.DataFrame:
     table = pd.DataFrame([{name: getattr(row, name, None) for name in COLUMNS} for row in rows], columns=COLUMNS)
     if table["series_id"].isna().any():
         raise _refuse(f"column series_id is null in row {int(table['series_id'].isna().argmax()) + 1}")
+    if any(isinstance(time, int | float | np.number) for time in table["time_utc"].dropna()):
+        raise _refuse("column time_utc holds a number; expected times such as 2024-07-01T12:00:00")
     try:
         table["time_utc"] = pd.to_datetime(table["time_utc"], utc=True).astype("datetime64[ns, UTC]")
     except (ValueError, TypeError) as error:
@@ -202,6 +204,7 @@ class Forecaster(PythonModel):
                         f"series {name}: column {column} is null at {when:%Y-%m-%d %H:%M}; no value may be null"
                         + ("" if complete == lookback else f" in the last {complete} {'hours' if hourly else 'rows'}")
                     )
+        self._require_ranges(name, part)
         ahead = pd.date_range(times[past - 1] + self.step, periods=horizon, freq=self.step)
         local = ahead.tz_convert(zoneinfo.ZoneInfo(self.card["timezone"]))
         last_year = self.card["holidays_until_year"]
@@ -215,6 +218,18 @@ class Forecaster(PythonModel):
         observed = np.full((lookback, len(OBSERVED)), np.nan)
         observed[lookback - past :] = part[OBSERVED].iloc[:past].to_numpy(dtype=np.float64)
         return name, observed, np.concatenate([calendar, known], axis=1), ahead
+
+    def _require_ranges(self, name: str, part: pd.DataFrame) -> None:
+        """Raise MlflowException where a value is outside what the spec allows: training has such readings masked."""
+        for column, (least, largest) in self.card.get("ranges", {}).items():
+            values, rounding = part[column].to_numpy(), 1e-6 * (largest - least)
+            outside = (values < least - rounding) | (values > largest + rounding)
+            if outside.any():
+                row = part.iloc[int(outside.argmax())]
+                raise _refuse(
+                    f"series {name}: column {column} is {row[column]:g} at {row['time_utc']:%Y-%m-%d %H:%M}; its spec "
+                    f"allows {least:g} to {largest:g}"
+                )
 
 
 set_model(Forecaster())

@@ -1,6 +1,7 @@
 """Homes that are moved, shared, damaged; champions that are deleted; retrains at once; recipes that can't learn."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import mlflow
@@ -96,8 +97,10 @@ def test_champion__its_files_are_gone(home: Path) -> None:
 def test_same_retrain__twice_at_once(home: Path) -> None:
     first = Retrain(home, quick(1))
     first.begins("ingest")
+    first.process.send_signal(signal.SIGSTOP)  # so that it doesn't end before the second begins
     second = Retrain(home, quick(1))
     assert second.process.wait(120) != 0
+    first.process.send_signal(signal.SIGCONT)
     assert "the same work, with the same parameters, is already running here; wait for it" in second.said
     first.succeed()
     assert len(versions_of(home)) == 2

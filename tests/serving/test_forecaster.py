@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,15 @@ REFUSED: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     ),
     "null value": (at(3, power_kw=None), "series meter: column power_kw is null at 2024-07-01 15:00; no value may be"),
     "infinite value": (at(3, indoor_c=np.inf), "series meter: column indoor_c is null at 2024-07-01 15:00"),
+    "far out of range": (
+        at(3, power_kw=1500.0),
+        "series meter: column power_kw is 1500 at 2024-07-01 15:00; its spec allows 0 to 15",
+    ),
+    "below its range": (at(3, indoor_c=-300.0), "column indoor_c is -300 at 2024-07-01 15:00; its spec allows -10 to"),
+    "epoch times": (
+        lambda t: t.assign(time_utc=t["time_utc"].astype("int64")),
+        "column time_utc holds a number; expected times such as 2024-07-01T12:00:00",
+    ),
     "text": (at(3, power_kw="many"), "column power_kw holds a value that is not a number"),
     "null time": (at(3, time_utc=None), "series meter: column time_utc is null in row 4"),
     "text as time": (at(3, time_utc="noon"), "column time_utc holds a value that is not a time"),
@@ -183,6 +193,19 @@ def test_predict__refuses_with_a_sentence(
 ) -> None:
     with pytest.raises(MlflowException, match=sentence):
         model.predict(change(hours()))
+
+
+@pytest.mark.parametrize("kind", ["int64", "Int64", "Float32", "int8", "object"])
+def test_predict__takes_numbers_of_any_kind(kind: str, model: PyFuncModel) -> None:
+    whole = hours().round({"power_kw": 0})
+    answer = model.predict(whole.assign(power_kw=whole["power_kw"].astype(kind)))
+    pd.testing.assert_frame_equal(answer, model.predict(whole))
+
+
+def test_predict__takes_the_rows_of_a_csv_file(model: PyFuncModel) -> None:
+    table = hours().round({"power_kw": 3, "indoor_c": 3})
+    read = pd.read_csv(StringIO(table.to_csv(index=False)))
+    pd.testing.assert_frame_equal(model.predict(read), model.predict(table))
 
 
 def test_predict__hours_begin_with_those_of_the_clock_that_wrote_the_data(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A folder with `student.onnx` and `student.json` is all that a forecast needs: se
 
 import datetime as dt
 import logging
+import math
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -170,7 +171,8 @@ def student_card(
 
     The card lists the holidays, so that the model needs no calendar library where it runs; it refuses to forecast
     beyond the last listed year. Where it was trained on several series, it has their sizes: the graph's inputs and
-    outputs are divided by them, so the caller divides and multiplies.
+    outputs are divided by them, so the caller divides and multiplies. ranges: the least and the largest value that the
+    spec allows a column in a step; the model refuses others, as no student has ever seen them.
     """
     lookback, grid = network.config.lookback, spec.grid
     steps = {
@@ -186,6 +188,7 @@ def student_card(
         **{name: round(number * grid.hours) for name, number in steps.items()},
         "observed": spec.names(Role.OBSERVED),
         "known_future": spec.names(Role.KNOWN_FUTURE),
+        "ranges": _ranges_of_steps(spec),
         "timezone": spec.calendar.timezone,
         **plain_grid(grid),
         "holidays": public_holidays(spec.calendar, years),
@@ -195,6 +198,16 @@ def student_card(
         **({} if base is None or base.pretrained is None else {"contains": CREDITS[base.pretrained]}),
         **({} if sizes is None else {"sizes": asdict(sizes)}),
     }
+
+
+def _ranges_of_steps(spec: DatasetSpec) -> dict[str, list[float]]:
+    ranges = {}
+    for column in spec.columns:
+        readings = spec.readings_per_step if column.aggregation == "sum" else 1
+        ends = [each * number for each in (column.minimum, column.maximum) for number in (1, readings)]
+        if column.role is not Role.PRIVILEGED and all(map(math.isfinite, ends)):
+            ranges[column.name] = [min(ends), max(ends)]
+    return ranges
 
 
 def export_student(
