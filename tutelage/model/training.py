@@ -5,6 +5,7 @@ interrupted: optimiser, random states and history are all part of the checkpoint
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -121,11 +122,20 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path, network: Forecaster, best: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> Progress:
-    """Load a checkpoint into network, best weights, optimiser and torch's random state; return its progress."""
-    with safe_open(path, "pt") as file:
-        progress = Progress(**json.loads(file.metadata()["progress"]))
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a safe_open is no dict
+) -> Progress | None:
+    """Load a checkpoint into network, best weights, optimiser and torch's random state; return its progress.
+
+    None, and nothing is changed: there is no such file, or it can't be read, which the log says.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            progress = Progress(**json.loads(file.metadata()["progress"]))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a safe_open is no dict
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        logging.getLogger(__name__).warning("%s can't be read: the training begins anew (%s)", path.name, error)
+        return None
     network.load_state_dict({k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")})
     best.update({k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")})
     device = next(network.parameters()).device
@@ -229,8 +239,9 @@ def train_network(
     )
     best = {name: value.detach().clone() for name, value in network.named_parameters()}
     progress = Progress(best_loss=[float("inf")] * network.members, best_epoch=[0] * network.members)
-    if checkpoint is not None and checkpoint.exists():
-        progress = load_checkpoint(checkpoint, network, best, optimiser)
+    loaded = None if checkpoint is None else load_checkpoint(checkpoint, network, best, optimiser)
+    if loaded is not None:
+        progress = loaded
         on_epoch(progress)
     with adaptive_threads() as adapt:
         while not progress.done:

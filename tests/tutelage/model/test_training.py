@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor
 
 from tests.tutelage.builders import CPU, dataset_of, small_network, synthetic_panel
@@ -177,6 +178,24 @@ def test_save_checkpoint__a_failed_save_leaves_the_last_one(dataset: WindowDatas
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "of something else"])
+def test_train_network__a_damaged_checkpoint_is_left_out(
+    damage: str, dataset: WindowDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.safetensors"
+    undisturbed, expected = train(dataset, checkpoint=path, checkpoint_every=1)
+    whole = path.read_bytes()
+    other = save({"weights": torch.zeros(2)})
+    damaged = {"cut": whole[:-9], "empty": b"", "zeros": bytes(len(whole)), "of something else": other}[damage]
+    path.write_bytes(damaged)
+    again, progress = train(dataset, checkpoint=path, checkpoint_every=1)
+    assert vars(progress) == vars(expected)
+    for name, value in undisturbed.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    assert "state.safetensors can't be read: the training begins anew" in caplog.text
 
 
 def test_seeded__puts_the_callers_random_state_back() -> None:
