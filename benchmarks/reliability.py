@@ -5,7 +5,8 @@ be refused in one sentence that names it, or be repaired by the rule) or `no_cha
 that pass. The figures of promotions by luck are those of the last `make bench-promotion`: a simulation, by its rows the
 worst one; size and power are of test parts of 120 days, which is the default.
 
-Writes benchmarks/results/reliability.json, about an hour. QUICK=1 leaves out what is in `make chaos` alone and what
+Writes benchmarks/results/reliability.json, about an hour; files whose cases all passed are not run again while they and
+the code stay the same. QUICK=1 leaves out what is in `make chaos` alone and what
 needs the servers, takes some minutes, and writes under TUTELAGE_HOME.
 """
 
@@ -19,8 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from runtime.paths import home
-from runtime.provenance import ROOT, git_commit
-from tutelage.files import read_json, write_json
+from runtime.provenance import ROOT, code_digest, git_commit
+from tutelage.files import file_digest, read_json, value_digest, write_json
 
 QUICK = os.environ.get("QUICK") == "1"
 RESULTS = Path(__file__).parent / "results" / "reliability.json"
@@ -47,13 +48,30 @@ def rows_of(report: Path, kind: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def run_kind(kind: str) -> list[dict[str, Any]]:
-    """Run the cases of a kind; their rows."""
-    with TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        selected = [f"-m={kind}{NOT_QUICK}", f"--junitxml={report}"]
+def groups_of(kind: str) -> list[list[Path]]:
+    """The test files with cases of a kind: each of chaos by itself, the others by folder, whose fixtures they share."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", f"-m={kind}{NOT_QUICK}"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = dict.fromkeys(Path(line.partition(":")[0]) for line in listed.splitlines() if line.startswith("tests/"))
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    for file in files:
+        groups.setdefault(file.parts if "chaos" in file.parts else file.parts[:-1][:2], []).append(file)
+    return list(groups.values())
+
+
+def run_group(files: list[Path], kind: str, folder: Path) -> list[dict[str, Any]]:
+    """The rows of the files' cases of a kind, from the folder where they all passed before."""
+    piece = folder / f"{kind}-{value_digest([[str(file), file_digest(ROOT / file)] for file in files])[:16]}.json"
+    if piece.is_file():
+        return list(read_json(piece))
+    with TemporaryDirectory() as made:
+        report = Path(made) / "report.xml"
+        selected = [f"-m={kind}{NOT_QUICK}", f"--junitxml={report}", *map(str, files)]
         subprocess.run([sys.executable, "-m", "pytest", *selected], cwd=ROOT, check=False)
-        return list(rows_of(report, kind))
+        rows = list(rows_of(report, kind))
+    if all(row["passed"] for row in rows):
+        write_json(piece, rows)
+    return rows
 
 
 def summarise(rows: list[dict[str, Any]], promotion: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +96,8 @@ def summarise(rows: list[dict[str, Any]], promotion: dict[str, Any]) -> dict[str
 
 def main() -> int:
     """Run all, write the JSON and print the counts; 0 where everything passed."""
-    rows = [row for kind in KINDS for row in run_kind(kind)]
+    folder = home() / "benchmarks" / f"reliability-{code_digest('flows.retrain')[:12]}"
+    rows = [row for kind in KINDS for files in groups_of(kind) for row in run_group(files, kind, folder)]
     figures = summarise(rows, read_json(PROMOTION))
     path = home() / "benchmarks" / RESULTS.name if QUICK else RESULTS
     write_json(path, {"commit": git_commit(), **figures, "rows": rows})

@@ -1,6 +1,7 @@
 """What a retrain needs breaks while it runs: servers, databases, disk, memory. Then it runs again."""
 
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess

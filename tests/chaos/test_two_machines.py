@@ -34,8 +34,8 @@ def test_two_machines__a_living_run_is_left_alone_and_that_of_a_killed_process_i
     machines: tuple[tuple[Path, Path], dict[str, str]],
 ) -> None:
     (here, there), both_know = machines
-    patient = Budget(epochs=500, patience=500, batch_size=32, learning_rate=1e-3, dropout=0.0)
-    recipe = small_recipe(bins=12, base="none", teacher_training=patient)
+    patient = Budget(epochs=400, patience=200, batch_size=32, learning_rate=1e-4, dropout=0.0)
+    recipe = small_recipe(bins=12, base="none", teacher_training=patient, ensemble_size=10, teacher_width=64)
     parameters = parameters_of(refit=False, unprivileged=False, recipe=recipe)
     first = Retrain(here, parameters, **both_know)
     first.begins("teacher")
