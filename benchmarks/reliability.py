@@ -6,8 +6,8 @@ that pass. The figures of promotions by luck are those of the last `make bench-p
 worst one; size and power are of test parts of 120 days, which is the default.
 
 Writes benchmarks/results/reliability.json, about an hour; files whose cases all passed are not run again while they and
-the code stay the same. QUICK=1 leaves out what is in `make chaos` alone and what
-needs the servers, takes some minutes, and writes under TUTELAGE_HOME.
+the code stay the same. QUICK=1 leaves out what is in `make chaos` alone and what needs the servers, takes some minutes,
+and writes under TUTELAGE_HOME.
 """
 
 import os
