@@ -31,21 +31,18 @@ def follow_home(root: Path) -> None:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "experiments" not in tables:  # MLflow creates its tables on first use
             return
-        rows = connection.execute("SELECT artifact_location, name FROM experiments").fetchall()
-        for location, name in rows:
-            there = (artifacts / name).as_uri()
-            if (
-                not location.endswith(f"/{artifacts.name}/{name}")
-                or location == there
-                or not (artifacts / name).is_dir()
-            ):
-                continue
-            logging.getLogger(__name__).warning("the home was moved: %s are now in %s", location, there)
-            after = len(location) + 1
-            for table, column in LOCATIONS:
-                if table in tables:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                        f"WHERE substr({column} || '/', 1, ?) = ?",
-                        (there, after, after, f"{location}/"),
-                    )
+        for location, name in connection.execute("SELECT artifact_location, name FROM experiments").fetchall():
+            there, was_here = (artifacts / name).as_uri(), location.endswith(f"/{artifacts.name}/{name}")
+            if was_here and location != there and (artifacts / name).is_dir():
+                logging.getLogger(__name__).warning("the home was moved: %s are now in %s", location, there)
+                for table, column in LOCATIONS:
+                    if table in tables:
+                        _replace_beginning(connection, table, column, location, there)
+
+
+def _replace_beginning(connection: sqlite3.Connection, table: str, column: str, before: str, after: str) -> None:
+    rest = len(before) + 1
+    connection.execute(
+        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column} || '/', 1, ?) = ?",
+        (after, rest, rest, f"{before}/"),
+    )
