@@ -21,7 +21,7 @@ from tests.chaos.retrains import (
 
 pytestmark = [pytest.mark.chaos, pytest.mark.fault]
 
-ROUNDS = 1
+ROUNDS = 5
 KILLS = [(number, stage) for number in range(ROUNDS) for stage in STAGES]
 
 
