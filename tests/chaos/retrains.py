@@ -195,13 +195,13 @@ def require_one_end(home: Path, *, epochs: int = 4) -> None:
     assert require_whole_files(home) > 10
 
 
-def servers_of(home: Path) -> list[int]:
-    """The temporary Prefect servers of a home that are alive."""
+def servers_of(folder: Path) -> list[psutil.Process]:
+    """The temporary Prefect servers that are alive, of a home or of all homes in a folder."""
     alive = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             environment = process.environ()
             is_server = environment.get("PREFECT__SERVER_EPHEMERAL") == "1"
-            if is_server and environment.get("TUTELAGE_HOME") == str(home):
-                alive.append(process.pid)
+            if is_server and Path(environment.get("TUTELAGE_HOME", "/")).is_relative_to(folder):
+                alive.append(process)
     return alive
