@@ -22,12 +22,12 @@ from mlflow.entities.model_registry import ModelVersion
 from safetensors import safe_open
 
 from flows.reproduce import AGAIN, environment_of
+from runtime.provenance import ROOT
 from runtime.record import RECORD, Record
 from schemas.retrain import RetrainParameters
 from tests.household import write_slice
 from tests.tutelage.builders import small_recipe
 
-ROOT = Path(__file__).parent.parent.parent
 NAME = "chaos-1h"
 STAGES = (
     "fetch",
@@ -70,6 +70,11 @@ def parameters_of(seed: int = 0, **changes: Any) -> RetrainParameters:
     values = {"horizon_hours": 1, "lookback_hours": 24, "history_days": 24, "test_days": 14, "device": "cpu"}
     values |= {"dataset": "chaos", "seed": seed, "recipe": small_recipe(bins=12, base="none")}
     return RetrainParameters.model_validate(values | changes)
+
+
+def quick_parameters(seed: int, **changes: Any) -> RetrainParameters:
+    """A retrain with no more stages than it needs; another seed trains anew, with data that are ready."""
+    return parameters_of(seed, refit=False, unprivileged=False, **changes)
 
 
 class Retrain:
@@ -137,15 +142,20 @@ def is_of_task(stage: str) -> bool:
     return stage not in ("fetch", "ingest", "validate", "quality")
 
 
+def client_of(home: Path) -> mlflow.MlflowClient:
+    """A client of the home's own MLflow database."""
+    return mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+
+
 def runs_of(home: Path) -> list[Run]:
     """All runs of the home's only experiment."""
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = client_of(home)
     return list(client.search_runs([client.get_experiment_by_name(NAME).experiment_id]))
 
 
 def versions_of(home: Path) -> list[ModelVersion]:
     """All registered versions."""
-    return list(mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}").search_model_versions(f"name = '{NAME}'"))
+    return list(client_of(home).search_model_versions(f"name = '{NAME}'"))
 
 
 def record_in(home: Path) -> Record:
@@ -187,9 +197,8 @@ def require_one_end(home: Path, *, epochs: int = 4) -> None:
     stages = sorted(run.data.tags["tutelage.stage"] for run in runs)
     assert stages == ["retrain", "student", "teacher", "twin", "unprivileged"]
     assert {run.info.status for run in runs} == {"FINISHED"}
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     [teacher] = [run for run in runs if run.data.tags["tutelage.stage"] == "teacher"]
-    steps = [metric.step for metric in client.get_metric_history(teacher.info.run_id, "validation")]
+    steps = [metric.step for metric in client_of(home).get_metric_history(teacher.info.run_id, "validation")]
     assert steps == list(range(1, epochs + 1)), "each epoch stands in MLflow once"
     assert len(versions_of(home)) == 1
     assert require_whole_files(home) > 10

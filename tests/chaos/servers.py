@@ -12,7 +12,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.chaos.retrains import ROOT
+from runtime.provenance import ROOT
 from tests.service.conftest import free_port, service_environment
 
 

@@ -4,16 +4,15 @@ import shutil
 import signal
 from pathlib import Path
 
-import mlflow
 import pytest
 
-from schemas.retrain import RetrainParameters
 from tests.chaos.retrains import (
     FORECAST,
     NAME,
     Retrain,
+    client_of,
     new_home,
-    parameters_of,
+    quick_parameters,
     require_whole_files,
     runs_of,
     servers_of,
@@ -31,19 +30,15 @@ rollback(RollbackParameters(name="chaos-1h", version=1, by="ada", why="the champ
 """
 
 
-def quick(seed: int, **changes: object) -> RetrainParameters:
-    return parameters_of(seed, refit=False, unprivileged=False, **changes)
-
-
 def make_champion(home: Path, version: int) -> None:
-    mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}").set_registered_model_alias(NAME, "champion", str(version))
+    client_of(home).set_registered_model_alias(NAME, "champion", str(version))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with one version, which is the champion."""
     home = new_home(tmp_path_factory.mktemp("finished") / "home")
-    Retrain(home, quick(0)).succeed()
+    Retrain(home, quick_parameters(0)).succeed()
     make_champion(home, 1)
     return home
 
@@ -60,8 +55,8 @@ def home(finished: Path, tmp_path: Path) -> Path:
 
 def test_home__moved(home: Path, finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    Retrain(home, quick(0), FORECAST).succeed()
-    Retrain(home, quick(1)).succeed()
+    Retrain(home, quick_parameters(0), FORECAST).succeed()
+    Retrain(home, quick_parameters(1)).succeed()
     assert len(versions_of(home)) == 2
     assert {run.info.status for run in runs_of(home)} == {"FINISHED"}
     artifacts = list((home / "mlflow-artifacts").rglob("record.json"))
@@ -70,36 +65,36 @@ def test_home__moved(home: Path, finished: Path) -> None:
 
 
 def test_champion__its_version_is_deleted(home: Path) -> None:
-    mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}").delete_model_version(NAME, "1")
-    forecast = Retrain(home, quick(0), FORECAST)
+    client_of(home).delete_model_version(NAME, "1")
+    forecast = Retrain(home, quick_parameters(0), FORECAST)
     assert forecast.process.wait(120) != 0
     assert f"{NAME} has no champion yet: retrain it first" in forecast.said
-    Retrain(home, quick(1)).succeed()
+    Retrain(home, quick_parameters(1)).succeed()
     assert [version.version for version in versions_of(home)] == ["2"] or [v.version for v in versions_of(home)] == [2]
 
 
 def test_champion__its_files_are_gone(home: Path) -> None:
-    Retrain(home, quick(1)).succeed()
+    Retrain(home, quick_parameters(1)).succeed()
     make_champion(home, 2)
     [gone] = [version for version in versions_of(home) if str(version.version) == "2"]
     shutil.rmtree(home / "mlflow-artifacts" / NAME / "models" / gone.source.removeprefix("models:/"))
-    forecast = Retrain(home, quick(0), FORECAST)
+    forecast = Retrain(home, quick_parameters(0), FORECAST)
     assert forecast.process.wait(120) != 0
     assert f"{NAME}/2 can't be downloaded from the registry: its files are gone" in forecast.said
-    first = Retrain(home, quick(2))
+    first = Retrain(home, quick_parameters(2))
     assert first.process.wait(300) != 0
     assert f"{NAME}/2 can't be downloaded from the registry: its files are gone" in first.said
-    Retrain(home, quick(0), ROLLBACK).succeed()
-    Retrain(home, quick(0), FORECAST).succeed()
-    second = Retrain(home, quick(2)).succeed()
+    Retrain(home, quick_parameters(0), ROLLBACK).succeed()
+    Retrain(home, quick_parameters(0), FORECAST).succeed()
+    second = Retrain(home, quick_parameters(2)).succeed()
     assert {second.finished[stage] for stage in ("teacher", "students")} == {"Cached"}
 
 
 def test_same_retrain__twice_at_once(home: Path) -> None:
-    first = Retrain(home, quick(1))
+    first = Retrain(home, quick_parameters(1))
     first.begins("ingest")
     first.process.send_signal(signal.SIGSTOP)  # so that it doesn't end before the second begins
-    second = Retrain(home, quick(1))
+    second = Retrain(home, quick_parameters(1))
     assert second.process.wait(120) != 0
     first.process.send_signal(signal.SIGCONT)
     assert "the same work, with the same parameters, is already running here; wait for it" in second.said
@@ -109,7 +104,7 @@ def test_same_retrain__twice_at_once(home: Path) -> None:
 
 
 def test_different_retrains__at_once(home: Path) -> None:
-    together = [Retrain(home, quick(seed)) for seed in (1, 2, 3)]
+    together = [Retrain(home, quick_parameters(seed)) for seed in (1, 2, 3)]
     for retrain in together:
         retrain.succeed()
     assert len(versions_of(home)) == 4
@@ -118,17 +113,17 @@ def test_different_retrains__at_once(home: Path) -> None:
 
 
 def test_files__of_finished_stages_are_lost(home: Path) -> None:
-    Retrain(home, quick(1)).succeed()
+    Retrain(home, quick_parameters(1)).succeed()
     for folder in ("data", "trainings", "results", "runs", "reports"):
         shutil.rmtree(home / folder)
-    Retrain(home, quick(2)).succeed()
+    Retrain(home, quick_parameters(2)).succeed()
     assert len(versions_of(home)) == 3
-    Retrain(home, quick(0), FORECAST).succeed()
+    Retrain(home, quick_parameters(0), FORECAST).succeed()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise"])
 def test_checkpoint__is_damaged(home: Path, damage: str) -> None:
-    parameters = quick(1)
+    parameters = quick_parameters(1)
     first = Retrain(home, parameters)
     first.wait_for("teacher-block-2: epoch")
     first.send()
@@ -146,8 +141,8 @@ def test_training__in_steps_that_are_too_large(home: Path) -> None:
     """It ends with a sentence or as a challenger, and the champion stays."""
     wild = Budget(epochs=4, patience=4, batch_size=32, learning_rate=0.1, dropout=0.0)
     recipe = small_recipe(bins=12, base="none", teacher_training=wild, student_training=wild)
-    Retrain(home, quick(1, recipe=recipe)).process.wait(300)
+    Retrain(home, quick_parameters(1, recipe=recipe)).process.wait(300)
     assert "RUNNING" not in {run.info.status for run in runs_of(home)}
-    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    client = client_of(home)
     assert str(client.get_model_version_by_alias(NAME, "champion").version) == "1"
     require_whole_files(home)

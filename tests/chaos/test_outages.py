@@ -17,7 +17,7 @@ from schemas.retrain import RetrainParameters
 from tests.chaos.retrains import (
     Retrain,
     new_home,
-    parameters_of,
+    quick_parameters,
     require_whole_files,
     runs_of,
     versions_of,
@@ -32,15 +32,14 @@ OUTAGE_SECONDS = 20
 
 
 def quick() -> RetrainParameters:
-    """A retrain that trains anew, with data that are ready, and no more stages than it needs."""
-    return parameters_of(next(SEEDS), refit=False, unprivileged=False)
+    return quick_parameters(next(SEEDS))
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a version and with data that are ready."""
     folder = new_home(tmp_path_factory.mktemp("home"))
-    Retrain(folder, parameters_of(refit=False, unprivileged=False)).succeed()
+    Retrain(folder, quick_parameters(0)).succeed()
     return folder
 
 
@@ -107,7 +106,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, "Se
     """A home with data that are ready, and its MLflow behind a server."""
     folder = new_home(tmp_path_factory.mktemp("remote"))
     with Server(folder, "mlflow") as server:
-        Retrain(folder, parameters_of(refit=False, unprivileged=False), MLFLOW_TRACKING_URI=server.url).succeed()
+        Retrain(folder, quick_parameters(0), MLFLOW_TRACKING_URI=server.url).succeed()
         yield folder, server
 
 

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from runtime.beat import SILENT_SECONDS
-from tests.chaos.retrains import FORECAST, NAME, Retrain, new_home, parameters_of
+from tests.chaos.retrains import FORECAST, NAME, Retrain, new_home, quick_parameters
 from tests.chaos.servers import Server
 from tests.tutelage.builders import small_recipe
 from tutelage.model.kinds import Budget
@@ -36,7 +36,7 @@ def test_two_machines__a_living_run_is_left_alone_and_that_of_a_killed_process_i
     (here, there), both_know = machines
     patient = Budget(epochs=400, patience=200, batch_size=32, learning_rate=1e-4, dropout=0.0)
     recipe = small_recipe(bins=12, base="none", teacher_training=patient, ensemble_size=10, teacher_width=64)
-    parameters = parameters_of(refit=False, unprivileged=False, recipe=recipe)
+    parameters = quick_parameters(0, recipe=recipe)
     first = Retrain(here, parameters, **both_know)
     first.begins("teacher")
     refused = Retrain(there, parameters, **both_know)
