@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 HORIZON ?= 24
 
 .DEFAULT_GOAL := help
-.PHONY: help demo new data retrain reproduce test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion bench-scale chaos check audit format up down \
+.PHONY: help demo new data retrain reproduce ablation test test-gpu test-service bench-training bench-accuracy bench-efficacy bench-controls bench-promotion bench-scale chaos check audit format up down \
 	mlflow-page prefect-page clean
 
 help: ## what there is to call
@@ -37,6 +37,9 @@ reproduce: .venv/installed ## repeat a retrain in an empty home and compare what
 
 retrain: .venv/installed ## retrain one forecaster and print its verdict: the same parameters
 	@$(BIN)/python -m flows.retrain dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)
+
+ablation: .venv/installed ## what each privilege of the teachers brought, and days of history saved: the same parameters
+	@$(BIN)/python -m flows.ablation dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)
 
 test: .venv/installed ## the tests, warnings as errors
 	@$(BIN)/python -m pytest -m 'not gpu and not service and not chaos'

@@ -5,7 +5,7 @@ import datetime as dt
 from prefect import flow
 
 from flows.naming import task_of_run
-from flows.pieces import Origin, evaluate_origin
+from flows.pieces import Origin, end_of_data, evaluate_origin
 from runtime.clock import at_its_time
 from runtime.engine import each_of
 from runtime.paths import datasets_folder
@@ -14,7 +14,6 @@ from schemas.retrain import Evaluation
 from tasks.backtest.run import tracked_backtest
 from tasks.backtest.summary import summarise_backtest
 from tasks.fetch import fetch
-from tasks.retrain.ingest import ingest
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.errors import GapsError
 from tutelage.judge.backtest import period_ends
@@ -35,10 +34,7 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     files = fetch(spec)
     evaluations: dict[dt.datetime, Evaluation] = {}
     left_out: dict[dt.datetime, str] = {}
-    end = parameters.as_of
-    if end is None:
-        end = ingest(files, spec, None, spec.ahead_hours(parameters.horizon_hours)).last_utc + spec.student_step
-    end = spec.grid.floor(end)
+    end = end_of_data(files, spec, parameters)
     with tracked_backtest(parameters, spec, files) as run:
         ends = period_ends(end, origins=parameters.origins, period_days=parameters.period_days)
         pieces = [Origin(period_end, files, spec, parameters, run) for period_end in ends]

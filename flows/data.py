@@ -89,7 +89,7 @@ def seen_text(seen: Seen) -> str:
 def main(arguments: list[str]) -> int:
     """Look at the dataset that the arguments name."""
     with sentences():
-        print("\n" + seen_text(look_at_data(given_parameters(arguments))))
+        print("\n" + seen_text(look_at_data(given_parameters(arguments, RetrainParameters))))
         return 0
     return 1
 

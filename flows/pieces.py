@@ -1,4 +1,4 @@
-"""The pieces of a backtest and of a study, which workers of a cluster can import and run."""
+"""The pieces of a backtest, an ablation and a study, which workers of a cluster can import and run."""
 
 import datetime as dt
 from pathlib import Path
@@ -7,19 +7,46 @@ from typing import NamedTuple
 from prefect import get_run_logger
 
 from flows.retrain import train_and_evaluate
+from runtime.artifacts import EVALUATION, LOSSES, read_evaluation, read_losses
 from schemas.backtest import BacktestParameters
 from schemas.manifests import RunManifest
-from schemas.retrain import Evaluation, ValidatedManifest
+from schemas.parameters import DatedParameters
+from schemas.retrain import Evaluation, RetrainParameters, ValidatedManifest
 from schemas.study import FoldScores, FoldSpan, StudyParameters
-from tasks.backtest.run import finished_evaluation
 from tasks.retrain.features import build_features
-from tasks.retrain.run import tracked_retrain
+from tasks.retrain.ingest import ingest
+from tasks.retrain.run import finished_retrain, logged_file, tracked_retrain
 from tasks.study.labels import label_fold
 from tasks.study.scores import score_students
 from tutelage.data.dataset import DatasetSpec
 from tutelage.distil.recipe import Recipe, TrainingPlan, student_part
 from tutelage.errors import GapsError
+from tutelage.judge.comparison import Losses
 from tutelage.judge.trials import Trial, group_trials
+
+
+def end_of_data(files: list[Path], spec: DatasetSpec, parameters: DatedParameters) -> dt.datetime:
+    """The end, UTC, of the last step that these parameters let a flow see."""
+    end = parameters.as_of
+    if end is None:
+        end = ingest(files, spec, None, spec.ahead_hours(parameters.horizon_hours)).last_utc + spec.student_step
+    return spec.grid.floor(end)
+
+
+def evaluate_within(
+    parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], run: RunManifest, *, called: str
+) -> str:
+    """The MLflow run, within another, of a retrain up to its evaluation; where it is finished nothing is done again.
+
+    Raises GapsError where the history has too many gaps.
+    """
+    finished = finished_retrain(parameters, spec, files, run)
+    if finished is not None:
+        get_run_logger().info("%s is evaluated already", called)
+        return finished
+    with tracked_retrain(parameters, spec, files, within=run, called=called) as piece_run:
+        train_and_evaluate(files, spec, parameters, piece_run, meets_champion=False)
+    return piece_run.run_id
 
 
 class Origin(NamedTuple):
@@ -35,18 +62,34 @@ class Origin(NamedTuple):
 def evaluate_origin(piece: Origin) -> Evaluation | str:
     """The evaluation on a period of a retrain on the data before it; a sentence where it has to be left out."""
     period_end, files, spec, parameters, run = piece
-    origin, label = parameters.ending(period_end), f"{period_end:%Y-%m-%d %H:%M} UTC"
-    finished = finished_evaluation(origin, spec, files, run)
-    if finished is not None:
-        get_run_logger().info("the period up to %s is evaluated already", label)
-        return finished
     try:
-        with tracked_retrain(origin, spec, files, within=run) as origin_run:
-            stages = train_and_evaluate(files, spec, origin, origin_run, meets_champion=False)
+        until = f"until {period_end:%Y-%m-%d}"
+        run_id = evaluate_within(parameters.ending(period_end), spec, files, run, called=until)
     except GapsError as error:
-        get_run_logger().warning("the period up to %s is left out: %s", label, error)
+        get_run_logger().warning("the period up to %s UTC is left out: %s", f"{period_end:%Y-%m-%d %H:%M}", error)
         return str(error)
-    return stages.evaluated.evaluation
+    return read_evaluation(logged_file(run_id, EVALUATION))
+
+
+class Variant(NamedTuple):
+    """One retrain of an ablation: its name, and its parameters."""
+
+    name: str
+    parameters: RetrainParameters
+    files: list[Path]
+    spec: DatasetSpec
+    run: RunManifest
+
+
+def evaluate_variant(piece: Variant) -> Losses | str:
+    """The losses on the test part of a variant; a sentence where it has to be left out."""
+    name, parameters, files, spec, run = piece
+    try:
+        run_id = evaluate_within(parameters, spec, files, run, called=name)
+    except GapsError as error:
+        get_run_logger().warning("%s is left out: %s", name, error)
+        return str(error)
+    return read_losses(logged_file(run_id, LOSSES))
 
 
 class Fold(NamedTuple):

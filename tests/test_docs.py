@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from schemas.ablation import AblationParameters
 from schemas.backtest import BacktestParameters
 from schemas.forecast import ForecastParameters
 from schemas.monitor import MonitorParameters
@@ -26,6 +27,7 @@ EVERY_PAGE = "\n".join(text for name, text in PAGES.items() if name != "log.md")
 PARAMETERS = (
     RetrainParameters,
     BacktestParameters,
+    AblationParameters,
     StudyParameters,
     ForecastParameters,
     MonitorParameters,

@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import mlflow
-
-from runtime.artifacts import EVALUATION, read_evaluation
-from runtime.runs import continued_run, describe_run, experiment, finished_run, opened_alone, work_key
+from runtime.runs import continued_run, describe_run, experiment, opened_alone, work_key
 from runtime.stage import stage
 from schemas.backtest import BacktestParameters
 from schemas.manifests import RunManifest
-from schemas.retrain import Evaluation, RetrainParameters
-from tasks.retrain.run import STAGE, retrain_key
 from tutelage.data.dataset import DatasetSpec
 
 FLOW = "flows.backtest"
@@ -36,13 +31,3 @@ def tracked_backtest(parameters: BacktestParameters, spec: DatasetSpec, files: l
     key = work_key(FLOW, parameters, spec, files)
     with opened_alone(key, lambda: open_backtest(key, parameters, spec)) as run:
         yield run
-
-
-def finished_evaluation(
-    parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], run: RunManifest
-) -> Evaluation | None:
-    """The evaluation of a finished retrain within a backtest, or None."""
-    run_id = finished_run(run.experiment_id, retrain_key(parameters, spec, files), stage=STAGE)
-    if run_id is None:
-        return None
-    return read_evaluation(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=EVALUATION)))

@@ -12,6 +12,7 @@ from prefect import get_run_logger
 
 from runtime.artifacts import (
     EXPORT,
+    LOSSES,
     read_base,
     read_dataset,
     read_gate,
@@ -19,6 +20,7 @@ from runtime.artifacts import (
     read_history,
     read_labels,
     write_evaluation,
+    write_losses,
 )
 from runtime.champion import champion_to_meet
 from runtime.leaks import check_exported
@@ -54,6 +56,7 @@ from tutelage.judge.verdict import (
     choose,
     find_floor,
     find_gains,
+    find_losses,
     hours_of_day,
     score_baselines,
     score_contenders,
@@ -85,8 +88,7 @@ def evaluate(
     is between all students and all twins. The chosen network of the first replicate, which may be registered, is
     evaluated as the ONNX file that production runs, and so is the champion.
 
-    Raises LeakError where the exported student sees data that it must not see, ExportError where it forecasts other
-    values than its network.
+    Raises LeakError where the exported student sees what it must not, ExportError where it differs from its network.
     """
     dataset = read_dataset(features, spec, plan.model_copy(update={"device": "cpu"}))
     networks = {Contender(name): load_network(students.folder / name, CPU) for name in students.best_epoch}
@@ -123,6 +125,7 @@ def evaluate(
     )
     with folder_written_whole(folder := run_folder(run.run_id, "evaluation")) as part:
         digest = file_digest(write_evaluation(part, evaluation, scored, by_series, step_hours=spec.grid.hours))
+        write_losses(part / LOSSES, find_losses(dataset, scored))
         for name, figure in _plots(dataset, scored, candidate, actual, features, evaluation).items():
             figure.savefig(part / f"{name}.png")
         plot_losses(read_history(teachers) | read_history(students)).savefig(part / "losses.png")

@@ -4,8 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow
+
 from runtime.registry import client
-from runtime.runs import PARENT_TAG, child_runs, continued_run, describe_run, experiment, opened_alone, work_key
+from runtime.runs import (
+    PARENT_TAG,
+    child_runs,
+    continued_run,
+    describe_run,
+    experiment,
+    finished_run,
+    opened_alone,
+    work_key,
+)
 from runtime.stage import stage
 from schemas.manifests import RunManifest
 from schemas.retrain import RetrainParameters
@@ -17,14 +28,16 @@ FLOW = "flows.retrain"
 
 
 @stage("open run", run_name="run {parameters.task}")
-def open_run(key: str, parameters: RetrainParameters, spec: DatasetSpec, within: RunManifest | None) -> RunManifest:
+def open_run(
+    key: str, parameters: RetrainParameters, spec: DatasetSpec, within: RunManifest | None, called: str = ""
+) -> RunManifest:
     """Continue this work's unfinished MLflow run, or start one, with its children and parameters.
 
-    within: the run of the backtest that this retrain is part of
+    within: the run of the backtest or ablation that this retrain is part of; called: what is different about it
     """
     experiment_id, name = experiment(parameters.task), f"{parameters.task} seed {parameters.seed}"
     if within is not None:
-        experiment_id, name = within.experiment_id, f"{name} until {parameters.as_of:%Y-%m-%d}"
+        experiment_id, name = within.experiment_id, f"{name} {called}"
     run_id = continued_run(experiment_id, key, stage=STAGE, name=name)
     if within is not None:
         client().set_tag(run_id, PARENT_TAG, within.run_id)
@@ -46,12 +59,30 @@ def retrain_key(parameters: RetrainParameters, spec: DatasetSpec, files: list[Pa
 
 @contextmanager
 def tracked_retrain(
-    parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], *, within: RunManifest | None = None
+    parameters: RetrainParameters,
+    spec: DatasetSpec,
+    files: list[Path],
+    *,
+    within: RunManifest | None = None,
+    called: str = "",
 ) -> Iterator[RunManifest]:
-    """One retrain's MLflow runs, possibly within a backtest's run: FINISHED or FAILED when the block ends.
+    """One retrain's MLflow runs, possibly within those of a backtest or an ablation: FINISHED or FAILED when the block
+    ends. `called` is what distinguishes it from the others there.
 
     Raises BusyError where another process does the same work.
     """
     key = retrain_key(parameters, spec, files)
-    with opened_alone(key, lambda: open_run(key, parameters, spec, within)) as run:
+    with opened_alone(key, lambda: open_run(key, parameters, spec, within, called)) as run:
         yield run
+
+
+def finished_retrain(
+    parameters: RetrainParameters, spec: DatasetSpec, files: list[Path], within: RunManifest
+) -> str | None:
+    """The MLflow run of a finished retrain within a backtest or an ablation, or None."""
+    return finished_run(within.experiment_id, retrain_key(parameters, spec, files), stage=STAGE)
+
+
+def logged_file(run_id: str, name: str) -> Path:
+    """A file that a retrain has logged, at the top level of its artifacts."""
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))

@@ -1,6 +1,9 @@
+import threading
 from pathlib import Path
 
-from benchmarks.reliability import PROMOTION, rows_of, summarise
+import pytest
+
+from benchmarks.reliability import PROMOTION, rows_of, run_groups, summarise
 from tutelage.files import read_json
 
 REPORT = """<testsuites><testsuite>
@@ -32,3 +35,18 @@ def test_summarise__counts_each_kind_by_itself() -> None:
     assert (figures["promotions_tried"], figures["wrong_promotions"]) == (2, 1)
     assert 0 < figures["null_promotions_a_year"] < 0.05
     assert 0.02 < figures["size_at_nominal_2_5"] < 0.05 < figures["power"] <= 1
+
+
+def test_run_groups__are_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of chaos run at a time: each waits for the other to begin."""
+    both = threading.Barrier(2, timeout=20)
+
+    def run(files: list[Path], kind: str, folder: Path) -> list[dict[str, str]]:
+        if "chaos" in files[0].parts:
+            both.wait()
+        return [{"kind": kind, "where": str(files[0])}]
+
+    monkeypatch.setattr("benchmarks.reliability.run_group", run)
+    names = ["tests/chaos/test_homes.py", "tests/flows/test_retrain.py", "tests/chaos/test_stages.py"]
+    rows = run_groups([[Path(name)] for name in names], "fault", tmp_path)
+    assert [row["where"] for [row] in rows] == names

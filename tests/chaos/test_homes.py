@@ -11,6 +11,7 @@ from tests.chaos.retrains import (
     NAME,
     Retrain,
     client_of,
+    make_champion,
     new_home,
     quick_parameters,
     require_whole_files,
@@ -28,10 +29,6 @@ from flows.rollback import rollback
 from schemas.promotion import RollbackParameters
 rollback(RollbackParameters(name="chaos-1h", version=1, by="ada", why="the champion is gone"))
 """
-
-
-def make_champion(home: Path, version: int) -> None:
-    client_of(home).set_registered_model_alias(NAME, "champion", str(version))
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +81,10 @@ def test_champion__its_files_are_gone(home: Path) -> None:
     first = Retrain(home, quick_parameters(2))
     assert first.process.wait(300) != 0
     assert f"{NAME}/2 can't be downloaded from the registry: its files are gone" in first.said
+    assert "ingest" not in first.finished, "nothing was trained for a comparison that can't be"
     Retrain(home, quick_parameters(0), ROLLBACK).succeed()
     Retrain(home, quick_parameters(0), FORECAST).succeed()
-    second = Retrain(home, quick_parameters(2)).succeed()
-    assert {second.finished[stage] for stage in ("teacher", "students")} == {"Cached"}
+    Retrain(home, quick_parameters(2)).succeed()
 
 
 def test_same_retrain__twice_at_once(home: Path) -> None:

@@ -33,7 +33,7 @@ def dataset(prefect_server: None) -> None:
 
 def test_data__shows_quality_parts_and_simple_forecasts_without_a_training() -> None:
     trained = set(home().glob("trainings/*/*"))
-    seen = look_at_data(given_parameters(ARGUMENTS))
+    seen = look_at_data(given_parameters(ARGUMENTS, RetrainParameters))
     assert set(home().glob("trainings/*/*")) == trained
     assert set(seen.preview.scores) == set(BASELINES)
     assert seen.preview.within_steps == pytest.approx(0.403, abs=0.01)
@@ -104,11 +104,11 @@ def test_retrain__from_a_terminal_prints_the_verdict(
 )
 def test_given_parameters__refuses_with_a_sentence(arguments: list[str], sentence: str) -> None:
     with pytest.raises(SpecError, match=sentence):
-        given_parameters(arguments)
+        given_parameters(arguments, RetrainParameters)
 
 
 def test_given_parameters__are_those_of_the_form() -> None:
-    given = given_parameters(["dataset=ett", "horizon_hours=1", "history_days=none", "refit=false"])
+    given = given_parameters(["dataset=ett", "horizon_hours=1", "history_days=none", "refit=false"], RetrainParameters)
     assert given == RetrainParameters(dataset="ett", horizon_hours=1, history_days=None, refit=False)
 
 

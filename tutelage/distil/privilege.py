@@ -95,8 +95,10 @@ class Views(Contract):
         return ", ".join(seen) or "what the student sees"
 
     def without(self, absent: Collection[str]) -> "Views":
-        """The views without those of kinds of data that are absent, of `minutes` and `auxiliary`."""
+        """The views without those of kinds of data that are absent, of `future`, `minutes` and `auxiliary`."""
         changes: dict[str, object] = {}
+        if "future" in absent:
+            changes |= {"future_sigma": None, "future_sigma_end": None, "relative_hours": None}
         if "minutes" in absent:
             changes["minutes_hours"] = 0
         if "auxiliary" in absent:

@@ -222,7 +222,7 @@ class Recipe(Contract):
         )
 
     def without_views(self, absent: Collection[str]) -> "Recipe":
-        """The recipe without the views of kinds of data that are absent, of `minutes` and `auxiliary`.
+        """The recipe without the views of kinds of data that are absent, of `future`, `minutes` and `auxiliary`.
 
         Further views that saw nothing else are left out.
         """

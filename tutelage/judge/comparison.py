@@ -5,10 +5,11 @@ variance of a mean over time comes from its slowest movements alone, those that 
 bootstrap of weeks claims a gain too often there (`benchmarks/promotion.py`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from scipy.stats import t
 
 from tutelage.forecasts import Contender
@@ -98,6 +99,42 @@ def gain_over(
         error, freedom = _with_replicates(error, freedom, 1 - first.mean(axis=0) / second.mean(axis=0))
     gain, reach = float(1 - ratio), float(t.ppf(LEVEL, freedom)) * error
     return Gain(gain, gain - reach, gain + reach, one_sided_p(gain, error, freedom), len(hours))
+
+
+@dataclass(frozen=True)
+class Losses:
+    """CRPS by issue time: the mean over the windows issued then.
+
+    step: the issue times, ascending, as steps of the data's clock
+    by_contender: of each contender, for each of its replicates
+    """
+
+    step: Int64[np.ndarray, " times"]
+    by_contender: Mapping[Contender, Float[np.ndarray, "replicates times"]]
+
+    def mean(self, name: Contender) -> float:
+        """Mean CRPS of a contender."""
+        return float(self.by_contender[name].mean())
+
+
+def gain_between(candidate: tuple[Losses, Contender], reference: tuple[Losses, Contender]) -> Gain:
+    """The gain of a contender of one retrain over a contender of another, on the issue times of both.
+
+    Raises ValueError where they have no issue time in common.
+    """
+    (first, name), (second, other) = candidate, reference
+    step, mine, others = np.intersect1d(first.step, second.step, assume_unique=True, return_indices=True)
+    return gain_over(first.by_contender[name][:, mine], second.by_contender[other][:, others], step)
+
+
+def losses_by_time(
+    by_contender: Mapping[Contender, Float[np.ndarray, "_ windows"]], issue_step: Int[np.ndarray, " windows"]
+) -> Losses:
+    """The losses of windows, averaged over those that were issued at the same time (of several series)."""
+    step, place = np.unique(issue_step, return_inverse=True)
+    return Losses(
+        step.astype(np.int64), {name: _by_hour(losses, place).T.copy() for name, losses in by_contender.items()}
+    )
 
 
 def cosine_error(values: Float[np.ndarray, " times"]) -> tuple[float, float]:

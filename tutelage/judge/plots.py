@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tutelage.forecasts import Contender, Forecasts
+from tutelage.judge.ablation import HistoryRow, WithoutRow
 from tutelage.judge.comparison import Gain
 from tutelage.judge.metrics import LEVELS, Scores
 
@@ -233,5 +234,37 @@ def plot_backtest(
     lower.xaxis.set_major_locator(locator)
     lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     for axes in (upper, lower):
+        _plain(axes)
+    return figure
+
+
+def plot_ablation(rows: Sequence[WithoutRow], history: Sequence[HistoryRow], *, unit: str, title: str) -> Figure:
+    """What each privilege brought the students, with its 95 % interval; and CRPS by days of history, where tried."""
+    panels = 2 if history else 1
+    figure = Figure(figsize=(5.5 * panels, 1.6 + 0.5 * max(4, len(rows))), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, *right = np.atleast_1d(figure.subplots(1, panels))
+    names = [row.name.replace("_", " ") for row in rows]
+    gains = [100 * row.student_gain.estimate for row in rows]
+    reach = [
+        [100 * (row.student_gain.estimate - row.student_gain.low) for row in rows],
+        [100 * (row.student_gain.high - row.student_gain.estimate) for row in rows],
+    ]
+    left.errorbar(gains, range(len(rows)), xerr=reach, fmt="o", capsize=3, color=COLOURS[Contender.STUDENT])
+    left.axvline(0, color="black", lw=0.8, ls="--")
+    left.set_yticks(range(len(rows)), names)
+    left.invert_yaxis()
+    left.set(title=f"{title}: what each brought", xlabel="the students' gain from it [%]")
+    for axes in right:
+        days = [row.days for row in history]
+        for name, values in (
+            (Contender.STUDENT, [row.student_crps for row in history]),
+            (Contender.TWIN, [row.twin_crps for row in history]),
+        ):
+            axes.plot(days, values, color=COLOURS[name], marker="o", ms=4, label=name.label)
+        axes.axhline(history[-1].twin_crps, color=COLOURS[Contender.TWIN], lw=0.8, ls="--")
+        axes.set(title="by days of history", xlabel="days", ylabel=f"CRPS [{unit}]")
+        axes.legend(frameon=False, fontsize=8)
+    for axes in (left, *right):
         _plain(axes)
     return figure

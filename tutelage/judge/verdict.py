@@ -13,7 +13,7 @@ from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.soft_labels import SoftLabels, label_forecasts
 from tutelage.forecasts import Contender, Forecasts
 from tutelage.judge.baselines import BASELINES, forecast_baselines
-from tutelage.judge.comparison import Floor, Gain, Gains, gain_over
+from tutelage.judge.comparison import Floor, Gain, Gains, Losses, gain_over, losses_by_time
 from tutelage.judge.metrics import ScoredForecasts, score_members
 from tutelage.model.base import Base
 from tutelage.model.networks import Forecaster
@@ -90,6 +90,12 @@ def find_gains(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecast
         over_unprivileged=gain_over(student, unprivileged.losses, issue_hour) if unprivileged else None,
         by_replicate=(1 - student.mean(axis=1) / twin.mean(axis=1)).tolist(),
     )
+
+
+def find_losses(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts]) -> Losses:
+    """CRPS on the test part by issue time, of all contenders."""
+    issue_step = dataset.panel.step[dataset.test].cpu().numpy()
+    return losses_by_time({name: each.losses for name, each in scored.items()}, issue_step)
 
 
 def find_floor(dataset: WindowDataset, scored: Mapping[Contender, ScoredForecasts]) -> Floor:

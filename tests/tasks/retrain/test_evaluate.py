@@ -6,7 +6,7 @@ from unittest import mock
 import pytest
 
 import tasks.retrain.evaluate
-from runtime.artifacts import BY_LEAD, EVALUATION, EXPORT, read_evaluation
+from runtime.artifacts import BY_LEAD, EVALUATION, EXPORT, LOSSES, read_evaluation, read_losses
 from runtime.paths import run_folder
 from runtime.registry import CHAMPION, champion_version, client
 from schemas.manifests import RunManifest
@@ -27,6 +27,7 @@ from tutelage.errors import LeakError
 from tutelage.files import file_digest, read_json
 from tutelage.forecasts import Contender
 from tutelage.judge.baselines import BASELINES
+from tutelage.judge.comparison import gain_between
 from tutelage.judge.leaks import LeakReport
 from tutelage.model.inference import load_student
 
@@ -56,7 +57,7 @@ def test_evaluate__scores_every_contender(evaluated: EvaluationManifest) -> None
 def test_evaluate__writes_what_it_found(evaluated: EvaluationManifest, run: RunManifest) -> None:
     assert evaluated.folder == run_folder(run.run_id, "evaluation")
     plots = {f"{name}.png" for name in ("forecast", "skill", "reliability", "coverage", "losses")}
-    assert {file.name for file in evaluated.folder.iterdir()} == {EVALUATION, BY_LEAD} | plots
+    assert {file.name for file in evaluated.folder.iterdir()} == {EVALUATION, BY_LEAD, LOSSES} | plots
     assert read_evaluation(evaluated.folder / EVALUATION) == evaluated.evaluation
     assert file_digest(evaluated.folder / EVALUATION) == evaluated.digest
     by_lead = read_json(evaluated.folder / BY_LEAD)
@@ -106,6 +107,15 @@ def again(
         parameters.plan,
         run.model_copy(update={"run_id": other, "children": {}}),
     )
+
+
+def test_evaluate__losses_by_issue_time_give_the_gains(evaluated: EvaluationManifest) -> None:
+    losses, evaluation = read_losses(evaluated.folder / LOSSES), evaluated.evaluation
+    assert {name: losses.mean(name) for name in losses.by_contender} == pytest.approx(
+        {name: scores.crps for name, scores in evaluation.scores.items()}, rel=1e-6
+    )
+    again = gain_between((losses, Contender.STUDENT), (losses, Contender.TWIN))
+    assert asdict(again) == pytest.approx(asdict(evaluation.gain_over_twin), rel=1e-3, abs=1e-6)
 
 
 def test_evaluate__meets_the_champion(again: tuple[object, ...], registered: RegisteredManifest) -> None:

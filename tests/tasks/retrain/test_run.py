@@ -1,15 +1,15 @@
-import datetime as dt
 import shutil
 from pathlib import Path
 
 import pytest
 
 import runtime.runs
+from runtime.artifacts import EVALUATION, read_evaluation, write_evaluation
 from runtime.registry import client
 from runtime.runs import KEY_TAG, PARENT_TAG, experiment
 from schemas.manifests import RunManifest
-from tasks.retrain.run import open_run, retrain_key, tracked_retrain
-from tests.runtime.builders import FLOW_RUN
+from tasks.retrain.run import finished_retrain, logged_file, open_run, retrain_key, tracked_retrain
+from tests.runtime.builders import FLOW_RUN, evaluation_of
 from tests.tasks.builders import PARAMETERS, mlflow_run
 from tutelage.data.dataset import DatasetSpec
 
@@ -48,12 +48,28 @@ def test_open_run__within_a_backtest_lies_in_its_experiment(spec: DatasetSpec) -
     outer = RunManifest(
         key="outer", experiment_id=outer_id, run_id=client().create_run(outer_id).info.run_id, children={}
     )
-    parameters = PARAMETERS.model_copy(update={"as_of": dt.datetime(2024, 7, 20, tzinfo=dt.UTC)})
-    run = open_run.fn("inner", parameters, spec, outer)
+    run = open_run.fn("inner", PARAMETERS, spec, outer, "until 2024-07-20")
     parent = mlflow_run(run.run_id)
     assert run.experiment_id == outer_id
     assert parent.data.tags[PARENT_TAG] == outer.run_id
     assert parent.info.run_name == "stage-meter-2h seed 0 until 2024-07-20"
+
+
+@pytest.mark.usefixtures("undescribed")
+def test_finished_retrain__is_one_within_that_has_ended(spec: DatasetSpec, meter_file: Path, tmp_path: Path) -> None:
+    outer_id = experiment("open-meter-2h-ablation")
+    outer = RunManifest(key="outer", experiment_id=outer_id, run_id="", children={})
+    assert finished_retrain(PARAMETERS, spec, [meter_file], outer) is None
+    run_id = client().create_run(outer_id).info.run_id
+    within = outer.model_copy(update={"run_id": run_id})
+    run = open_run.fn(retrain_key(PARAMETERS, spec, [meter_file]), PARAMETERS, spec, within)
+    evaluation = evaluation_of(gate_by_hour=[0.5])
+    client().log_artifact(run.run_id, str(write_evaluation(tmp_path, evaluation, {}, [])))
+    assert finished_retrain(PARAMETERS, spec, [meter_file], outer) is None, "it has an evaluation and is not finished"
+    client().set_terminated(run.run_id, "FINISHED")
+    assert finished_retrain(PARAMETERS, spec, [meter_file], outer) == run.run_id
+    assert read_evaluation(logged_file(run.run_id, EVALUATION)) == evaluation
+    assert finished_retrain(PARAMETERS.model_copy(update={"seed": 1}), spec, [meter_file], outer) is None
 
 
 def test_retrain_key__is_that_of_parameters_and_data(spec: DatasetSpec, meter_file: Path, tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ import pytest
 from scipy.stats import t
 
 from benchmarks.promotion import hourly_differences, performance
-from tutelage.judge.comparison import COSINES, cosine_error, gain_over, one_sided_p
+from tutelage.forecasts import Contender
+from tutelage.judge.comparison import (
+    COSINES,
+    Losses,
+    cosine_error,
+    gain_between,
+    gain_over,
+    losses_by_time,
+    one_sided_p,
+)
 
 WEEKS = 17  # about the 120 days of a default test part
 
@@ -147,3 +156,30 @@ def test_cosine_error__holds_where_errors_last(memory: float, months: float, wee
 
 def test_one_sided_p__without_any_error() -> None:
     assert (one_sided_p(0.1, 0.0, 3), one_sided_p(0.0, 0.0, 3), one_sided_p(-0.1, 0.0, 3)) == (0, 1, 1)
+
+
+def of_two_series() -> tuple[np.ndarray, np.ndarray]:
+    """Losses of two members, and the issue time of each window: two series, the second starts later."""
+    rng = np.random.default_rng(0)
+    return rng.uniform(1, 2, (2, 300)), np.concatenate([np.arange(200), np.arange(100, 200)])
+
+
+def test_losses_by_time__compare_as_windows_do() -> None:
+    first, issued = of_two_series()
+    second = first * 1.1 + 0.01
+    names = {Contender.STUDENT: first, Contender.TWIN: second}
+    losses = losses_by_time(names, issued)
+    assert losses.step.tolist() == list(range(200))
+    assert losses.by_contender[Contender.TWIN].shape == (2, 200)
+    assert losses.by_contender[Contender.TWIN][:, 150] == pytest.approx(second[:, issued == 150].mean(axis=1))
+    between = gain_between((losses, Contender.STUDENT), (losses, Contender.TWIN))
+    assert asdict(between) == pytest.approx(asdict(gain_over(first, second, issued)))
+
+
+def test_gain_between__is_that_of_common_issue_times() -> None:
+    first, second = (
+        Losses(np.arange(*span), {Contender.STUDENT: np.full((1, 60), mean)})
+        for span, mean in (((0, 60), 1.0), ((40, 100), 2.0))
+    )
+    gain = gain_between((first, Contender.STUDENT), (second, Contender.STUDENT))
+    assert (gain.estimate, gain.windows) == (0.5, 20)
