@@ -44,24 +44,31 @@ def mlflow_port() -> int:
     return int(os.environ.get("MLFLOW_PORT", "5000"))
 
 
-def environment() -> dict[str, str]:
-    """The environment of every process: addresses of the two servers, folders, and the heartbeat of runs."""
-    api = f"http://{own_host()}:{prefect_port()}/api"
+def shared_settings() -> dict[str, str]:
+    """What every process needs, wherever the servers are: their databases, access, and the heartbeat of runs."""
     return {
         **os.environ,
         **database_settings(),
         **access_settings(home() / "service"),
+        "PYTHONUNBUFFERED": "1",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # Job execution would start a dozen processes that nothing here uses.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def environment() -> dict[str, str]:
+    """The environment of every process of this machine's service: the addresses of both servers, and folders, too."""
+    api = f"http://{own_host()}:{prefect_port()}/api"
+    return {
+        **shared_settings(),
         "TUTELAGE_HOME": str(home()),
         "TUTELAGE_DATASETS": str(datasets_folder().resolve()),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "PYTHONUNBUFFERED": "1",
         "PREFECT_API_URL": api,
         # Without it the page calls port 4200, whichever port the server listens on.
         "PREFECT_SERVER_UI_API_URL": os.environ.get("PREFECT_SERVER_UI_API_URL", api),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "MLFLOW_TRACKING_URI": f"http://{own_host()}:{mlflow_port()}",
-        # Job execution would start a dozen processes that nothing here uses.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
 
 
@@ -166,7 +173,7 @@ def up() -> None:
             _start_all(running)
             while True:
                 running.check()
-                _keep_time()
+                keep_time()
                 time.sleep(1)
         except KeyboardInterrupt:
             say("")
@@ -176,7 +183,7 @@ def up() -> None:
             running.end()
 
 
-def _keep_time() -> None:
+def keep_time() -> None:
     """Store the times of the replays' clocks, so that they continue from there when the service starts again."""
     for path in (home() / "clock").glob("*.json"):
         clock = read_clock(path)
