@@ -6,21 +6,24 @@ from typing import NamedTuple
 
 from prefect import get_run_logger
 
-from flows.retrain import train_and_evaluate
+from flows.retrain import retrain_once, train_and_evaluate
 from runtime.artifacts import EVALUATION, LOSSES, read_evaluation, read_losses
+from runtime.paths import datasets_folder
 from schemas.backtest import BacktestParameters
+from schemas.fleet import FleetRow
 from schemas.manifests import RunManifest
 from schemas.parameters import DatedParameters
 from schemas.retrain import Evaluation, RetrainParameters, ValidatedManifest
 from schemas.study import FoldScores, FoldSpan, StudyParameters
+from tasks.fetch import fetch
 from tasks.retrain.features import build_features
 from tasks.retrain.ingest import ingest
-from tasks.retrain.run import finished_retrain, logged_file, tracked_retrain
+from tasks.retrain.run import finished_retrain, finished_verdict, logged_file, tracked_retrain
 from tasks.study.labels import label_fold
 from tasks.study.scores import score_students
-from tutelage.data.dataset import DatasetSpec
+from tutelage.data.dataset import DatasetSpec, load_dataset_spec
 from tutelage.distil.recipe import Recipe, TrainingPlan, student_part
-from tutelage.errors import GapsError
+from tutelage.errors import GapsError, TutelageError
 from tutelage.judge.comparison import Losses
 from tutelage.judge.trials import Trial, group_trials
 
@@ -90,6 +93,27 @@ def evaluate_variant(piece: Variant) -> Losses | str:
         get_run_logger().warning("%s is left out: %s", name, error)
         return str(error)
     return read_losses(logged_file(run_id, LOSSES))
+
+
+class Member(NamedTuple):
+    """One dataset of a fleet."""
+
+    parameters: RetrainParameters
+
+
+def retrain_member(piece: Member) -> FleetRow:
+    """Retrain one dataset's forecaster, unless that is done already; a fault of input or configuration is its row."""
+    [parameters] = piece
+    try:
+        spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
+        files = fetch(spec)
+        finished = finished_verdict(parameters, spec, files)
+        verdict = finished or retrain_once(parameters, spec, files)
+    except TutelageError as error:
+        get_run_logger().warning("%s: %s", parameters.task, error)
+        return FleetRow(task=parameters.task, sentence=str(error))
+    registered = verdict.registered
+    return FleetRow(task=parameters.task, version=registered.version, alias=registered.alias, sentence=verdict.sentence)
 
 
 class Fold(NamedTuple):

@@ -122,16 +122,8 @@ def with_views_there(plan: TrainingPlan, features: FeaturesManifest) -> Training
     return there
 
 
-@flow(name="retrain", flow_run_name=lambda: f"retrain {task_of_run(RetrainParameters)}")
-def retrain(parameters: RetrainParameters) -> Verdict:
-    """Retrain a forecaster with a privileged teacher, and evaluate whether the privileged data were worth it.
-
-    Finished stages come from the cache, training resumes from its checkpoint, and an interrupted retrain continues its
-    MLflow run when it is started again with the same parameters.
-    """
-    parameters = at_its_time(parameters)
-    spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    files = fetch(spec)
+def retrain_once(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path]) -> Verdict:
+    """A whole retrain, within its own MLflow run."""
     with tracked_retrain(parameters, spec, files) as run:
         fetch_champion(parameters.task, run)
         stages = train_and_evaluate(files, spec, parameters, run)
@@ -142,6 +134,18 @@ def retrain(parameters: RetrainParameters) -> Verdict:
         record_run(read, readings, features, spec, teachers, students, refitted, parameters, run)
         registered = register(readings, validated, features, spec, students, evaluated, refitted, parameters, run)
         return report(readings, validated, features, evaluated, refitted, registered, run, seed=parameters.seed)
+
+
+@flow(name="retrain", flow_run_name=lambda: f"retrain {task_of_run(RetrainParameters)}")
+def retrain(parameters: RetrainParameters) -> Verdict:
+    """Retrain a forecaster with a privileged teacher, and evaluate whether the privileged data were worth it.
+
+    Finished stages come from the cache, training resumes from its checkpoint, and an interrupted retrain continues its
+    MLflow run when it is started again with the same parameters.
+    """
+    parameters = at_its_time(parameters)
+    spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
+    return retrain_once(parameters, spec, fetch(spec))
 
 
 def main(arguments: list[str]) -> int:

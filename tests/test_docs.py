@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from schemas.ablation import AblationParameters
 from schemas.backtest import BacktestParameters
+from schemas.fleet import FleetParameters
 from schemas.forecast import ForecastParameters
 from schemas.monitor import MonitorParameters
 from schemas.promotion import ApprovalParameters, RollbackParameters
@@ -28,6 +29,7 @@ PARAMETERS = (
     RetrainParameters,
     BacktestParameters,
     AblationParameters,
+    FleetParameters,
     StudyParameters,
     ForecastParameters,
     MonitorParameters,

@@ -8,6 +8,7 @@ TutelageError
 ├── LeakError        a forecast changes with data that a student must not see
 ├── RegistryError    a model version does not exist, or can't be used as requested
 ├── BusyError        the same work is already running
+├── FleetError       one or more of several retrains failed
 └── UnreachableError a source does not answer
 
 Retrying cures none of these but the last, so the pipeline retries no other.
@@ -48,6 +49,10 @@ class RegistryError(TutelageError):
 
 class BusyError(TutelageError):
     """Another running process is already doing the same work."""
+
+
+class FleetError(TutelageError):
+    """One or more of the retrains of a fleet failed; the others are done."""
 
 
 class UnreachableError(TutelageError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from prefect.artifacts import create_markdown_artifact
 
+from runtime.artifacts import VERDICT
 from runtime.paths import home
 from runtime.registry import CHALLENGER, CHAMPION, client
 from runtime.runs import log_metrics
@@ -61,7 +62,7 @@ def report(
     values = {"verdict": verdict, "rules": validated.rules, "registered": registered}
     folder = home() / "reports" / run.run_id
     with folder_written_whole(folder) as part:
-        write_json(part / "verdict.json", verdict.model_dump(mode="json"))
+        write_json(part / VERDICT, verdict.model_dump(mode="json"))
         page = TEMPLATES.get_template("report.html").render(**values, images=images, captions=PLOTS)
         (part / "report.html").write_text(page, encoding="utf-8")
     _point_latest(features.task, folder)

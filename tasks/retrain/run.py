@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlflow
 
+from runtime.artifacts import VERDICT
 from runtime.registry import client
 from runtime.runs import (
     PARENT_TAG,
@@ -20,7 +21,9 @@ from runtime.runs import (
 from runtime.stage import stage
 from schemas.manifests import RunManifest
 from schemas.retrain import RetrainParameters
+from schemas.verdict import Verdict
 from tutelage.data.dataset import DatasetSpec
+from tutelage.files import read_json
 from tutelage.forecasts import Contender
 
 STAGE = "retrain"
@@ -81,6 +84,12 @@ def finished_retrain(
 ) -> str | None:
     """The MLflow run of a finished retrain within a backtest or an ablation, or None."""
     return finished_run(within.experiment_id, retrain_key(parameters, spec, files), stage=STAGE)
+
+
+def finished_verdict(parameters: RetrainParameters, spec: DatasetSpec, files: list[Path]) -> Verdict | None:
+    """The verdict of a finished retrain of these parameters, this data and code; None where there is none."""
+    run_id = finished_run(experiment(parameters.task), retrain_key(parameters, spec, files), stage=STAGE)
+    return None if run_id is None else Verdict.model_validate(read_json(logged_file(run_id, VERDICT)))
 
 
 def logged_file(run_id: str, name: str) -> Path:

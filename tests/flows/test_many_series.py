@@ -83,7 +83,7 @@ def relative_crps(name: str, tmp_path: Path, meters: dict[str, np.ndarray]) -> d
 
 
 @pytest.mark.parametrize("name", KILOWATTS)
-def test_fleet__a_meter_is_forecast_as_well_as_alone(name: str, tmp_path: Path) -> None:
+def test_many_series__a_meter_is_forecast_as_well_as_alone(name: str, tmp_path: Path) -> None:
     together = relative_crps(name, tmp_path, every_meter())
     alone = relative_crps(name, tmp_path, {name: every_meter()[name]})
     for baseline in SIMPLE:

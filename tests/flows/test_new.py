@@ -9,8 +9,8 @@ import yaml
 import flows.data
 import flows.new
 from runtime.paths import datasets_folder
-from tests.flows.test_fleet import power_of
-from tests.flows.test_fleet import write_fleet as write_meters
+from tests.flows.test_many_series import power_of
+from tests.flows.test_many_series import write_fleet as write_meters
 from tutelage.contract import OPEN
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.errors import SpecError
