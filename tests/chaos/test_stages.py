@@ -61,7 +61,9 @@ def test_kill_9__leaves_only_whole_files_and_what_was_finished(
     assert retrain.process.returncode == -9, "it has ended before the kill"
     finished = retrain.finished
     record_property("hit", next(each for each in STAGES if each not in finished))
-    assert {finished[each] for each in done[number]} <= {"Cached"}, "what was finished before a kill is used"
+    # A kill that came late has finished more than this one reaches.
+    again = done[number] & finished.keys()
+    assert {finished[each] for each in again} <= {"Cached"}, "what was finished before a kill is used"
     done[number] |= set(CACHED) & finished.keys()
     require_whole_files(home)
 
