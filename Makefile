@@ -41,8 +41,8 @@ retrain: .venv/installed ## retrain one forecaster and print its verdict: the sa
 ablation: .venv/installed ## what each privilege of the teachers brought, and days of history saved: the same parameters
 	@$(BIN)/python -m flows.ablation dataset=$(DATASET) horizon_hours=$(HORIZON) $(WITH)
 
-test: .venv/installed ## the tests, warnings as errors
-	@$(BIN)/python -m pytest -m 'not gpu and not service and not chaos'
+test: .venv/installed ## the tests, warnings as errors, on up to four cores
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not gpu and not service and not chaos'
 
 test-service: .venv/installed ## the tests on real servers: Prefect, MLflow and a worker on free ports
 	@$(BIN)/python -m pytest -m service

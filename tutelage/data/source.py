@@ -245,6 +245,8 @@ def _queried(variable: str, query: str, copies: Path) -> Path:
         raise UnreachableError(f"source: the database of {variable} can't be read: {_first_line(error)}") from None
     except (sqlalchemy.exc.SQLAlchemyError, pl.exceptions.PolarsError, ImportError) as error:
         raise DataError(f"source: the query in the database of {variable} fails: {_first_line(error)}") from None
+    except AttributeError:  # polars, where a statement's result has no columns
+        raise DataError(f"source: the query in the database of {variable} is no select: it gives no rows") from None
     return _kept_table(rows, copies, "query")
 
 
