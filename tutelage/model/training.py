@@ -23,7 +23,7 @@ from tutelage.files import written_whole
 from tutelage.model.kinds import Budget
 from tutelage.model.memory import keep_freed_memory
 from tutelage.model.networks import Forecaster
-from tutelage.model.threads import adaptive_threads
+from tutelage.model.threads import one_thread
 
 Take = Literal["best", "last"] | tuple[int, ...]
 """The weights that a network ends with: those of its epoch with the best validation loss, of its last epoch, or of a
@@ -243,9 +243,8 @@ def train_network(
     if loaded is not None:
         progress = loaded
         on_epoch(progress)
-    with adaptive_threads() as adapt:
+    with one_thread():
         while not progress.done:
-            adapt()
             trained = _train_epoch(network, optimiser, loss, origins, budget, progress.epoch)
             network.eval()
             with torch.no_grad(), _autocast(origins.device):
