@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,12 @@ from tests.household import write_slice  # noqa: E402
 def household_slice() -> str:
     """The name of a dataset that holds 40 real days of the household, the long outage of August 2010 not among them."""
     return write_slice(HOME / "datasets", name="household-slice", days=40)
+
+
+@pytest.fixture(scope="module")
+def begun() -> float:
+    """When the module's tests began. Other modules' files in the home are older, and not to be touched."""
+    return time.time()
 
 
 @pytest.fixture(scope="session")
