@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.pieces import Member, retrain_member
+from flows.pieces import retrain_member
 from runtime.clock import at_its_time
 from runtime.engine import each_of
 from schemas.fleet import FleetManifest, FleetParameters
@@ -19,7 +19,7 @@ def fleet(parameters: FleetParameters) -> FleetManifest:
 
     Raises FleetError, after all have ended, where one could not be retrained.
     """
-    pieces = [Member(at_its_time(parameters.of(dataset))) for dataset in parameters.datasets]
+    pieces = [at_its_time(parameters.of(dataset)) for dataset in parameters.datasets]
     results = each_of(retrain_member, pieces, parameters.engine, name="member", device=parameters.each.device)
     done = summarise_fleet(list(results))
     if done.failed:

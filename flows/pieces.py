@@ -95,25 +95,18 @@ def evaluate_variant(piece: Variant) -> Losses | str:
     return read_losses(logged_file(run_id, LOSSES))
 
 
-class Member(NamedTuple):
-    """One dataset of a fleet."""
-
-    parameters: RetrainParameters
-
-
-def retrain_member(piece: Member) -> FleetRow:
+def retrain_member(piece: RetrainParameters) -> FleetRow:
     """Retrain one dataset's forecaster, unless that is done already; a fault of input or configuration is its row."""
-    [parameters] = piece
     try:
-        spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
+        spec = load_dataset_spec(datasets_folder() / f"{piece.dataset}.yaml")
         files = fetch(spec)
-        finished = finished_verdict(parameters, spec, files)
-        verdict = finished or retrain_once(parameters, spec, files)
+        finished = finished_verdict(piece, spec, files)
+        verdict = finished or retrain_once(piece, spec, files)
     except TutelageError as error:
-        get_run_logger().warning("%s: %s", parameters.task, error)
-        return FleetRow(task=parameters.task, sentence=str(error))
+        get_run_logger().warning("%s: %s", piece.task, error)
+        return FleetRow(task=piece.task, sentence=str(error))
     registered = verdict.registered
-    return FleetRow(task=parameters.task, version=registered.version, alias=registered.alias, sentence=verdict.sentence)
+    return FleetRow(task=piece.task, version=registered.version, alias=registered.alias, sentence=verdict.sentence)
 
 
 class Fold(NamedTuple):

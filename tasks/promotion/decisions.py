@@ -19,7 +19,9 @@ def describe_version(name: str, version: int) -> str:
     candidate = find_version(name, version)
     champion = champion_version(name)
     comparison = f"The champion is version {champion}." if champion else "There is no champion."
-    return f"{comparison} {candidate.tags.get('promotion', '')}\n\n{candidate.description or ''}"
+    promotion = candidate.tags.get("promotion")
+    said = f"{comparison} Version {version} {promotion}." if promotion else comparison
+    return f"{said}\n\n{candidate.description or ''}"
 
 
 @stage("set champion", run_name="champion {name} {version}")

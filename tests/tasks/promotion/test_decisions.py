@@ -21,10 +21,10 @@ def name(tmp_path: Path) -> str:
 
 
 def test_describe_version__is_the_card_next_to_the_champion(name: str) -> None:
-    assert describe_version.fn(name, 2) == "There is no champion. awaits a person's approval\n\n# the card"
+    assert describe_version.fn(name, 2) == "There is no champion. Version 2 awaits a person's approval.\n\n# the card"
     client().set_registered_model_alias(name, CHAMPION, "1")
-    assert describe_version.fn(name, 2).startswith("The champion is version 1. awaits a person's approval\n\n")
-    assert describe_version.fn(name, 1) == "The champion is version 1. \n\n"
+    assert describe_version.fn(name, 2).startswith("The champion is version 1. Version 2 awaits a person's approval.\n")
+    assert describe_version.fn(name, 1) == "The champion is version 1.\n\n"
 
 
 @pytest.mark.parametrize("action", ["approval", "rollback"])
