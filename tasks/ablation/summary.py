@@ -15,6 +15,7 @@ from schemas.ablation import Ablation, AblationManifest, AblationParameters
 from schemas.manifests import RunManifest
 from schemas.retrain import FeaturesManifest
 from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.grid import DAY
 from tutelage.errors import GapsError
 from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import Contender
@@ -164,8 +165,7 @@ def history_sentence(needed: DaysNeeded | None, whole: int) -> str:
 
 def keeping(name: str, spec: DatasetSpec, parameters: AblationParameters) -> str:
     """What a privilege costs to keep, in words."""
-    values, columns = kept_values_a_day(name, spec), spec.names(Role.PRIVILEGED)
-    usual = kept_values_a_day(Privilege.AUXILIARY, spec) // max(1, len(columns))
+    values, usual, columns = kept_values_a_day(name, spec), DAY // spec.student_step, spec.names(Role.PRIVILEGED)
     return {
         Privilege.FUTURE: "nothing: it is the same readings, later",
         Privilege.MINUTES: f"{values} readings a day and series of {spec.target}, in place of {usual}",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,13 @@ def servers_of(folder: Path) -> list[psutil.Process]:
             if is_server and Path(environment.get("TUTELAGE_HOME", "/")).is_relative_to(folder):
                 alive.append(process)
     return alive
+
+
+@contextlib.contextmanager
+def one_more_version(home: Path) -> Iterator[None]:
+    """Whatever happens in the block, one version comes of it, each run has ended well, and no file is half there."""
+    before = len(versions_of(home))
+    yield
+    assert len(versions_of(home)) == before + 1
+    assert {run.info.status for run in runs_of(home)} == {"FINISHED"}
+    require_whole_files(home)

@@ -17,6 +17,7 @@ from schemas.retrain import RetrainParameters
 from tests.chaos.retrains import (
     Retrain,
     new_home,
+    one_more_version,
     quick_parameters,
     require_whole_files,
     runs_of,
@@ -41,16 +42,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = new_home(tmp_path_factory.mktemp("home"))
     Retrain(folder, quick_parameters(0)).succeed()
     return folder
-
-
-@contextlib.contextmanager
-def one_more_version(home: Path) -> Iterator[None]:
-    """Whatever happens in the block, one version comes of it, each run has ended well, and no file is half there."""
-    before = len(versions_of(home))
-    yield
-    assert len(versions_of(home)) == before + 1
-    assert {run.info.status for run in runs_of(home)} == {"FINISHED"}
-    require_whole_files(home)
 
 
 @pytest.mark.parametrize(

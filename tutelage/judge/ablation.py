@@ -3,12 +3,12 @@
 Each is a retrain of its own with the same parts of the history, so that all forecast the same windows of the test part.
 """
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from tutelage.data.dataset import DatasetSpec, Role
+from tutelage.data.grid import DAY
 from tutelage.distil.recipe import Recipe
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import LEVEL, NEGLIGIBLE, Gain, Losses, gain_between
@@ -166,9 +166,8 @@ def shorter_histories(days: int, shares: Sequence[float]) -> list[int]:
 
 def kept_values_a_day(privilege: str, spec: DatasetSpec) -> int:
     """How many values a day, of each series, have to be measured and stored for a privilege in training."""
-    day = dt.timedelta(days=1)
     if privilege == Privilege.MINUTES:
-        return day // spec.finest_step
+        return DAY // spec.finest_step
     if privilege == Privilege.AUXILIARY:
-        return len(spec.names(Role.PRIVILEGED)) * (day // spec.student_step)
+        return len(spec.names(Role.PRIVILEGED)) * (DAY // spec.student_step)
     return 0

@@ -53,7 +53,9 @@ def test_keeping__says_what_each_takes() -> None:
     spec = meter()
     for name in (*Privilege, PLACEBO):
         assert (keeping(name, spec, PARAMETERS) == "") == (name == PLACEBO)
-    assert f"{24 * spec.readings_per_step} readings a day" in keeping(Privilege.MINUTES, spec, PARAMETERS)
+    for each in (spec, spec.of_student()):  # with and without privileged columns
+        kept = keeping(Privilege.MINUTES, each, PARAMETERS)
+        assert kept == f"{24 * spec.readings_per_step} readings a day and series of {spec.target}, in place of 24"
 
 
 @pytest.fixture
