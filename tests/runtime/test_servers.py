@@ -43,7 +43,8 @@ def test_end_left_servers__ends_that_of_a_killed_process(
     end_left_servers()
     assert server.is_running(), "its process is alive"
     process.kill()
-    end_left_servers()  # nobody has waited for it yet
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and still has its id
+    end_left_servers()
     assert not server.is_running()
 
 
