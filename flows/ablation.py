@@ -15,9 +15,9 @@ from runtime.clock import at_its_time
 from runtime.engine import each_of
 from runtime.paths import datasets_folder
 from schemas.ablation import AblationManifest, AblationParameters
-from tasks.ablation.run import tracked_ablation
 from tasks.ablation.summary import WHOLE, summarise_ablation
 from tasks.fetch import fetch
+from tasks.parent import tracked_parent
 from tasks.retrain.ingest import ingest
 from tasks.retrain.validate import validate
 from tutelage.data.dataset import load_dataset_spec
@@ -34,7 +34,7 @@ def ablation(parameters: AblationParameters) -> AblationManifest:
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     files = fetch(spec)
-    with tracked_ablation(parameters, spec, files) as run:
+    with tracked_parent("ablation", parameters, spec, files) as run:
         end = end_of_data(files, spec, parameters)
         whole = parameters.variant(parameters.recipe, end, unprivileged=parameters.unprivileged)
         readings = ingest(files, spec, end, spec.ahead_hours(parameters.horizon_hours))

@@ -11,9 +11,9 @@ from runtime.engine import each_of
 from runtime.paths import datasets_folder
 from schemas.backtest import BacktestManifest, BacktestParameters
 from schemas.retrain import Evaluation
-from tasks.backtest.run import tracked_backtest
 from tasks.backtest.summary import summarise_backtest
 from tasks.fetch import fetch
+from tasks.parent import tracked_parent
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.errors import GapsError
 from tutelage.judge.backtest import period_ends
@@ -35,7 +35,7 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
     evaluations: dict[dt.datetime, Evaluation] = {}
     left_out: dict[dt.datetime, str] = {}
     end = end_of_data(files, spec, parameters)
-    with tracked_backtest(parameters, spec, files) as run:
+    with tracked_parent("backtest", parameters, spec, files) as run:
         ends = period_ends(end, origins=parameters.origins, period_days=parameters.period_days)
         pieces = [Origin(period_end, files, spec, parameters, run) for period_end in ends]
         results = each_of(evaluate_origin, pieces, parameters.engine, name="origin", device=parameters.device)

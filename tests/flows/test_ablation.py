@@ -1,7 +1,6 @@
 """An ablation of a household's forecaster, cut off and continued; and on the terminal."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -13,15 +12,12 @@ import flows.pieces
 from flows.ablation import ablation
 from runtime.paths import datasets_folder
 from schemas.ablation import AblationManifest, AblationParameters
+from tests.flows.power import cut_at
 from tests.flows.test_retrain import SMALL
 from tests.household import write_slice
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 VARIANTS = ["whole recipe", "future", "minutes", "auxiliary", "placebo", "12 days"]
-
-
-class PowerCut(Exception):  # noqa: N818 - nobody's error
-    """What ends an ablation half-way."""
 
 
 def asked(dataset: str) -> AblationParameters:
@@ -45,21 +41,11 @@ def runs(stage: str) -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def cut_off(prefect_server: None) -> Iterator[str]:
+def cut_off(prefect_server: None) -> str:
     """A dataset whose ablation was cut off at its third retrain."""
     name = write_slice(datasets_folder(), name="ablation-slice", days=40)
-    real, evaluated = flows.pieces.train_and_evaluate, []
-
-    def until_the_third(*given: object, **named: object) -> object:
-        if len(evaluated) == 2:
-            raise PowerCut
-        evaluated.append(given)
-        return real(*given, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.pieces, "train_and_evaluate", until_the_third)
-        with pytest.raises(PowerCut):
-            ablation(asked(name))
+    with cut_at(flows.pieces, "train_and_evaluate", call=3):
+        ablation(asked(name))
     return name
 
 

@@ -1,7 +1,6 @@
 import datetime as dt
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -16,15 +15,12 @@ import flows.pieces
 from flows.backtest import backtest
 from runtime.paths import datasets_folder, home
 from schemas.backtest import BacktestManifest, BacktestParameters
+from tests.flows.power import cut_at
 from tests.flows.test_retrain import SMALL
 from tests.household import write_slice
 from tutelage.errors import GapsError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
-
-
-class PowerCut(Exception):  # noqa: N818 - nobody's error
-    """What ends a backtest half-way."""
 
 
 def asked(dataset: str) -> BacktestParameters:
@@ -47,21 +43,11 @@ def runs(stage: str, *, of: str = "backtest-slice") -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def cut_off(prefect_server: None) -> Iterator[str]:
+def cut_off(prefect_server: None) -> str:
     """A dataset whose backtest was cut off at its second origin."""
     name = write_slice(datasets_folder(), name="backtest-slice", days=40)
-    real, evaluated = flows.pieces.train_and_evaluate, []
-
-    def until_the_second(*given: object, **named: object) -> object:
-        if evaluated:
-            raise PowerCut
-        evaluated.append(given)
-        return real(*given, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.pieces, "train_and_evaluate", until_the_second)
-        with pytest.raises(PowerCut):
-            backtest(asked(name))
+    with cut_at(flows.pieces, "train_and_evaluate", call=2):
+        backtest(asked(name))
     return name
 
 

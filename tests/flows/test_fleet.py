@@ -13,6 +13,7 @@ import flows.retrain
 from flows.fleet import fleet
 from runtime.paths import datasets_folder
 from schemas.fleet import FleetManifest, FleetParameters
+from tests.flows.power import cut_at
 from tests.flows.test_retrain import small
 from tests.household import write_slice
 from tutelage.errors import FleetError
@@ -20,10 +21,6 @@ from tutelage.errors import FleetError
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 GROUPS = ("group-a", "group-b", "group-c")
-
-
-class PowerCut(Exception):  # noqa: N818 - nobody's error
-    """What ends a fleet half-way."""
 
 
 def asked(*datasets: str, engine: str = "local") -> FleetParameters:
@@ -51,18 +48,8 @@ def groups(prefect_server: None) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cut_off(groups: None) -> None:
     """A fleet whose last member was cut off, after one with a fault."""
-    real, began = flows.retrain.fetch_champion, []
-
-    def until_the_third(*given: object) -> object:
-        began.append(given)
-        if len(began) == 3:
-            raise PowerCut
-        return real(*given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows.retrain, "fetch_champion", until_the_third)
-        with pytest.raises(PowerCut):
-            fleet(asked(*GROUPS))
+    with cut_at(flows.retrain, "fetch_champion", call=3):
+        fleet(asked(*GROUPS))
 
 
 def test_fleet__a_fault_of_one_stops_no_other(cut_off: None) -> None:
