@@ -131,19 +131,14 @@ def shown_gain(gain: Gain) -> str:
     return f"{percent(gain.estimate)} % ({interval_text(gain.low, gain.high)})"
 
 
-def label(name: str) -> str:
-    """A privilege's name in a sentence."""
-    return name.replace("_", " ")
-
-
 def privileges_sentence(rows: Sequence[WithoutRow], together: Gain | None) -> str:
     """What the privileges brought the students, each and together; the placebo is left to the table."""
     had = [row for row in rows if row.name != PLACEBO]
     if not had:
         return "the teachers have nothing that could be left out."
-    each = ", ".join(f"{label(row.name)} {shown_gain(row.student_gain)}" for row in had)
-    words = [f"{label(row.name)} did harm" for row in had if row.is_harm]
-    words = [f"{label(row.name)} brought a gain" for row in had if row.is_gain] + words
+    each = ", ".join(f"{row.label} {shown_gain(row.student_gain)}" for row in had)
+    words = [f"{row.label} did harm" for row in had if row.is_harm]
+    words = [f"{row.label} brought a gain" for row in had if row.is_gain] + words
     of_all = f" All together: {shown_gain(together)}." if together is not None else ""
     beyond = " and ".join(words) or "none of these is beyond luck"
     return f"each privilege lowered the students' CRPS by (95 % CI): {each}; {beyond}.{of_all}"

@@ -77,6 +77,11 @@ class WithoutRow:
     is_gain: bool
     is_harm: bool
 
+    @property
+    def label(self) -> str:
+        """Its name in tables and sentences."""
+        return self.name.replace("_", " ")
+
 
 def rows_without(whole: Losses, lacking: Mapping[str, Losses]) -> list[WithoutRow]:
     """A row for each variant. An interval is that of a single comparison; a claim has to hold among all of them.

@@ -244,7 +244,7 @@ def plot_ablation(rows: Sequence[WithoutRow], history: Sequence[HistoryRow], *, 
     figure = Figure(figsize=(5.5 * panels, 1.6 + 0.5 * max(4, len(rows))), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     left, *right = np.atleast_1d(figure.subplots(1, panels))
-    names = [row.name.replace("_", " ") for row in rows]
+    names = [row.label for row in rows]
     gains = [100 * row.student_gain.estimate for row in rows]
     reach = [
         [100 * (row.student_gain.estimate - row.student_gain.low) for row in rows],
