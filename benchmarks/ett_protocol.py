@@ -12,7 +12,8 @@ chosen on test.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +26,6 @@ from tutelage.data.source import Source, source_files
 from tutelage.distil.views import shuffle_windows
 from tutelage.forecasts import Contender
 from tutelage.model.layers import MemberDropout, MemberLinear
-from tutelage.model.training import seeded
 
 SHA256 = {
     "ETTh1": "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
@@ -198,6 +198,14 @@ def weighed_error(error: Tensor) -> Tensor:
     return (error.abs() * (weights / weights.mean())).mean(dim=(1, 2, 3))
 
 
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Run a block with torch's global random state set from `seed`; restore the caller's state afterwards."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        yield
+
+
 def train(
     network: Network,
     loss: Loss,
@@ -221,7 +229,7 @@ def train(
     )
     best = {h: {k: v.detach().clone() for k, v in network.named_parameters()} for h in HORIZONS}
     figures = np.full((len(HORIZONS), network.members, 2), np.inf)
-    with seeded(seed, torch.device("cpu")):
+    with _seeded(seed):
         for epoch in range(settings.epochs):
             network.train()
             network.dropout.restart(epoch, torch.device("cpu"))
@@ -284,7 +292,7 @@ def train_teachers(
     series: Series, settings: Settings, privilege: Privilege, *, seed: int
 ) -> tuple[Network, dict[int, dict[str, Tensor]], np.ndarray]:
     """All teachers side by side, with the absolute error; see `train`."""
-    with seeded(seed, torch.device("cpu")):
+    with _seeded(seed):
         network = Network(
             len(TEACHERS) * settings.teachers,
             settings.width,
@@ -314,7 +322,7 @@ def soft_labels(network: Network, series: Series, privilege: Privilege, origins:
 
 def start_students(settings: Settings, *, seed: int, kinds: int = len(STUDENTS)) -> Network:
     """`seeds` students of each kind; those of one seed start from the same weights and drop the same units."""
-    with seeded(seed, torch.device("cpu")):
+    with _seeded(seed):
         first = Network(settings.seeds, settings.width, settings.dropout, mixes=settings.mixes)
         students = Network(kinds * settings.seeds, settings.width, settings.dropout, mixes=settings.mixes)
     students.load_state_dict({k: v.repeat(kinds, *[1] * (v.dim() - 1)) for k, v in first.state_dict().items()})
@@ -366,7 +374,7 @@ def measure(series: Series, settings: Settings) -> dict[str, np.ndarray]:
     """All test windows' errors, by horizon: of the four kinds of student (means over seeds) and of the teacher."""
     privilege = Privilege(series, settings)
     teachers, weights, teachers_validation = train_teachers(series, settings, privilege, seed=0)
-    with seeded(1, torch.device("cpu")):
+    with _seeded(1):
         measured = _test_teacher(weights, series, settings)
         # The labels are those of the longest horizon's weights: its validation looks at all leads.
         teachers.load_state_dict(weights[LONGEST])

@@ -5,7 +5,9 @@ that alternate what they compare, each figure the best of its rounds:
 
 - next to NeuralForecast: the same batch sizes, no dropout on either side; its MLP reads the past alone, this network
   144 calendar inputs more. NeuralForecast's loss is pinball on 32 quantiles, this one's cross-entropy on 32 bins.
-- many networks side by side against one by one, with the default's dropout.
+- many networks side by side against one by one, with the default's dropout. On a CPU a training takes one thread, and
+  trainings that don't wait for each other, as those of a retrain's blocks, one core each: `on all cores` trains as many
+  networks in as many trainings as there are threads.
 - the share of what this machine's matrix products reach, by the operations that the layers' products need.
 
 Writes benchmarks/results/training.json (training-<chip>.json on a GPU), with the machine that gave the figures.
@@ -29,7 +31,8 @@ from tutelage.model.architectures import NetworkConfig
 from tutelage.model.kinds import Budget
 from tutelage.model.networks import CALENDAR_ENCODED, Forecaster
 from tutelage.model.scaling import Scaler, Scalers
-from tutelage.model.training import choose_device, seeded, train_network
+from tutelage.model.threads import side_by_side
+from tutelage.model.training import choose_device, train_network
 
 RESULTS = Path(__file__).parent / "results"
 PEER = (".venv-peers/bin/python", str(Path(__file__).with_name("training_peer.py")))
@@ -51,24 +54,39 @@ def _scalers() -> Scalers:
     return Scalers(observed=column, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=column, minutes=column)
 
 
-def windows_per_second(members: int, device: torch.device, *, batch_size: int, config: NetworkConfig) -> float:
-    """Member-windows a second of one training of about TRAINED windows."""
-    with seeded(0, device):
-        values, known = torch.randn(HOURS, 1, device=device), torch.rand(HOURS, 3, device=device)
-        labels = torch.randint(config.bins, (HOURS, config.horizon), device=device)
-        origins = torch.arange(config.lookback, config.lookback + WINDOWS, device=device)
-        past, ahead = torch.arange(-config.lookback, 0, device=device), torch.arange(config.horizon, device=device)
+def _training(members: int, device: torch.device, *, batch_size: int, config: NetworkConfig) -> Callable[[], int]:
+    """A training of about TRAINED windows, which returns how many windows its members have seen."""
+    values, known = torch.randn(HOURS, 1, device=device), torch.rand(HOURS, 3, device=device)
+    labels = torch.randint(config.bins, (HOURS, config.horizon), device=device)
+    origins = torch.arange(config.lookback, config.lookback + WINDOWS, device=device)
+    past, ahead = torch.arange(-config.lookback, 0, device=device), torch.arange(config.horizon, device=device)
 
-        def loss(network: Forecaster, batch: Tensor) -> Tensor:
-            logits = network(values[batch[:, None] + past], known[batch[:, None] + ahead])
-            return hard_label_loss(logits, labels[batch])
+    def loss(network: Forecaster, batch: Tensor) -> Tensor:
+        logits = network(values[batch[:, None] + past], known[batch[:, None] + ahead])
+        return hard_label_loss(logits, labels[batch])
 
-        network = Forecaster(config, _scalers(), members).to(device)
-        epochs = max(2, TRAINED // (WINDOWS * members))
-        budget = Budget(epochs=epochs, patience=200, batch_size=batch_size)
-        begun = time.perf_counter()
-        train_network(network, loss, origins, lambda network: loss(network, origins[:1]), budget)
-        return members * WINDOWS * epochs / (time.perf_counter() - begun)
+    network = Forecaster(config, _scalers(), members).to(device)
+    epochs = max(2, TRAINED // (WINDOWS * members))
+    budget = Budget(epochs=epochs, patience=200, batch_size=batch_size)
+
+    def train() -> int:
+        one_window = origins[:1]
+        train_network(
+            network, loss, origins, lambda network: loss(network, one_window), budget, generator=torch.Generator()
+        )
+        return members * WINDOWS * epochs
+
+    return train
+
+
+def windows_per_second(
+    members: int, device: torch.device, *, batch_size: int, config: NetworkConfig, trainings: int = 1
+) -> float:
+    """Member-windows a second of this number of members, parted over trainings side by side."""
+    every = [_training(members // trainings, device, batch_size=batch_size, config=config) for _ in range(trainings)]
+    begun = time.perf_counter()
+    windows = side_by_side(lambda train: train(), every, device)
+    return sum(windows) / (time.perf_counter() - begun)
 
 
 def _peer(batch_size: int) -> float:
@@ -123,43 +141,54 @@ def _next_to_peer(device: torch.device) -> list[dict[str, float]]:
     if not Path(PEER[0]).exists():
         print("NeuralForecast is not installed: make .venv-peers/installed")
         return []
-    plain, rows = replace(CONFIG, dropout=0.0), []
-    print(f"{'batch':>8}{'NeuralForecast':>16}{'one':>12}{'ratio':>8}{f'{TOGETHER} together':>14}{'ratio':>8}")
+    plain, rows, cores = replace(CONFIG, dropout=0.0), [], _cores(device)
+    heads = "".join(f"{name:>14}{'ratio':>8}" for name in ("one", f"{TOGETHER} together", "on all cores"))
+    print(f"{'batch':>8}{'NeuralForecast':>16}{heads}")
     for size in BATCHES:
         of_members = partial(windows_per_second, device=device, batch_size=size, config=plain)
-        runs = partial(_peer, size), partial(of_members, 1), partial(of_members, TOGETHER)
-        peer, single, together = best_of_rounds(runs)
+        ours = partial(of_members, 1), partial(of_members, TOGETHER), partial(of_members, TOGETHER, trainings=cores)
+        peer, single, together, parted = best_of_rounds([partial(_peer, size), *ours])
         rows.append(
             {
                 "batch": size,
                 "neuralforecast": round(peer),
                 "one_by_one": round(single),
                 "side_by_side": round(together),
+                "on_all_cores": round(parted),
                 "ratio": round(single / peer, 2),
                 "ratio_side_by_side": round(together / peer, 2),
+                "ratio_on_all_cores": round(parted / peer, 2),
             }
         )
-        print(f"{size:>8}{peer:>16,.0f}{single:>12,.0f}{single / peer:>8.2f}{together:>14,.0f}{together / peer:>8.2f}")
+        shown = "".join(f"{each:>14,.0f}{each / peer:>8.2f}" for each in (single, together, parted))
+        print(f"{size:>8}{peer:>16,.0f}{shown}")
     return rows
+
+
+def _cores(device: torch.device) -> int:
+    """How many trainings `side_by_side` has at work at once."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 def _side_by_side(device: torch.device, limit: float) -> list[dict[str, float]]:
     """By number of members: the speed next to one by one, and its share of the limit, in operations a second."""
-    rows = []
-    print(f"\n{'members':>8}{'windows/s':>12}{'× one by one':>14}{'of the limit':>14}")
+    rows, cores = [], _cores(device)
+    print(f"\n{'members':>8}{'trainings':>11}{'windows/s':>12}{'× one by one':>14}{'of the limit':>14}")
     of_members = partial(windows_per_second, device=device, batch_size=Budget().batch_size, config=CONFIG)
-    speeds = best_of_rounds([partial(of_members, members) for members in MEMBERS])
-    for members, speed in zip(MEMBERS, speeds, strict=True):
+    tried = [(members, 1) for members in MEMBERS] + [(members, cores) for members in MEMBERS if 1 < cores <= members]
+    speeds = best_of_rounds([partial(of_members, members, trainings=trainings) for members, trainings in tried])
+    for (members, trainings), speed in zip(tried, speeds, strict=True):
         share = speed * operations_per_window(CONFIG) / limit
         rows.append(
             {
                 "members": members,
+                "trainings": trainings,
                 "windows_per_second": round(speed),
                 "ratio": round(speed / speeds[0], 2),
                 "share_of_matmul_limit": round(share, 3),
             }
         )
-        print(f"{members:>8}{speed:>12,.0f}{speed / speeds[0]:>14.2f}{share:>14.0%}")
+        print(f"{members:>8}{trainings:>11}{speed:>12,.0f}{speed / speeds[0]:>14.2f}{share:>14.0%}")
     return rows
 
 

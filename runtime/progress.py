@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from threading import Lock
 from typing import Literal
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from runtime.runs import log_history
 from tutelage.model.training import Progress
 
 EVERY_EPOCHS = 5
+_one_report = Lock()
+"""Trainings side by side share an artifact, which is made once."""
 BLOCK_SUFFIX = re.compile(r"-block-[0-9]+")
 
 
@@ -59,11 +62,12 @@ def reporter(
         for run_id, rows in runs.items():
             log_history(run_id, rows(progress))
         text = f"{stage}: {text}"
-        if key in shared:
-            update_progress_artifact(shared[key], share, description=text)
-            return
-        created = create_progress_artifact(share, key=key, description=text)
-        if isinstance(created, UUID):
-            shared[key] = created
+        with _one_report:
+            if key in shared:
+                update_progress_artifact(shared[key], share, description=text)
+                return
+            created = create_progress_artifact(share, key=key, description=text)
+            if isinstance(created, UUID):
+                shared[key] = created
 
     return report

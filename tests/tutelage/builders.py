@@ -22,9 +22,9 @@ from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SoftLabels
 from tutelage.model.architectures import NetworkConfig
 from tutelage.model.kinds import Budget
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import Forecaster
 from tutelage.model.scaling import Scaler, Scalers
-from tutelage.model.training import seeded
 
 # The same examples on every machine, and no deadline: the first example pays for the import hooks.
 PROPERTY = settings(deadline=None, derandomize=True)
@@ -190,7 +190,7 @@ def small_recipe(**leaves: object) -> Recipe:
 def small_network(dataset: WindowDataset, *, members: int = 2, dropout: float = 0.0, seed: int = 0) -> Forecaster:
     """A student's network for a dataset, the same for the same seed."""
     config = NetworkConfig(dataset.lookback, dataset.horizon, 2, 3, 0, bins=len(dataset.bins), width=8, dropout=dropout)
-    with seeded(seed, CPU):
+    with first_weights(seed):
         return Forecaster(config, dataset.scalers, members)
 
 

@@ -54,6 +54,7 @@ from tutelage.distil.teachers import (
 from tutelage.forecasts import Contender, crps
 from tutelage.model.architectures import States
 from tutelage.model.base import Base
+from tutelage.model.threads import side_by_side
 
 BLOCKS = 5
 """Number of blocks of the history, each held out once."""
@@ -108,14 +109,14 @@ def fit_teachers(
 
     Raises GapsError where there are too few windows for blocks, and what `train_teachers` raises.
     """
-    whole, labels, tested = dataset.whole(), [], []
+    whole = dataset.whole()
     taught = (whole if recipe.distillation.transfer else whole.alone()).taught()
-    by_block: list[PartLabels] = []
     spread = recipe.override({"teacher.ensemble_size": -(-recipe.teacher.ensemble_size // BLOCKS)})
-    parts = dataset.blocks(BLOCKS)
-    blocks = [
-        train_teachers(
-            block,
+    parts, device = dataset.blocks(BLOCKS), whole.panel.observed.device
+
+    def train(number: int) -> TrainedTeachers:
+        return train_teachers(
+            parts[number],
             spread,
             seed=seed + number,
             registered=registered,
@@ -123,26 +124,26 @@ def fit_teachers(
             checkpoints=partial(_of_block, checkpoints, number + 1),
             reports=partial(_of_block, reports, number + 1),
         )
-        for number, block in enumerate(parts)
-    ]
+
+    blocks = side_by_side(train, range(BLOCKS), device)
     held_out = [(trained.teachers, block) for trained, block in zip(blocks, parts, strict=True)]
     weights = weigh_teachers(held_out, recipe, seed=seed)
-    for number, (trained, block) in enumerate(zip(blocks, parts, strict=True)):
-        every = _label_all(trained.teachers, block, taught, seed=seed + number, weights=weights)
+
+    def label(number: int) -> tuple[SoftLabels, PartLabels]:
+        teachers, block = held_out[number]
+        every = _label_all(teachers, block, taught, seed=seed + number, weights=weights)
         of_block = taught[torch.isin(taught, block.taught())]
-        tested.append(label_part(trained.teachers, block, block.test, seed=seed + number, weights=weights))
-        by_block.append(
-            PartLabels(
-                taught=SoftLabels(of_block, every.at(of_block)),
-                validation=SoftLabels(block.validation, every.at(block.validation)),
-                test=tested[-1],
-            )
+        return SoftLabels(taught, every.at(taught)), PartLabels(
+            taught=SoftLabels(of_block, every.at(of_block)),
+            validation=SoftLabels(block.validation, every.at(block.validation)),
+            test=label_part(teachers, block, block.test, seed=seed + number, weights=weights),
         )
-        labels.append(SoftLabels(taught, every.at(taught)))
+
+    labels, by_block = zip(*side_by_side(label, range(BLOCKS), device), strict=True)
     mean = mean_labels(labels)
     validation = SoftLabels(dataset.validation, mean.at(dataset.validation))
-    of_whole = PartLabels(taught=mean, validation=validation, test=mean_labels(tested))
-    return FittedTeachers(blocks, BlockLabels(tuple(by_block), of_whole), weights)
+    of_whole = PartLabels(taught=mean, validation=validation, test=mean_labels([each.test for each in by_block]))
+    return FittedTeachers(blocks, BlockLabels(by_block, of_whole), weights)
 
 
 def states_of_blocks(
@@ -277,22 +278,21 @@ def _distil_blocks(
     """Students and twins without each of the blocks; gates and states are those of the whole history's windows."""
     row_of = torch.full((len(whole.panel.step),), -1, dtype=torch.int64, device=whole.panel.step.device)
     row_of[whole.taught()] = torch.arange(len(whole.taught()), device=row_of.device)
-    trained = []
-    for number, block in enumerate(parts):
-        rows = row_of[block.taught()]
-        trained.append(
-            distil_students(
-                block,
-                {name: each.blocks[number] for name, each in labels.items()},
-                recipe,
-                seed=seed + number,
-                gates=gates if gates is None or gates.shape[1] == 1 else gates[:, rows],
-                states=None if states is None else states[number].at((slice(None), rows)),
-                checkpoints=partial(_of_block, checkpoints, number + 1),
-                reports=partial(_of_block, reports, number + 1),
-            )
+
+    def distil(number: int) -> TrainedStudents:
+        rows = row_of[parts[number].taught()]
+        return distil_students(
+            parts[number],
+            {name: each.blocks[number] for name, each in labels.items()},
+            recipe,
+            seed=seed + number,
+            gates=gates if gates is None or gates.shape[1] == 1 else gates[:, rows],
+            states=None if states is None else states[number].at((slice(None), rows)),
+            checkpoints=partial(_of_block, checkpoints, number + 1),
+            reports=partial(_of_block, reports, number + 1),
         )
-    return trained
+
+    return side_by_side(distil, range(BLOCKS), whole.panel.observed.device)
 
 
 def _of_block(make: Callable[[str], Result], number: int, name: str) -> Result:

@@ -15,8 +15,9 @@ from tutelage.distil.privilege import UNPRIVILEGED
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import SMALLEST_PROBABILITY, SoftLabels
 from tutelage.model.architectures import States
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import Forecaster
-from tutelage.model.training import Progress, Take, seeded, train_network
+from tutelage.model.training import Progress, Take, train_network
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -73,41 +74,42 @@ def train_ensemble(
     comparable. Losses of a coupled teacher include its companion's.
     """
     device = dataset.panel.observed.device
-    with seeded(seed, device):
-        config = dataset.teacher_config(recipe)
-        teacher = Forecaster(config, dataset.scalers, recipe.teacher.ensemble_size).to(device)
-        held_out, labels = dataset.validation, dataset.labels(dataset.validation)
-        sites = [dataset.transfer] if recipe.teacher.other_sites is not None and len(dataset.transfer) else []
-        shown = dataset.privileged_origins(recipe, [dataset.train, held_out, *sites], seed=seed)
-        epoch_recipe, coupling = _annealed(recipe, 0), recipe.teacher.coupling
+    coupling = recipe.teacher.coupling
+    with first_weights(seed) as generator:
+        teacher = Forecaster(dataset.teacher_config(recipe), dataset.scalers, recipe.teacher.ensemble_size).to(device)
         if coupling:
             alone = dataset.teacher_config(recipe.override({"teacher.views": UNPRIVILEGED}))
             companion = Forecaster(alone, dataset.scalers, recipe.teacher.ensemble_size).to(device)
             teacher.add_module(COMPANION, companion)
+    held_out, labels = dataset.validation, dataset.labels(dataset.validation)
+    sites = [dataset.transfer] if recipe.teacher.other_sites is not None and len(dataset.transfer) else []
+    shown = dataset.privileged_origins(recipe, [dataset.train, held_out, *sites], seed=seed)
+    epoch_recipe = _annealed(recipe, 0)
 
-        def advance(progress: Progress) -> None:
-            nonlocal epoch_recipe
-            epoch_recipe = _annealed(recipe, progress.epoch)
-            on_epoch(progress)
+    def advance(progress: Progress) -> None:
+        nonlocal epoch_recipe
+        epoch_recipe = _annealed(recipe, progress.epoch)
+        on_epoch(progress)
 
-        def loss(network: Forecaster, batch: Tensor) -> Tensor:
-            inputs = dataset.teacher_inputs(batch, epoch_recipe, torch.default_generator, shown=shown)
-            return coupled_loss(network, inputs, dataset.labels(batch), coupling)
+    def loss(network: Forecaster, batch: Tensor) -> Tensor:
+        inputs = dataset.teacher_inputs(batch, epoch_recipe, generator, shown=shown)
+        return coupled_loss(network, inputs, dataset.labels(batch), coupling)
 
-        def validation_loss(network: Forecaster) -> Tensor:
-            inputs = dataset.teacher_inputs(held_out, recipe, _generator(seed), shown=shown)
-            return coupled_loss(network, inputs, labels, coupling)
+    def validation_loss(network: Forecaster) -> Tensor:
+        inputs = dataset.teacher_inputs(held_out, recipe, _generator(seed), shown=shown)
+        return coupled_loss(network, inputs, labels, coupling)
 
-        progress = train_network(
-            teacher,
-            loss,
-            torch.cat([dataset.train, *sites]),
-            validation_loss,
-            recipe.teacher.training,
-            checkpoint=checkpoint,
-            on_epoch=advance,
-            take=take,
-        )
+    progress = train_network(
+        teacher,
+        loss,
+        torch.cat([dataset.train, *sites]),
+        validation_loss,
+        recipe.teacher.training,
+        generator=generator,
+        checkpoint=checkpoint,
+        on_epoch=advance,
+        take=take,
+    )
     if coupling:
         delattr(teacher, COMPANION)
     return teacher, progress

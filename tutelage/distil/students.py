@@ -18,9 +18,9 @@ from tutelage.distil.soft_labels import SoftLabels
 from tutelage.forecasts import Forecasts
 from tutelage.model.architectures import States
 from tutelage.model.heads import forecast_of
-from tutelage.model.layers import MemberLinear
+from tutelage.model.layers import MemberLinear, first_weights
 from tutelage.model.networks import Forecaster, stack_members
-from tutelage.model.training import Progress, Take, seeded, train_network
+from tutelage.model.training import Progress, Take, train_network
 
 CHUNK_WINDOWS = 1024
 """Windows per forward pass outside of training."""
@@ -31,7 +31,7 @@ def _start_students(dataset: WindowDataset, recipe: Recipe, plans: Sequence[Stud
     device = dataset.panel.observed.device
     config, members = dataset.student_config(recipe), []
     for plan in plans:
-        with seeded(plan.seed, device):
+        with first_weights(plan.seed):
             members.append(Forecaster(config, dataset.scalers, 1))
     students = stack_members(members, dataset.scalers).to(device)
     students.dropout.assign([plan.dropout for plan in plans], [plan.seed for plan in plans])
@@ -45,7 +45,7 @@ def _add_projection(students: Forecaster, plans: Sequence[StudentPlan], features
     """
     device, members = next(students.parameters()).device, []
     for plan in plans:
-        with seeded(plan.seed, device):
+        with first_weights(plan.seed):
             members.append(MemberLinear(1, students.config.width, features))
     projection = MemberLinear(len(plans), students.config.width, features)
     projection.load_state_dict(
@@ -94,17 +94,17 @@ def train_students(
     objective = make_objective(dataset, soft, plans, recipe, held_out=held_out, gate=gate, states=states)
     if states is not None and "features" in objective.terms:
         _add_projection(students, plans, states.hidden.shape[-1])
-    with seeded(seed, dataset.panel.observed.device):
-        progress = train_network(
-            students,
-            objective,
-            dataset.taught(),
-            lambda network: objective.validation_loss(network, chunk=chunk),
-            recipe.student.training,
-            checkpoint=checkpoint,
-            on_epoch=on_epoch,
-            take=take,
-        )
+    progress = train_network(
+        students,
+        objective,
+        dataset.taught(),
+        lambda network: objective.validation_loss(network, chunk=chunk),
+        recipe.student.training,
+        generator=torch.Generator().manual_seed(seed),
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        take=take,
+    )
     if hasattr(students, PROJECTION):
         delattr(students, PROJECTION)
     return students, progress

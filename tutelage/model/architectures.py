@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tutelage.model.kinds import Architecture, Head
-from tutelage.model.layers import MemberAttention, MemberConv, MemberDropout, MemberLinear
+from tutelage.model.layers import MemberAttention, MemberConv, MemberDropout, MemberLinear, drawn_normally
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Patch(Transformer):
         self.tokens = math.ceil(config.lookback / self.patch)
         self.missing = self.tokens * self.patch - config.lookback
         self.embedding = MemberLinear(members, self.patch * config.observed, width)
-        self.place = nn.Parameter(0.02 * torch.randn(members, 1, self.tokens, width))
+        self.place = drawn_normally(0.02, members, 1, self.tokens, width)
         self.layers = nn.ModuleList(MemberAttention(members, width, HEADS, dropout) for _ in range(LAYERS))
         self.joined = MemberLinear(
             members, self.tokens * width + config.horizon * encoded + config.privileged, config.width
@@ -212,7 +212,7 @@ class Inverted(Transformer):
         self.of_ahead = MemberLinear(members, config.horizon, width)
         self.of_privileged = MemberLinear(members, config.privileged, width) if config.privileged else None
         tokens = config.observed + encoded + (config.privileged > 0)
-        self.place = nn.Parameter(0.02 * torch.randn(members, 1, tokens, width))
+        self.place = drawn_normally(0.02, members, 1, tokens, width)
         self.layers = nn.ModuleList(MemberAttention(members, width, HEADS, dropout) for _ in range(LAYERS))
         self.joined = MemberLinear(members, width, config.width)
         self.dropout = dropout

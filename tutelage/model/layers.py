@@ -1,12 +1,37 @@
 """Layers with a member axis: the weights of many networks in one tensor, the member axis first."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+_drawing: ContextVar[torch.Generator | None] = ContextVar("drawing", default=None)
+
+
+@contextmanager
+def first_weights(seed: int) -> Iterator[torch.Generator]:
+    """Let layers that are made in this block, in this thread, draw their weights from a generator, which is yielded."""
+    generator = torch.Generator().manual_seed(seed)
+    before = _drawing.set(generator)
+    try:
+        yield generator
+    finally:
+        _drawing.reset(before)
+
+
+def drawn_uniformly(bound: float, *shape: int) -> nn.Parameter:
+    """A parameter with first weights from -bound to bound."""
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=_drawing.get()))
+
+
+def drawn_normally(deviation: float, *shape: int) -> nn.Parameter:
+    """A parameter with normal first weights."""
+    return nn.Parameter(deviation * torch.randn(shape, generator=_drawing.get()))
 
 
 class MemberLinear(nn.Module):
@@ -18,8 +43,8 @@ class MemberLinear(nn.Module):
     def __init__(self, members: int, inputs: int, outputs: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(max(inputs, 1))
-        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
+        self.weight = drawn_uniformly(bound, members, inputs, outputs)
+        self.bias = drawn_uniformly(bound, members, 1, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply and add the bias, member by member."""
@@ -33,15 +58,18 @@ class MemberLinear(nn.Module):
 class MemberDropout(nn.Module):
     """Dropout with a rate and, where seeds are given, a random generator for each member.
 
-    Without seeds all members have the same rate and torch's global generator. With seeds, what a member drops depends
-    only on its seed and the epoch: not on the other members, nor on where a run was interrupted. Members with the same
-    seed use the same random numbers, so that a student and its twin differ only in their loss.
+    Without seeds all members have the same rate and `generator`. With seeds, what a member drops depends only on its
+    seed and the epoch: not on the other members, nor on where a run was interrupted. Members with the same seed use the
+    same random numbers, so that a student and its twin differ only in their loss.
+
+    generator: of the training, on the network's device; None: torch's global one
     """
 
     def __init__(self, members: int, rate: float) -> None:
         super().__init__()
         self.rates: tuple[float, ...] = (rate,) * members
         self.seeds: tuple[int, ...] | None = None
+        self.generator: torch.Generator | None = None
         self._generators: dict[int, torch.Generator] = {}
 
     def assign(self, rates: Sequence[float], seeds: Sequence[int] | None) -> None:
@@ -60,7 +88,8 @@ class MemberDropout(nn.Module):
         if not self.training or not any(self.rates):
             return x
         if self.seeds is None:
-            return functional.dropout(x, self.rates[0])
+            share = 1 - self.rates[0]
+            return x * torch.empty_like(x).bernoulli_(share, generator=self.generator).div_(share)
         if not self._generators:
             self.restart(0, x.device)
         noise = {s: torch.rand(x.shape[1:], generator=g, device=x.device) for s, g in self._generators.items()}
@@ -91,8 +120,8 @@ class MemberConv(nn.Module):
     def __init__(self, members: int, inputs: int, outputs: int, *, kernel: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs * kernel)
-        self.weight = nn.Parameter(torch.empty(members, outputs, inputs, kernel).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(members, outputs).uniform_(-bound, bound))
+        self.weight = drawn_uniformly(bound, members, outputs, inputs, kernel)
+        self.bias = drawn_uniformly(bound, members, outputs)
 
     def forward(self, x: Float[Tensor, "batch inputs time"]) -> Float[Tensor, "batch outputs half"]:
         """Convolve with zeros before the first step, so that no step sees a later one."""

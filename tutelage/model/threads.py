@@ -1,22 +1,87 @@
-"""One thread on a CPU, whatever the machine: a training's bits must not depend on how busy its cores are.
+"""Trainings side by side on the CPU's cores, each on one thread.
 
 With several threads torch and its BLAS split long sums by the number of threads, so that the same training gives other
-last digits with another number. Networks as small as these gain little from a second thread, and lose much where it
-shares a core (docs/log.md).
+last digits with another number. On one thread it gives the same ones however busy the machine is. Networks as small as
+these gain little from a second thread, and trainings that don't wait for each other nearly all of a second core
+(docs/log.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from threading import Event, Lock
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _Blocks:
+    """How many blocks of `one_thread` are open, in all threads, and how many threads torch had before the first."""
+
+    lock = Lock()
+    number = 0
+    before = 1
+
+
+_given_up: ContextVar[Event | None] = ContextVar("given_up", default=None)
+
+
+class GivenUpError(Exception):
+    """Work that its caller no longer waits for."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one CPU thread; at the end there are as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Let torch compute on one CPU thread; at the end of the outermost block there are as many as before."""
+    with _Blocks.lock:
+        if not _Blocks.number:
+            _Blocks.before = torch.get_num_threads()
+        _Blocks.number += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _Blocks.lock:
+            _Blocks.number -= 1
+            if not _Blocks.number:
+                torch.set_num_threads(_Blocks.before)
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
+    """The result of a piece of work for each item, as many at once as torch has threads, each on one thread.
+
+    On a GPU, which is busy with one, they follow each other. The work must not use torch's global random state.
+
+    Raises what the first of them to fail raises, or what ends the process; the others then end at their next
+    `stop_if_given_up`, or don't begin.
+    """
+    workers = min(len(items), torch.get_num_threads()) if device.type == "cpu" else 1
+    if workers < 2:
+        return [work(item) for item in items]
+    given_up = Event()
+
+    def begin(item: Item) -> Result:
+        _given_up.set(given_up)
+        stop_if_given_up()
+        return work(item)
+
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
+        try:
+            # A copy for each: a run's logger, for one, is in the context.
+            begun = [pool.submit(copy_context().run, begin, item) for item in items]
+            for done in wait(begun, return_when=FIRST_EXCEPTION).done:
+                done.result()
+            return [each.result() for each in begun]
+        finally:
+            given_up.set()
+
+
+def stop_if_given_up() -> None:
+    """Raise GivenUpError in work that `side_by_side` no longer waits for."""
+    event = _given_up.get()
+    if event is not None and event.is_set():
+        raise GivenUpError

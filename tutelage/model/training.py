@@ -1,13 +1,14 @@
 """The training loop: early stopping and best weights by member, and a checkpoint that a killed run resumes from.
 
 A run that resumes from a checkpoint ends with the same weights, bit for bit on a CPU, as one that was never
-interrupted: optimiser, random states and history are all part of the checkpoint.
+interrupted: optimiser, random states and history are all part of the checkpoint. A training uses random generators of
+its own, so that several can run side by side (`tutelage.model.threads`).
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +22,10 @@ from torch import Tensor
 from tutelage.errors import TutelageError
 from tutelage.files import written_whole
 from tutelage.model.kinds import Budget
+from tutelage.model.layers import MemberDropout
 from tutelage.model.memory import keep_freed_memory
 from tutelage.model.networks import Forecaster
-from tutelage.model.threads import one_thread
+from tutelage.model.threads import one_thread, stop_if_given_up
 
 Take = Literal["best", "last"] | tuple[int, ...]
 """The weights that a network ends with: those of its epoch with the best validation loss, of its last epoch, or of a
@@ -78,24 +80,18 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Run a block with torch's random state set from `seed`; restore the caller's state afterwards."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
 def _autocast(device: torch.device) -> Any:
     """bfloat16 on CUDA; parameters and optimiser stay in float32."""
     return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
-def _random_states(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+Generators = dict[str, torch.Generator]
+"""Of a training, by type of device: of the CPU, and of the network's device where that is another."""
+
+
+def _generators(generator: torch.Generator, device: torch.device) -> Generators:
+    there = {} if device.type == "cpu" else {device.type: torch.Generator(device).manual_seed(generator.initial_seed())}
+    return {"cpu": generator} | there
 
 
 def save_checkpoint(
@@ -103,15 +99,15 @@ def save_checkpoint(
     network: Forecaster,
     best: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
+    generators: Generators,
     progress: Progress,
 ) -> None:
     """Write weights, best weights, optimiser and random states as safetensors, with the progress as JSON metadata."""
-    device = next(network.parameters()).device
     tensors = {f"weights.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in best.items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{k}": v for k, v in state.items()}
-    tensors |= {f"random.{k}": v for k, v in _random_states(device).items()}
+    tensors |= {f"random.{k}": v.get_state() for k, v in generators.items()}
     with written_whole(path) as part:
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
@@ -121,9 +117,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, network: Forecaster, best: dict[str, Tensor], optimiser: torch.optim.Optimizer
+    path: Path, network: Forecaster, best: dict[str, Tensor], optimiser: torch.optim.Optimizer, generators: Generators
 ) -> Progress | None:
-    """Load a checkpoint into network, best weights, optimiser and torch's random state; return its progress.
+    """Load a checkpoint into network, best weights, optimiser and random generators; return its progress.
 
     None, and nothing is changed: there is no such file, or it can't be read, which the log says.
     """
@@ -147,22 +143,29 @@ def load_checkpoint(
             _, number, name = key.split(".", 2)
             state.setdefault(int(number), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    for name, generator in generators.items():
+        if f"random.{name}" in tensors:
+            generator.set_state(tensors[f"random.{name}"])
     return progress
 
 
 def _train_epoch(
-    network: Forecaster, optimiser: torch.optim.Optimizer, loss: BatchLoss, origins: Tensor, budget: Budget, epoch: int
+    network: Forecaster,
+    optimiser: torch.optim.Optimizer,
+    loss: BatchLoss,
+    origins: Tensor,
+    budget: Budget,
+    epoch: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """One pass over the windows in random order; the mean loss of each member, on the device."""
     network.train()
     network.dropout.restart(epoch, origins.device)
-    order = origins[torch.randperm(len(origins)).to(origins.device)]
+    order = origins[torch.randperm(len(origins), generator=generator).to(origins.device)]
     total = torch.zeros(network.members, device=origins.device)
     batches = order.split(budget.batch_size)
     for batch in batches:
+        stop_if_given_up()
         optimiser.zero_grad(set_to_none=True)
         with _autocast(origins.device):
             losses = loss(network, batch)
@@ -217,6 +220,7 @@ def train_network(
     validation_loss: Callable[[Forecaster], Float[Tensor, " members"]],
     budget: Budget,
     *,
+    generator: torch.Generator,
     checkpoint: Path | None = None,
     checkpoint_every: int = 5,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
@@ -227,6 +231,7 @@ def train_network(
     The network ends with each member's weights of its best epoch, exactly as if trained alone, or with those that
     `take` names; training ends at the last epoch that it names.
 
+    generator: of the CPU, for the order of the windows and, without seeds of the members, for dropout
     checkpoint: the file that the state is written to every `checkpoint_every` epochs and at the end; training resumes
         from a checkpoint found there
     on_epoch: called after each epoch, after its checkpoint was written, and once for a checkpoint found
@@ -239,13 +244,17 @@ def train_network(
     )
     best = {name: value.detach().clone() for name, value in network.named_parameters()}
     progress = Progress(best_loss=[float("inf")] * network.members, best_epoch=[0] * network.members)
-    loaded = None if checkpoint is None else load_checkpoint(checkpoint, network, best, optimiser)
+    generators = _generators(generator, origins.device)
+    for layer in network.modules():  # a coupled teacher's companion has a dropout of its own
+        if isinstance(layer, MemberDropout):
+            layer.generator = generators[origins.device.type]
+    loaded = None if checkpoint is None else load_checkpoint(checkpoint, network, best, optimiser, generators)
     if loaded is not None:
         progress = loaded
         on_epoch(progress)
     with one_thread():
         while not progress.done:
-            trained = _train_epoch(network, optimiser, loss, origins, budget, progress.epoch)
+            trained = _train_epoch(network, optimiser, loss, origins, budget, progress.epoch, generator)
             network.eval()
             with torch.no_grad(), _autocast(origins.device):
                 validated = validation_loss(network)
@@ -257,7 +266,7 @@ def train_network(
             progress.history.append({"epoch": progress.epoch, "train": train_losses, "validation": validation_losses})
             progress.done = _is_done(progress, budget, take)
             if checkpoint is not None and (progress.done or progress.epoch % checkpoint_every == 0):
-                save_checkpoint(checkpoint, network, best, optimiser, progress)
+                save_checkpoint(checkpoint, network, best, optimiser, generators, progress)
             on_epoch(progress)
     if take != "last":
         network.load_state_dict(network.state_dict() | best)

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 import yaml
 
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.model.architectures import NetworkConfig
 from tutelage.model.export import export_student, student_card
 from tutelage.model.heads import Bins
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import Forecaster
 from tutelage.model.scaling import Scaler, Scalers
-from tutelage.model.training import seeded
 
 REPOSITORY = Path(__file__).parents[3]
 START = dt.datetime(2024, 7, 1, tzinfo=dt.UTC)
@@ -128,7 +127,7 @@ def untrained_student(
         minutes=Scaler((0.0,), (1.0,)),
     )
     config = NetworkConfig(lookback, horizon, observed, 3 + future, privileged, bins=8, width=16, dropout=0.1)
-    with seeded(0, torch.device("cpu")):
+    with first_weights(0):
         network = Forecaster(config, scalers, members)
         for layer in (network.architecture.first, network.architecture.second, network.last):
             layer.weight.data *= 3  # so that a forecast answers visibly to its inputs

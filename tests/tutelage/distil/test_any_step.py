@@ -28,8 +28,8 @@ from tutelage.judge.week import one_week
 from tutelage.model.base import SIMPLE
 from tutelage.model.export import export_student, student_card
 from tutelage.model.inference import Student, forecast_readings, load_student
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import Forecaster
-from tutelage.model.training import seeded
 
 WEIGHTS = {Contender.RIDGE: 0.2, Contender.BOOSTED: 0.2, Contender.SAME_HOUR_7D: 0.2, Contender.LAST_VALUE: 0.1}
 
@@ -72,7 +72,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     assert all(grid.floor(part.start) == part.start for part in (parts.train, parts.validation, parts.test))
     lookback, horizon = spec.grid.steps(48), spec.grid.steps(24)
     dataset = make_dataset(panel, parts, fit_on(panel, parts.train, bins=8), lookback=lookback, horizon=horizon)
-    with seeded(0, torch.device("cpu")):
+    with first_weights(0):
         network = Forecaster(dataset.student_config(small_recipe()), dataset.scalers, 1).eval()
     base = fit_base(dataset, WEIGHTS)
     folder = tmp_path_factory.mktemp("step") / "export"

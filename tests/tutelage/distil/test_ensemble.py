@@ -23,8 +23,9 @@ from tutelage.distil.soft_labels import label_losses
 from tutelage.distil.views import privileged_values
 from tutelage.model.architectures import States
 from tutelage.model.kinds import Architecture, Budget
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import Forecaster
-from tutelage.model.training import Progress, seeded
+from tutelage.model.training import Progress
 
 BUDGET = Budget(epochs=15, patience=15, batch_size=32, learning_rate=0.01, dropout=0.0)
 
@@ -251,7 +252,7 @@ def test_train_ensemble__coupled_it_says_less_that_only_privilege_knows(dataset:
 def test_coupled_loss__moves_teacher_and_companion_towards_each_other(dataset: WindowDataset) -> None:
     recipe = small_recipe(views=UNPRIVILEGED)
     config = dataset.teacher_config(recipe)
-    with seeded(0, torch.device("cpu")):
+    with first_weights(0):
         teacher, companion = (Forecaster(config, dataset.scalers, 1) for _ in range(2))
     teacher.add_module(COMPANION, companion)
     inputs = dataset.teacher_inputs(dataset.train, recipe, torch.Generator())

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.tutelage.builders import CPU, plain_scalers, recipe_of
+from tests.tutelage.builders import plain_scalers, recipe_of
 from tutelage.model.architectures import ARCHITECTURES, NetworkConfig, Tcn
 from tutelage.model.kinds import Architecture
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import Forecaster, select_members
-from tutelage.model.training import seeded
 
 ALL = list(ARCHITECTURES)
 
@@ -18,7 +18,7 @@ def network_of(
     architecture: Architecture, *, members: int = 2, lookback: int = 30, privileged: int = 0, dropout: float = 0.0
 ) -> Forecaster:
     config = NetworkConfig(lookback, 3, 2, 4, privileged, bins=5, width=16, dropout=dropout, architecture=architecture)
-    with seeded(0, CPU):
+    with first_weights(0):
         return Forecaster(config, plain_scalers(observed=2, known=4), members)
 
 

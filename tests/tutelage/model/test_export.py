@@ -12,9 +12,9 @@ from tutelage.model.export import export_student, student_card
 from tutelage.model.heads import Bins, forecast_of, mean_of, quantiles_of
 from tutelage.model.inference import forecast_windows, load_student
 from tutelage.model.kinds import Architecture, Head
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import Forecaster
 from tutelage.model.scaling import Scaler, Scalers
-from tutelage.model.training import seeded
 
 SPEC = meter()
 LOOKBACK, HORIZON = 24, 3
@@ -69,7 +69,7 @@ def test_export_student__equals_a_network_of_every_architecture(
     architecture: Architecture, trained: tuple[Forecaster, Bins], tmp_path: Path
 ) -> None:
     scalers = Scalers(observed=PLAIN, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=PLAIN, minutes=PLAIN)
-    with seeded(0, torch.device("cpu")):
+    with first_weights(0):
         network = Forecaster(replace(trained[0].config, architecture=architecture), scalers, 1).eval()
     export_student(network, trained[1], student_card(network, SPEC, trained_until=START), tmp_path / "export")
     for count in (1, 7):
@@ -90,7 +90,7 @@ def test_export_student__equals_a_network_of_every_head(
     head: Head, trained: tuple[Forecaster, Bins], tmp_path: Path
 ) -> None:
     scalers = Scalers(observed=SCALED, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=PLAIN, minutes=PLAIN)
-    with seeded(0, torch.device("cpu")):
+    with first_weights(0):
         network = Forecaster(replace(trained[0].config, head=head), scalers, 1).eval()
     observed, known = windows(7)
     exported = forecast(network, trained[1], tmp_path / "export", observed, known)
@@ -109,7 +109,7 @@ def test_export_student__equals_a_recursive_network(
     scaler = Scaler((7.5,), (2.0,))
     scalers = Scalers(observed=scaler, known=Scaler((0.0,) * 3, (1.0,) * 3), auxiliary=scaler, minutes=scaler)
     centres = tuple(np.linspace(-2.0, 2.0, len(trained[1])).tolist())
-    with seeded(0, torch.device("cpu")):
+    with first_weights(0):
         config = replace(trained[0].config, observed=1, head=head, recursive=True, centres=centres)
         network = Forecaster(config, scalers, 1).eval()
     export_student(network, trained[1], student_card(network, SPEC, trained_until=START), tmp_path / "export")

@@ -1,9 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.tutelage.builders import CPU
-from tutelage.model.layers import MemberDropout
+from tutelage.model.layers import MemberAttention, MemberConv, MemberDropout, MemberLinear, first_weights
 
 
 def dropped(seeds: list[int], rates: list[float], *, epoch: int = 1, rest: tuple[int, ...] = (50,)) -> Tensor:
@@ -35,3 +37,36 @@ def test_member_dropout__what_a_low_rate_drops_a_higher_one_drops_too() -> None:
 def test_member_dropout__does_nothing_when_not_training() -> None:
     layer = MemberDropout(2, 0.5).eval()
     assert torch.equal(layer(torch.ones(2, 3)), torch.ones(2, 3))
+
+
+def weights_of_all() -> Tensor:
+    layers = MemberLinear(2, 3, 4), MemberConv(2, 3, 4, kernel=3), MemberAttention(2, 8, 2, MemberDropout(2, 0.1))
+    return torch.cat([value.detach().flatten() for layer in layers for value in layer.parameters()])
+
+
+def test_first_weights__depend_on_the_seed_alone() -> None:
+    before = torch.get_rng_state()
+    with first_weights(3) as generator:
+        first, second = weights_of_all(), weights_of_all()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(first, second)
+    with first_weights(3), ThreadPoolExecutor(1) as elsewhere:
+        again = weights_of_all()
+        elsewhere.submit(weights_of_all).result()  # made next to it, in another thread
+        with first_weights(4):
+            assert not torch.equal(weights_of_all(), first)
+        assert torch.equal(again, first)
+        assert torch.equal(weights_of_all(), second)
+        after = torch.rand(3, generator=generator)
+    assert not torch.equal(after, torch.rand(3, generator=torch.Generator().manual_seed(3)))
+
+
+def test_member_dropout__without_seeds_draws_from_its_generator() -> None:
+    layer = MemberDropout(2, 0.25)
+    layer.generator = torch.Generator().manual_seed(5)
+    masked = layer(torch.ones(2, 40, 50))
+    assert masked.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (masked == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert not torch.equal(layer(torch.ones(2, 40, 50)), masked)
+    layer.generator.manual_seed(5)
+    assert torch.equal(layer(torch.ones(2, 40, 50)), masked)

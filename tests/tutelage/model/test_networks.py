@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.tutelage.builders import (
-    CPU,
     dataset_of,
     plain_scalers,
     small_network,
@@ -18,8 +17,8 @@ from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.objective import make_head_loss, path_of
 from tutelage.model.architectures import NetworkConfig
 from tutelage.model.kinds import Head
+from tutelage.model.layers import first_weights
 from tutelage.model.networks import CALENDAR_ENCODED, Forecaster, encode_known, select_members, stack_members
-from tutelage.model.training import seeded
 
 
 def test_encode_known__hour_and_weekday_lie_on_a_circle() -> None:
@@ -108,7 +107,7 @@ def alone() -> WindowDataset:
 
 def recursive(dataset: WindowDataset, head: Head, *, members: int = 2) -> Forecaster:
     config = dataset.student_config(small_recipe(head=head, recursive=True))
-    with seeded(0, CPU):
+    with first_weights(0):
         return Forecaster(config, dataset.scalers, members).eval()
 
 

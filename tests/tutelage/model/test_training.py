@@ -8,13 +8,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from tests.tutelage.builders import CPU, dataset_of, small_network, synthetic_panel
+from tests.tutelage.builders import dataset_of, small_network, synthetic_panel
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.losses import hard_label_loss
 from tutelage.errors import TutelageError
 from tutelage.model.kinds import Budget
 from tutelage.model.networks import Forecaster
-from tutelage.model.training import Progress, choose_device, save_checkpoint, seeded, train_network
+from tutelage.model.training import Progress, choose_device, save_checkpoint, train_network
 
 BUDGET = Budget(epochs=6, patience=6, batch_size=8, learning_rate=0.02, dropout=0.3)
 
@@ -38,14 +38,14 @@ def train(
     """Two members with dropout, from the seed's weights on and with the seed's batches."""
     network = small_network(dataset, dropout=budget.dropout, seed=seed)
     given.setdefault("validation_loss", losses(dataset, dataset.validation))
-    with seeded(seed, CPU):
-        progress = train_network(
-            network,
-            given.pop("loss", lambda network, batch: losses(dataset, batch)(network)),
-            dataset.train,
-            budget=budget,
-            **given,
-        )
+    progress = train_network(
+        network,
+        given.pop("loss", lambda network, batch: losses(dataset, batch)(network)),
+        dataset.train,
+        budget=budget,
+        generator=torch.Generator().manual_seed(seed),
+        **given,
+    )
     return network, progress
 
 
@@ -88,6 +88,7 @@ def test_train_network__each_member_gets_its_own_best_weights_back(dataset: Wind
         dataset.train,
         lambda network: torch.tensor(next(validation)),
         BUDGET,
+        generator=torch.Generator(),
         on_epoch=lambda progress: at_epoch.append({k: v.clone() for k, v in network.state_dict().items()}),
     )
     assert (progress.best_epoch, progress.best_loss) == ([2, 6], [1.0, 0.5])
@@ -105,6 +106,7 @@ def test_train_network__each_member_ends_after_its_number_of_epochs(dataset: Win
         dataset.train,
         losses(dataset, dataset.validation),
         Budget(epochs=2, patience=1, batch_size=32, dropout=0.0),
+        generator=torch.Generator(),
         on_epoch=lambda progress: at_epoch.append({k: v.clone() for k, v in network.state_dict().items()}),
         take=(5, 3),
     )
@@ -167,13 +169,13 @@ def test_save_checkpoint__a_failed_save_leaves_the_last_one(dataset: WindowDatas
     path = tmp_path / "state.safetensors"
     network = small_network(dataset)
     optimiser = torch.optim.AdamW(network.parameters())
-    save_checkpoint(path, network, {}, optimiser, Progress(epoch=1))
+    save_checkpoint(path, network, {}, optimiser, {}, Progress(epoch=1))
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))  # the disk is full, as it were
     try:
         with pytest.raises((OSError, SafetensorError)):
-            save_checkpoint(path, network, {}, optimiser, Progress(epoch=2))
+            save_checkpoint(path, network, {}, optimiser, {}, Progress(epoch=2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
@@ -196,16 +198,6 @@ def test_train_network__a_damaged_checkpoint_is_left_out(
     for name, value in undisturbed.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     assert "state.safetensors can't be read: the training begins anew" in caplog.text
-
-
-def test_seeded__puts_the_callers_random_state_back() -> None:
-    before = torch.get_rng_state()
-    with seeded(3, CPU):
-        first = torch.rand(4)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(1)
-    with seeded(3, CPU):
-        assert torch.equal(torch.rand(4), first)
 
 
 @pytest.mark.parametrize("name", ["tpu", "", "cuda" if not torch.cuda.is_available() else "mps"])
