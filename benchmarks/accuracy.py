@@ -13,7 +13,8 @@ NHITS and MSTL (`benchmarks/peers.py`); a pretrained model as it comes, which ma
 has not seen the homes.
 
 Nothing is chosen on a test part; the floor and the best peer of a cell are the best there, with hindsight. Finished
-pieces stay under TUTELAGE_HOME. QUICK=1 takes one origin, few cells and three homes.
+pieces stay under TUTELAGE_HOME. A cell in the results takes the place of an earlier one once it has as many pieces;
+each names its commit. QUICK=1 takes one origin, few cells and three homes.
 """
 
 import datetime as dt
@@ -21,6 +22,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,7 +49,7 @@ from benchmarks.common import (
 from benchmarks.homes import home_panels, span_of
 from benchmarks.peers import LEVELS, PEERS
 from runtime.paths import home
-from runtime.provenance import code_digest
+from runtime.provenance import code_digest, git_commit
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.grid import HOURLY
 from tutelage.data.windows import DAY_HOURS, LEAST_WINDOWS, Panel, read_panel
@@ -238,10 +240,12 @@ def measure(piece: Piece) -> Losses:
     return losses | covered | {"network_share": share}
 
 
-def summarise(done: dict[Piece, Losses]) -> Row:
+def summarise(done: dict[Piece, Losses], earlier: Sequence[Row] = ()) -> Row:
     """All cells of which a piece was measured, and the summary over them.
 
     Of several homes a cell's CRPS is the mean over homes and origins.
+
+    earlier: cells that stay where fewer pieces, or none, were measured
     """
     by_cell: dict[tuple[str, int, int], list[Losses]] = {}
     pieces: dict[tuple[str, int, int], list[Piece]] = {}
@@ -249,7 +253,12 @@ def summarise(done: dict[Piece, Losses]) -> Row:
         key = (piece.source, piece.cell.horizon, piece.cell.history or 0)
         by_cell.setdefault(key, []).append(losses)
         pieces.setdefault(key, []).append(piece)
-    cells = [_cell(key, by_cell[key], pieces[key]) for key in sorted(by_cell)]
+    by_key = {_key(cell): cell for cell in earlier}
+    for key in by_cell:
+        cell = _cell(key, by_cell[key], pieces[key])
+        if cell["pieces"] >= by_key.get(key, {"pieces": 0})["pieces"]:
+            by_key[key] = cell
+    cells = [by_key[key] for key in sorted(by_key)]
     ratios = [cell["crps"]["champion"] / cell["crps"][cell["best_peer"]] for cell in cells]
     return {
         "cells": cells,
@@ -261,6 +270,10 @@ def summarise(done: dict[Piece, Losses]) -> Row:
             "coverage_in_77_83": fmean(0.77 <= cell["coverage_80"]["champion"] <= 0.83 for cell in cells),
         },
     }
+
+
+def _key(cell: Row) -> tuple[str, int, int]:
+    return cell["dataset"], cell["horizon"], cell["history_days"]
 
 
 def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) -> Row:
@@ -286,6 +299,7 @@ def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) 
         "floor": min(floor, key=mean.__getitem__),
         "best_peer": min(peers, key=mean.__getitem__),
         "may_have_seen": may_have_seen,
+        "commit": git_commit(),
     }
 
 
@@ -346,11 +360,12 @@ def main() -> None:
     pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
     settings = {"origins": ORIGINS, "test_days": TEST_DAYS, "scored_hours": THINNED_HOURS, "quick": QUICK}
     settings |= {"pieces": len(pieces), "torch": torch.__version__}
+    earlier = json.loads(results.read_text(encoding="utf-8"))["cells"] if results.exists() else []
     done: dict[Piece, Losses] = {}
     for piece, losses in measure_pieces(pieces, measure):
         done[piece] = with_peers(losses, pieces[piece])
-        write_json(results, summarise(done) | {"settings": settings | {"measured": len(done)}})
-    figures = summarise(done)
+        write_json(results, summarise(done, earlier) | {"settings": settings | {"measured": len(done)}})
+    figures = summarise(done, earlier)
     print(table(figures))
     print(json.dumps(figures["summary"], indent=2))
 

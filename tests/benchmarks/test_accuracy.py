@@ -55,6 +55,19 @@ def test_summarise__a_peer_that_may_have_seen_the_data_is_no_best_peer() -> None
     assert "(0.5000)" not in lines[1]
 
 
+def test_summarise__a_cell_takes_the_place_of_an_earlier_one_with_no_more_pieces() -> None:
+    both = {Piece("homes", Cell(24, 28, 0), home): losses_of(1.0, 1.25, 0.5) for home in (3, 4)}
+    other = {Piece("household", Cell(24, 100, 0)): losses_of(2.0, 1.25, 0.5)}
+    earlier = summarise(both | other)["cells"]
+    again = {Piece("homes", Cell(24, 28, 0), 3): losses_of(3.0, 1.25, 0.5)}
+    assert [cell["crps"]["champion"] for cell in summarise(again, earlier)["cells"]] == [1.0, 2.0]
+    again |= {Piece("homes", Cell(24, 28, 1), 3): losses_of(3.0, 1.25, 0.5)}
+    figures = summarise(again, earlier)
+    assert [cell["crps"]["champion"] for cell in figures["cells"]] == [3.0, 2.0]
+    assert figures["summary"]["cells"] == 2
+    assert all(len(cell["commit"]) >= 7 for cell in figures["cells"])
+
+
 def test_every_piece__the_first_origins_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TUTELAGE_ETT", raising=False)
     pieces = list(every_piece())
