@@ -253,9 +253,9 @@ def summarise(done: dict[Piece, Losses], earlier: Sequence[Row] = ()) -> Row:
         key = (piece.source, piece.cell.horizon, piece.cell.history or 0)
         by_cell.setdefault(key, []).append(losses)
         pieces.setdefault(key, []).append(piece)
-    by_key = {_key(cell): cell for cell in earlier}
+    by_key, commit = {_key(cell): cell for cell in earlier}, {"commit": git_commit()}
     for key in by_cell:
-        cell = _cell(key, by_cell[key], pieces[key])
+        cell = _cell(key, by_cell[key], pieces[key]) | commit
         if cell["pieces"] >= by_key.get(key, {"pieces": 0})["pieces"]:
             by_key[key] = cell
     cells = [by_key[key] for key in sorted(by_key)]
@@ -299,7 +299,6 @@ def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) 
         "floor": min(floor, key=mean.__getitem__),
         "best_peer": min(peers, key=mean.__getitem__),
         "may_have_seen": may_have_seen,
-        "commit": git_commit(),
     }
 
 

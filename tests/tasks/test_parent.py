@@ -16,6 +16,7 @@ PARAMETERS: dict[Kind, TrainingParameters] = {
     "backtest": BacktestParameters(dataset="parted", horizon_hours=2, period_days=8, device="cpu"),
     "ablation": AblationParameters(dataset="parted", horizon_hours=2, test_days=8, device="cpu"),
 }
+DAYS = {"backtest": "period_days", "ablation": "test_days"}
 kinds = pytest.mark.parametrize("kind", get_args(Kind))
 
 
@@ -26,7 +27,7 @@ def test_open_parent__is_a_run_in_an_experiment_of_its_kind(kind: Kind, spec: Da
     assert run.children == {}
     parent = mlflow_run(run.run_id)
     assert parent.data.tags[STAGE_TAG] == kind
-    assert "8" in {parent.data.params.get("period_days"), parent.data.params.get("test_days")}
+    assert parent.data.params[DAYS[kind]] == "8"
     assert open_parent.fn(f"{kind}-key", kind, PARAMETERS[kind], spec) == run
 
 

@@ -10,21 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from threading import Event, Lock
+from threading import Event
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class _Blocks:
-    """How many blocks of `one_thread` are open, in all threads, and how many threads torch had before the first."""
-
-    lock = Lock()
-    number = 0
-    before = 1
 
 
 _given_up: ContextVar[Event | None] = ContextVar("given_up", default=None)
@@ -36,19 +28,13 @@ class GivenUpError(Exception):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one CPU thread; at the end of the outermost block there are as many as before."""
-    with _Blocks.lock:
-        if not _Blocks.number:
-            _Blocks.before = torch.get_num_threads()
-        _Blocks.number += 1
-        torch.set_num_threads(1)
+    """Let torch compute on one CPU thread; at the end there are as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        with _Blocks.lock:
-            _Blocks.number -= 1
-            if not _Blocks.number:
-                torch.set_num_threads(_Blocks.before)
+        torch.set_num_threads(before)
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
@@ -69,6 +55,7 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: 
         stop_if_given_up()
         return work(item)
 
+    # Workers begin with as many threads as there are here: with one, which their own blocks put back.
     with one_thread(), ThreadPoolExecutor(workers) as pool:
         try:
             # A copy for each: a run's logger, for one, is in the context.

@@ -10,7 +10,6 @@ Source: Ke et al. 2017, LightGBM; Landry et al. 2016, Probabilistic gradient boo
 forecasting, for one model per quantile level.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch.nn.functional import embedding
 from tutelage.data.grid import HOURLY, Grid
 from tutelage.forecasts import Forecasts, interpolated
 from tutelage.model.days import recent_days
+from tutelage.model.threads import side_by_side
 
 LEVELS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 TREES, DEPTH = 60, 4
@@ -164,8 +164,7 @@ def fit_trees(
         return _complete_trees(lightgbm.train(PARAMETERS | {"alpha": level}, dataset, num_boost_round=trees), trees)
 
     # Side by side, each on one thread: LightGBM's own threads wait for each other on so few rows.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        every = list(pool.map(fit, LEVELS))
+    every = side_by_side(fit, LEVELS, torch.device("cpu"))
     return Trees(*(np.stack(arrays) for arrays in zip(*every, strict=True)))
 
 
