@@ -6,7 +6,7 @@ several origins: test parts back to back from the end of the data, of which ever
 share no divisor).
 
 Ours: the network that would be registered, student or twin by the held-out blocks, averaged with its base, and the
-twin, both forecast hour by hour and as wide as the flow would have issued them (`tutelage.model.conformal`);
+twin, both forecast hour by hour and moved by what had come true as in the flow (`tutelage.model.aggregation`);
 `uncorrected` is the champion without that. Default recipe, one replicate. Peers, on the same windows and history: the
 simple forecasts of `tutelage.judge.baselines`; LightGBM quantile regression, fitted on training and validation part;
 NHITS and MSTL (`benchmarks/peers.py`); a pretrained model as it comes, which may have seen the household and ETT, and
@@ -53,18 +53,19 @@ from runtime.provenance import code_digest, git_commit
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.grid import HOURLY
 from tutelage.data.windows import DAY_HOURS, LEAST_WINDOWS, Panel, read_panel
-from tutelage.distil.base import forecast_with_base
+from tutelage.distil.base import forecast_simple
 from tutelage.distil.blocks import FittedStudents, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, TeacherRecipe
+from tutelage.distil.students import forecast_students
 from tutelage.errors import DataError, TutelageError
 from tutelage.files import value_digest, write_json, written_whole
 from tutelage.forecasts import Contender, Forecasts, crps, interpolated
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.metrics import quantile_at
 from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
-from tutelage.model.conformal import as_issued
+from tutelage.model.aggregation import as_issued
 from tutelage.model.trees import PAST_DAYS, tree_columns
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
@@ -210,10 +211,12 @@ def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> np.ndarray:
 
 
 def as_shipped(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> tuple[Forecasts, Forecasts]:
-    """A contender's forecasts of the test part, hour by hour: the model's, and as wide as the flow would issue them."""
-    [by_model] = forecast_with_base(fitted.trained.networks[name], dataset, dataset.test, fitted.bases[name])
+    """A contender's forecasts of the test part, hour by hour: the model's, and as the flow would issue them."""
+    base = fitted.bases[name]
+    [network] = forecast_students(fitted.trained.networks[name], dataset, dataset.test)
+    members = base.members(network, forecast_simple(base, dataset, dataset.test))
     hour = dataset.panel.step[dataset.test].numpy()
-    return by_model, as_issued(by_model, hour, actual_values(dataset, dataset.test))
+    return members.average(), as_issued(members, hour, actual_values(dataset, dataset.test))
 
 
 def measure(piece: Piece) -> Losses:

@@ -29,8 +29,9 @@ from tutelage.forecasts import Contender
 from tutelage.judge.comparison import Losses
 from tutelage.judge.metrics import ScoredForecasts
 from tutelage.judge.series import SeriesScore
+from tutelage.model.aggregation import Atom
 from tutelage.model.architectures import States
-from tutelage.model.base import Atom, Base, Changes
+from tutelage.model.base import Base, Changes
 from tutelage.model.heads import Bins
 from tutelage.model.inference import grid_of, plain_grid
 from tutelage.model.linear import LinearForecaster

@@ -132,39 +132,51 @@ class Forecaster(PythonModel):
 
         MLflow makes an object of each row that it gives to `predict`.
         """
+        return self.forecast_members(table)[0]
+
+    def forecast_members(self, table: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, np.ndarray]]]:
+        """The forecast, and for each series in its order what it is the average of, in the order of the card's
+        `members`: means (members, horizon) and quantiles (members, horizon, levels), in the target's unit.
+
+        scale: of several series the graph sees each in units of its size; the card's `atom` is in these units, too
+        """
         windows = [self._window(str(name), part) for name, part in table.groupby("series_id", sort=False)]
         # One at a time: in a batch, the last bits of a forecast would depend on the number of series.
         outputs = [self._run(name, seen, known) for name, seen, known, _ in windows]
-        quantiles = np.concatenate([of_levels[0] for _, of_levels in outputs])
         head = {
             "series_id": [name for name, _, _, ahead in windows for _ in ahead],
             "issue_time_utc": windows[0][3][:0].append([ahead[:1].repeat(len(ahead)) for *_, ahead in windows]),
             "time_utc": windows[0][3][:0].append([ahead for *_, ahead in windows]),
             "lead_hours": [lead * self.step_hours for *_, ahead in windows for lead in range(1, len(ahead) + 1)],
-            "mean": np.concatenate([mean[0] for mean, _ in outputs]),
+            "mean": np.concatenate([output["mean"] for output in outputs]),
         }
         levels = [f"q{round(level * 100):02d}" for level in self.card["quantile_levels"]]
-        return pd.concat([pd.DataFrame(head), pd.DataFrame(quantiles, columns=levels)], axis=1)
+        quantiles = pd.DataFrame(np.concatenate([output["quantiles"] for output in outputs]), columns=levels)
+        members = [
+            {name: output[f"member_{name}"] for name in ("means", "quantiles")} | {"scale": output["scale"]}
+            for output in outputs
+        ]
+        return pd.concat([pd.DataFrame(head), quantiles], axis=1), members
 
-    def _run(self, name: str, observed: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and quantiles of one window. The graph of several series sees each in units of its size."""
+    def _run(self, name: str, observed: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
+        """The graph's outputs of one window. That of several series sees each in units of its size, `scale`."""
         sizes = self.card.get("sizes")
+        names = [output.name for output in self.session.get_outputs()]
         if sizes is None:
-            inputs = {"observed": observed, "known": known}
-            mean, quantiles = self.session.run(
-                None, {key: part.astype(np.float32)[None] for key, part in inputs.items()}
-            )
-            return mean, quantiles
+            inputs = {"observed": observed.astype(np.float32)[None], "known": known.astype(np.float32)[None]}
+            outputs = self.session.run(None, inputs)
+            return {name: output[0] for name, output in zip(names, outputs, strict=True)} | {"scale": np.array(1.0)}
         size = sizes["of_series"].get(name) or _spread(observed[:, 0], sizes["spread"]) / sizes["spread"]
         divided = []
-        for values, names in ((observed, self.card["observed"]), (known, self.card["known_future"])):
+        for values, columns in ((observed, self.card["observed"]), (known, self.card["known_future"])):
             values = values.copy()
-            for place, column in enumerate(names, start=values.shape[1] - len(names)):
+            for place, column in enumerate(columns, start=values.shape[1] - len(columns)):
                 if column in sizes["columns"]:
                     values[:, place] *= 1 / size
             divided.append(values.astype(np.float32)[None])
-        mean, quantiles = self.session.run(None, dict(zip(("observed", "known"), divided, strict=True)))
-        return mean.astype(np.float64) * size, quantiles.astype(np.float64) * size
+        outputs = self.session.run(None, dict(zip(("observed", "known"), divided, strict=True)))
+        by_name = {name: output[0].astype(np.float64) * size for name, output in zip(names, outputs, strict=True)}
+        return by_name | {"scale": np.array(size)}
 
     def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:
         """One series' rows as (name, observed, known, target steps). Raises MlflowException naming row and rule."""

@@ -1,4 +1,4 @@
-"""The champion's forecast, as wide as what came true lately asks for, stored by issue time."""
+"""The champion's forecast, moved by what came true lately, stored by issue time."""
 
 import datetime as dt
 from pathlib import Path
@@ -11,18 +11,15 @@ from prefect import get_run_logger
 from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest, ForecastManifest, RecentManifest, model_columns
+from tasks.forecast.following import ISSUE_FORMAT, states_at, with_states
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.grid import HOUR
-from tutelage.data.steps import number_of
 from tutelage.errors import DataError
 from tutelage.files import written_whole
-from tutelage.forecasts import QUANTILE_NAMES, Forecasts
-from tutelage.model.conformal import Widths, follow, widened
+from tutelage.forecasts import QUANTILE_NAMES
+from tutelage.model.aggregation import Atom, Members
 
-ISSUE_FORMAT = "%Y-%m-%dT%H%MZ"
 MOST_NAMES = 10
-WIDTH_BELOW, WIDTH_ABOVE = "width_below", "width_above"
-"""Columns of a stored forecast: the factors on the distance of its quantiles from the median (`Widths`)."""
 
 
 def forecast_path(task_name: str, issued: str) -> Path:
@@ -47,8 +44,10 @@ def issue_forecast(hours: RecentManifest, spec: DatasetSpec, champion: ChampionM
             why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:MOST_NAMES])
             why = why or f"no series has a reading in the last {champion.lookback_hours} hours"
             raise DataError(f"{champion.name}: at {hours.issue_time_utc:%Y-%m-%d %H:%M} UTC {why}; nothing is issued")
-        widths = _widths(path.parent.parent, table, hours.issue_time_utc, spec, champion)
-        _write(path, table.join(good, on="series_id", how="semi", maintain_order="left"), good, widths, spec, champion)
+        usable = table.join(good, on="series_id", how="semi", maintain_order="left")
+        forecast, members = _forecast(usable, spec, champion)
+        states = states_at(path.parent.parent, table, hours.issue_time_utc, spec, champion, members)
+        _write(path, with_states(forecast, members, states), good, spec, champion)
     stored = pl.read_parquet(path)
     return ForecastManifest(
         path=path,
@@ -100,87 +99,42 @@ def _sorted_out(
     return rows.filter(~late & (pl.col("unplanned") == 0)), reasons
 
 
-def _widths(
-    folder: Path, hours: pl.DataFrame, issued: dt.datetime, spec: DatasetSpec, champion: ChampionManifest
-) -> dict[str, Widths]:
-    """The widths of each series: those of this version's last forecast, moved by what has come true since."""
-    # The folders' names sort as their times do.
-    every = sorted(folder.glob("issue=*/forecast.parquet"))
-    earlier = [path for path in every if path.parent.name < f"issue={issued:{ISSUE_FORMAT}}"]
-    if not earlier:
-        return {}
-    last = dt.datetime.strptime(earlier[-1].parent.name, f"issue={ISSUE_FORMAT}").replace(tzinfo=dt.UTC)
-    ended = f"issue={last - champion.horizon_hours * HOUR:{ISSUE_FORMAT}}"
-    covering = [pl.read_parquet(path) for path in earlier if path.parent.name > ended]
-    stored = [table for table in covering if WIDTH_BELOW in table.columns]
-    before = pl.concat(stored).filter(pl.col("model_version") == champion.version) if stored else pl.DataFrame()
-    if before.is_empty():
-        return {}
-    known = hours.filter(~pl.col("missing")).select("series_id", "time_utc", actual=pl.col(spec.target)).drop_nulls()
-    true = before.filter(pl.col("time_utc") >= last).join(known, on=["series_id", "time_utc"], how="inner")
-    widths = {}
-    for (name,), rows in before.sort("issue_time_utc").group_by("series_id", maintain_order=True):
-        of_last = Widths(*rows.select(WIDTH_BELOW, WIDTH_ABOVE).row(-1))
-        came_true = true.filter(pl.col("series_id") == name)
-        widths[str(name)] = follow(
-            of_last,
-            came_true.select(number_of(pl.col("time_utc"), spec.grid)).to_series().to_numpy(),
-            _as_forecast_by_the_model(came_true),
-            came_true["actual"].to_numpy().astype(np.float64),
-            since=spec.grid.index(last) - 1,
-            grid=spec.grid,
-        )
-    return widths
-
-
-def _as_forecast_by_the_model(rows: pl.DataFrame) -> np.ndarray:
-    """The quantiles of stored rows, (rows, levels), before they were widened."""
-    quantiles = rows.select(QUANTILE_NAMES).to_numpy().astype(np.float64)
-    median = quantiles[:, [QUANTILE_NAMES.index("q50")]]
-    below, above = (rows.select(name).to_numpy() for name in (WIDTH_BELOW, WIDTH_ABOVE))
-    return median + (quantiles - median) / np.where(quantiles < median, below, above)
-
-
-def _widened(table: pl.DataFrame, widths: dict[str, Widths]) -> pl.DataFrame:
-    """A model's forecast with the widths of each series, and these as columns."""
-    parts = []
-    for (name,), rows in table.group_by("series_id", maintain_order=True):
-        width = widths.get(str(name), Widths())
-        quantiles = rows.select(QUANTILE_NAMES).to_numpy().astype(np.float64)
-        moved = widened(Forecasts(rows["mean"].to_numpy().astype(np.float64)[None], quantiles[None]), width)
-        parts.append(
-            rows.with_columns(
-                pl.Series("mean", moved.mean[0]),
-                *(pl.Series(level, moved.quantiles[0, :, place]) for place, level in enumerate(QUANTILE_NAMES)),
-                pl.lit(width.below).alias(WIDTH_BELOW),
-                pl.lit(width.above).alias(WIDTH_ABOVE),
+def _forecast(
+    hours: pl.DataFrame, spec: DatasetSpec, champion: ChampionManifest
+) -> tuple[pl.DataFrame, dict[str, Members]]:
+    """The model's forecast as a table, and each series' members: (members, 1 window, horizon[, levels])."""
+    model, table = mlflow.pyfunc.load_model(str(champion.folder)), hours.select(model_columns(spec)).to_pandas()
+    forecaster = model.unwrap_python_model()
+    members = {}
+    if hasattr(forecaster, "forecast_members"):
+        predicted, of_series = forecaster.forecast_members(table)
+        shares, atom = forecaster.card["members"], forecaster.card["atom"]
+        for name, each in zip(predicted["series_id"].unique(), of_series, strict=True):
+            means, quantiles = (each[part].astype(np.float64)[:, None] for part in ("means", "quantiles"))
+            scaled = None if atom is None else Atom(*(float(each["scale"]) * atom[part] for part in ("value", "reach")))
+            members[name] = Members(shares, means, quantiles, scaled)
+    else:
+        # A version registered before 0.2 can only be called like by any user, who gets an object made of each row.
+        predicted = forecaster.forecast(table) if hasattr(forecaster, "forecast") else model.predict(table)
+        for name, rows in predicted.groupby("series_id", sort=False):
+            quantiles = rows[list(QUANTILE_NAMES)].to_numpy(dtype=np.float64)
+            members[str(name)] = Members(
+                {"model": 1.0}, rows["mean"].to_numpy(dtype=np.float64)[None, None], quantiles[None, None]
             )
-        )
-    return pl.concat(parts)
+    # polars converts times with a zone through a pandas call that warns
+    times = ["issue_time_utc", "time_utc"]
+    return pl.from_pandas(
+        predicted.assign(**{name: predicted[name].dt.tz_localize(None) for name in times})
+    ).with_columns(pl.col(times).dt.cast_time_unit("us").dt.replace_time_zone("UTC")), members
 
 
 def _write(
-    path: Path,
-    hours: pl.DataFrame,
-    good: pl.DataFrame,
-    widths: dict[str, Widths],
-    spec: DatasetSpec,
-    champion: ChampionManifest,
+    path: Path, forecast: pl.DataFrame, good: pl.DataFrame, spec: DatasetSpec, champion: ChampionManifest
 ) -> None:
-    """Call the model, and write its forecast with these widths and the quality of its input."""
-    model, table = mlflow.pyfunc.load_model(str(champion.folder)), hours.select(model_columns(spec)).to_pandas()
-    forecaster = model.unwrap_python_model()
-    # A version registered before 0.2 can only be called like by any user, who gets an object made of each row.
-    predicted = forecaster.forecast(table) if hasattr(forecaster, "forecast") else model.predict(table)
-    times = ["issue_time_utc", "time_utc"]
-    # polars converts times with a zone through a pandas call that warns
-    forecast = pl.from_pandas(predicted.assign(**{name: predicted[name].dt.tz_localize(None) for name in times}))
+    """Write a forecast with the quality of its input and the version that it is from."""
     quality = pl.when(pl.col("filled_hours") > 0).then(pl.lit("filled")).otherwise(pl.lit("complete"))
     filled = good.select("series_id", filled_hours=pl.col("filled").cast(pl.Int64) * spec.grid.hours)
-    with_quality = _widened(forecast, widths).join(filled, on="series_id", maintain_order="left")
     with written_whole(path) as part:
-        with_quality.with_columns(
-            pl.col(times).dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
-            quality=quality,
-            model_version=pl.lit(champion.version),
+        forecast.join(filled, on="series_id", maintain_order="left").with_columns(
+            quality=quality, model_version=pl.lit(champion.version)
         ).write_parquet(part)

@@ -11,13 +11,14 @@ from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest
 from schemas.monitor import HealthManifest
-from tutelage.data.dataset import DatasetSpec
+from tutelage.data.dataset import KEY, DatasetSpec
 from tutelage.data.inputs import issue_time
 from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import student_table
 from tutelage.errors import DataError
 from tutelage.files import folder_written_whole, read_json, write_json
+from tutelage.forecasts import QUANTILE_NAMES
 from tutelage.judge.monitoring import SPREAD_DAYS, broken_limits, input_drift, rolling_health, verified_hours
 from tutelage.judge.plots import plot_health
 
@@ -108,6 +109,7 @@ def _stored(task_name: str, start: dt.datetime, end: dt.datetime, spec: DatasetS
     files = sorted((home() / "forecasts" / task_name).glob("issue=*/forecast.parquet"))
     if not files:
         raise DataError(f"{task_name}: no forecast is stored yet")
-    # Older forecasts have no widths.
+    # Older forecasts have fewer columns.
     stored = pl.scan_parquet(files, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
-    return stored.filter(pl.col("time_utc").is_between(start, end - spec.student_step)).collect()
+    verified = stored.select(*KEY, "issue_time_utc", "model_version", "mean", *QUANTILE_NAMES)
+    return verified.filter(pl.col("time_utc").is_between(start, end - spec.student_step)).collect()

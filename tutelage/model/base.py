@@ -19,6 +19,7 @@ from torch import Tensor
 from tutelage.data.grid import HOURLY, Grid
 from tutelage.data.windows import spread_step
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
+from tutelage.model.aggregation import KNOTS, Atom, Members
 from tutelage.model.days import recent_days
 from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster
@@ -37,7 +38,6 @@ REACHES = (0.0, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2)
 LEAST_WEIGHT = 0.02
 """A smaller weight is set to 0: it costs hours of input and changes nothing."""
 WEIGHED_WINDOWS = 600
-WEIGHED_LEVELS = slice(4, None, 10)
 """The weights are chosen on at most this many windows, evenly spread, and on the levels 0.05, 0.15, … 0.95."""
 
 
@@ -47,23 +47,6 @@ class Changes:
 
     mean: Float[np.ndarray, " horizon"]
     quantiles: Float[np.ndarray, "horizon levels"]
-
-
-@dataclass(frozen=True)
-class Atom:
-    """The least value of a target that often takes it, such as 0 at night, and how far above it a quantile becomes it.
-
-    Both in the target's unit.
-    """
-
-    value: float
-    reach: float
-
-    def settle(self, forecasts: Forecasts) -> Forecasts:
-        """The forecasts with the quantiles near the atom, or below it, at its value; their mean moves the mean."""
-        near = forecasts.quantiles <= self.value + self.reach
-        quantiles = np.where(near, self.value, forecasts.quantiles)
-        return Forecasts(forecasts.mean + (quantiles - forecasts.quantiles).mean(axis=-1), quantiles)
 
 
 @dataclass(frozen=True)
@@ -101,10 +84,25 @@ class Base:
         """The network's weight."""
         return max(0.0, 1.0 - sum(self.weights.values()))
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """All weights by the member's name, the network's first: it may be 0."""
+        return {"network": self.network_share, **{name.value: weight for name, weight in self.weights.items()}}
+
     def lookback(self, least: int) -> int:
         """How many past steps the forecast needs: `least`, or all days of the simple forecast that sees most."""
         days = [days for name, days in SEEN_DAYS.items() if self.weights.get(name)]
         return max([least, *(self.grid.of_day * each for each in days)])
+
+    def members(self, network: Forecasts, simple: Mapping[Contender, Forecasts]) -> Members:
+        """What is averaged, in the order of `shares`."""
+        every = [network, *(simple[name] for name in self.weights)]
+        return Members(
+            self.shares,
+            np.stack([each.mean for each in every]),
+            np.stack([each.quantiles for each in every]),
+            self.atom,
+        )
 
     def combine(self, network: Forecasts, simple: Mapping[Contender, Forecasts]) -> Forecasts:
         """The weighted mean of the network's forecasts and the simple ones, quantile by quantile."""
@@ -162,10 +160,8 @@ def find_weights(
     """
     step = spread_step(len(truth), WEIGHED_WINDOWS)
     members = [network, *simple.values()]
-    values = np.stack([each.quantiles[::step, :, WEIGHED_LEVELS] for each in members]).reshape(len(members), -1)
-    levels = np.broadcast_to(
-        np.array(QUANTILE_LEVELS)[WEIGHED_LEVELS], members[0].quantiles[::step, :, WEIGHED_LEVELS].shape
-    )
+    values = np.stack([each.quantiles[::step, :, KNOTS] for each in members]).reshape(len(members), -1)
+    levels = np.broadcast_to(np.array(QUANTILE_LEVELS)[KNOTS], members[0].quantiles[::step, :, KNOTS].shape)
     levels, actual = levels.ravel(), np.repeat(truth[::step].ravel(), values.shape[1] // truth[::step].size)
     scale = max(float(np.abs(actual - actual.mean()).mean()), np.finfo(float).tiny)
 

@@ -10,6 +10,7 @@ Conformal PID Control for Time Series Prediction, whose quantile tracker this is
 forecast's own.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,13 @@ RATE_PER_HOUR = 0.04
 """Of the factors' logarithms: with it coverage is right after two weeks or so, and CRPS is not worse (docs/log.md)."""
 OUTSIDE = 0.1
 """The share of actual values that is to fall below the interval, and above."""
-LOW, MIDDLE, HIGH = (QUANTILE_LEVELS.index(level) for level in (OUTSIDE, 0.5, 1 - OUTSIDE))
+EDGES = [QUANTILE_LEVELS.index(level) for level in (OUTSIDE, 0.5, 1 - OUTSIDE)]
+"""Where the quantiles are that the factors are learned from: the interval's edges, and the median between them."""
+MIDDLE = EDGES[1]
 LONGEST_STEP_HOURS = 3
-"""A longer step moves the factors as far as one of this length: in a day there is one value of it, not 24."""
+"""A longer step counts as one of this length: in a day there is one value of it, not 24."""
 LONGEST_HOURS = 24
-"""After a longer time without actual values the factors move as if it had been this long."""
+"""A longer time without actual values counts as so long."""
 LARGEST = 4.0
 """The factors stay between this and its inverse."""
 
@@ -50,7 +53,7 @@ def widened(forecasts: Forecasts, widths: Widths) -> Forecasts:
 def follow(
     widths: Widths,
     step: Int[np.ndarray, " values"],
-    forecast: Float[np.ndarray, "values levels"],
+    edges: Float[np.ndarray, "values 3"],
     actual: Float[np.ndarray, " values"],
     *,
     since: int | None = None,
@@ -59,51 +62,34 @@ def follow(
     """The widths after some steps have come true.
 
     step: the target step of each value, in any order; a step may be forecast several times, with different lead times
-    forecast: the quantiles before they were widened
+    edges: the quantiles at `EDGES`, before they were widened
     since: the last step that came true before; None: the step before the first
     """
-    rate_of_step = RATE_PER_HOUR * min(grid.hours, LONGEST_STEP_HOURS)
-    longest = max(LONGEST_HOURS * HOUR // grid.step, 1)
     below, above = np.log([widths.below, widths.above])
     limit = np.log(LARGEST)
-    before = int(step.min()) - 1 if since is None and len(step) else since
-    for each in np.unique(step):
-        assert before is not None
+    for each, hours in hours_between(step, since, grid):
         here = step == each
-        low, middle, high = (forecast[here, place] for place in (LOW, MIDDLE, HIGH))
+        low, middle, high = edges[here].T
         under = _excess(actual[here] < middle - np.exp(below) * (middle - low), middle > low)
         over = _excess(actual[here] > middle + np.exp(above) * (high - middle), high > middle)
-        rate = rate_of_step * min(max(int(each) - before, 1), longest)
+        rate = RATE_PER_HOUR * hours
         below, above = np.clip([below + rate * under, above + rate * over], -limit, limit)
-        before = int(each)
     return Widths(float(np.exp(below)), float(np.exp(above)))
+
+
+def hours_between(step: Int[np.ndarray, " values"], since: int | None, grid: Grid) -> Iterator[tuple[int, float]]:
+    """Each step that came true, in order, with the hours from the one before it that count.
+
+    since: the last step that came true before; None: the step before the first
+    """
+    length, longest = min(grid.hours, LONGEST_STEP_HOURS), max(LONGEST_HOURS * HOUR // grid.step, 1)
+    before = since
+    for each in map(int, np.unique(step)):
+        passed = 1 if before is None else min(max(each - before, 1), longest)
+        yield each, length * passed
+        before = each
 
 
 def _excess(outside: Bool[np.ndarray, " values"], has_width: Bool[np.ndarray, " values"]) -> float:
     """By how much too many values are outside; those at an atom, where the forecast has no width, don't count."""
     return float(outside[has_width].mean()) - OUTSIDE if has_width.any() else 0.0
-
-
-def as_issued(
-    forecasts: Forecasts,
-    issue_step: Int[np.ndarray, " windows"],
-    actual: Float[np.ndarray, "windows horizon"],
-    grid: Grid = HOURLY,
-) -> Forecasts:
-    """One series' forecasts as they would have been issued, each with the widths that what was known by then gives."""
-    horizon = actual.shape[1]
-    target = (issue_step[:, None] + np.arange(horizon)).ravel()
-    order = np.argsort(target, kind="stable")
-    target, true = target[order], actual.ravel()[order]
-    quantiles = forecasts.quantiles.reshape(len(target), -1)[order]
-    widths, done, since = Widths(), 0, None
-    mean, issued = np.empty_like(forecasts.mean), np.empty_like(forecasts.quantiles)
-    for window in np.argsort(issue_step, kind="stable"):
-        known = int(np.searchsorted(target, issue_step[window]))
-        if known > done:
-            part = slice(done, known)
-            widths = follow(widths, target[part], quantiles[part], true[part], since=since, grid=grid)
-            done, since = known, int(target[known - 1])
-        moved = widened(forecasts.at(np.array([window])), widths)
-        mean[window], issued[window] = moved.mean[0], moved.quantiles[0]
-    return Forecasts(mean, issued)

@@ -29,7 +29,7 @@ from tutelage.model.pretrained import CREDITS, pretrained_network
 from tutelage.model.trees import LEVELS, tree_quantiles
 
 HOLIDAY_YEARS_AHEAD = 10
-OUTPUTS = ["mean", "quantiles"]
+OUTPUTS = ["mean", "quantiles", "member_means", "member_quantiles"]
 
 
 class _Linear(nn.Module):
@@ -74,11 +74,11 @@ class _Linear(nn.Module):
 
 
 class _Simple(nn.Module):
-    """The weighted sum of a base's simple forecasts."""
+    """A base's simple forecasts, in the order of their weights."""
 
     def __init__(self, base: Base) -> None:
         super().__init__()
-        self.weights = dict(base.weights)
+        self.names = tuple(base.weights)
         self.grid = base.grid
         self.linear = None if base.linear is None else _Linear(base.linear)
         if base.trees is not None:
@@ -86,7 +86,7 @@ class _Simple(nn.Module):
                 self.register_buffer(part, torch.from_numpy(values))
             self.register_buffer("all_levels", torch.from_numpy(normal_interpolation(LEVELS)).float())
         for name, days in SAME_HOUR_DAYS.items():
-            if name in self.weights:
+            if name in self.names:
                 self.register_buffer(name.value, quantile_weights(days).float())
         if base.pretrained is not None:
             self.pretrained = pretrained_network(base.pretrained)
@@ -97,12 +97,12 @@ class _Simple(nn.Module):
         self.register_buffer("changes", torch.from_numpy(base.changes.quantiles).float())
 
     def forward(self, past: Tensor, near: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of mean (windows, horizon) and quantiles (windows, horizon, levels).
+        """Means (windows, members, horizon) and quantiles (windows, members, horizon, levels).
 
         past: the target's past; near: its last steps, as many as the network sees
         """
         means, quantiles = [], []
-        for name, weight in self.weights.items():
+        for name in self.names:
             if name in SAME_HOUR_DAYS:
                 days, weights = SAME_HOUR_DAYS[name], self.get_buffer(name.value)
                 mean, levels = same_hour(past, days, known.shape[1], weights, of_day=self.grid.of_day)
@@ -119,13 +119,13 @@ class _Simple(nn.Module):
             else:
                 assert self.linear is not None
                 mean, levels = self.linear(near, known)
-            means.append(weight * mean)
-            quantiles.append(weight * levels)
-        return torch.stack(means).sum(dim=0), torch.stack(quantiles).sum(dim=0)
+            means.append(mean)
+            quantiles.append(levels)
+        return torch.stack(means, dim=1), torch.stack(quantiles, dim=1)
 
 
 class _Graph(nn.Module):
-    """The exported computation: a network of one member, its head's mean and quantiles, and the base's.
+    """The exported computation: a network of one member, its head's mean and quantiles, the base's, and their average.
 
     The network sees the last steps of its lookback; same-hour forecasts see more, with NaN where nothing was read.
     """
@@ -134,26 +134,36 @@ class _Graph(nn.Module):
         super().__init__()
         self.edges: Tensor
         self.scale: Tensor
+        self.shares: Tensor
         self.network = network
         self.simple = _Simple(base) if base is not None and base.weights else None
-        self.network_share = 1.0 if base is None else base.network_share
         self.atom = None if base is None else base.atom
         self.register_buffer("edges", torch.tensor(bins.edges, dtype=torch.float32))
         self.register_buffer("scale", network.observed_scaler[:, 0].clone())
+        self.register_buffer("shares", torch.tensor([*_shares(base).values()]))
 
-    def forward(self, observed: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (windows, horizon) and quantiles (windows, horizon, levels), in the target's unit."""
+    def forward(self, observed: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean (windows, horizon) and quantiles (windows, horizon, levels), in the target's unit.
+
+        Then those of each member, the network's first: (windows, members, horizon[, levels]).
+        """
         near = observed[:, -self.network.config.lookback :]
         outputs = self.network(near, known).squeeze(0)
-        mean, quantiles = forecast_of(outputs, self.network.config.head, edges=self.edges, scale=self.scale)
+        every = forecast_of(outputs, self.network.config.head, edges=self.edges, scale=self.scale)
+        means, quantiles = (each.unsqueeze(1) for each in every)
         if self.simple is not None:
-            simple_mean, simple_quantiles = self.simple(observed[..., 0], near[..., 0], known)
-            mean = self.network_share * mean + simple_mean
-            quantiles = self.network_share * quantiles + simple_quantiles
-        if self.atom is None:
-            return mean, quantiles
-        settled = torch.where(quantiles <= self.atom.value + self.atom.reach, self.atom.value, quantiles)
-        return mean + (settled - quantiles).sum(dim=-1) / quantiles.shape[-1], settled
+            simple_means, simple_quantiles = self.simple(observed[..., 0], near[..., 0], known)
+            means, quantiles = torch.cat([means, simple_means], dim=1), torch.cat([quantiles, simple_quantiles], dim=1)
+        mean, average = (self.shares[:, None] * means).sum(dim=1), (self.shares[:, None, None] * quantiles).sum(dim=1)
+        if self.atom is not None:
+            settled = torch.where(average <= self.atom.value + self.atom.reach, self.atom.value, average)
+            mean, average = mean + (settled - average).sum(dim=-1) / average.shape[-1], settled
+        return mean, average, means, quantiles
+
+
+def _shares(base: Base | None) -> dict[str, float]:
+    """The fixed weights by the member's name."""
+    return {"network": 1.0} if base is None else base.shares
 
 
 def student_card(
@@ -194,6 +204,8 @@ def student_card(
         "holidays": public_holidays(spec.calendar, years),
         "holidays_until_year": years[-1] if spec.calendar.country else None,
         "quantile_levels": list(QUANTILE_LEVELS),
+        "members": _shares(base),
+        "atom": None if base is None or base.atom is None else asdict(base.atom),
         "trained_until_utc": trained_until.isoformat(),
         **({} if base is None or base.pretrained is None else {"contains": CREDITS[base.pretrained]}),
         **({} if sizes is None else {"sizes": asdict(sizes)}),

@@ -28,6 +28,8 @@ from tutelage.forecasts import Forecasts
 CARD = "student.json"
 GRAPH = "student.onnx"
 """The two files of an exported student."""
+AVERAGE = ["mean", "quantiles"]
+"""The graph's outputs that are the forecast; the others are what it is the average of."""
 CHUNK_WINDOWS = 16
 """Windows per call of the graph: larger batches are no faster, and leave cores without work."""
 
@@ -127,7 +129,7 @@ def _forecast(student: Student, observed: np.ndarray, known: np.ndarray) -> Fore
     def run(start: int) -> list[np.ndarray]:
         chunk = slice(start, start + CHUNK_WINDOWS)
         inputs = {"observed": observed[chunk].astype(np.float32), "known": known[chunk].astype(np.float32)}
-        return [output.astype(np.float64) for output in student.session.run(None, inputs)]
+        return [output.astype(np.float64) for output in student.session.run(AVERAGE, inputs)]
 
     starts = range(0, max(len(observed), 1), CHUNK_WINDOWS)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -9,7 +9,8 @@ import tasks.forecast.issue
 from runtime.paths import home
 from runtime.registry import download_version
 from schemas.forecast import ChampionManifest, RecentManifest, model_columns
-from tasks.forecast.issue import WIDTH_ABOVE, WIDTH_BELOW, _sorted_out, forecast_path, issue_forecast
+from tasks.forecast.following import WIDTH_ABOVE, WIDTH_BELOW
+from tasks.forecast.issue import _sorted_out, forecast_path, issue_forecast
 from tests.runtime.builders import Log
 from tests.tutelage.data.builders import HOUR, START, meter, meter_with_plan, table_of
 from tutelage.data.dataset import Role

@@ -19,11 +19,12 @@ from tutelage.distil.base import (
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.students import forecast_students
-from tutelage.distil.teachers import forecast_exported
+from tutelage.distil.teachers import exported_inputs, forecast_exported
 from tutelage.errors import GapsError
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.baselines import same_hour
-from tutelage.model.base import SEEN_DAYS, SIMPLE, Atom, Base
+from tutelage.model.aggregation import Atom
+from tutelage.model.base import SEEN_DAYS, SIMPLE, Base
 from tutelage.model.export import export_student, student_card
 from tutelage.model.inference import load_student
 from tutelage.model.networks import Forecaster, select_members
@@ -130,6 +131,18 @@ def test_export_student__the_graph_is_the_average(
     forecast = forecast_exported(load_student(tmp_path / "export"), dataset, windows)
     np.testing.assert_allclose(forecast.quantiles, expected.quantiles, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(forecast.mean, expected.mean, rtol=1e-4, atol=1e-4)
+    [network] = forecast_students(student, dataset, windows)
+    members = base.members(network, forecast_simple(base, dataset, windows))
+    assert card["members"] == members.shares
+    np.testing.assert_allclose(members.average().quantiles, expected.quantiles)
+    exported = load_student(tmp_path / "export")
+    inputs = dict(zip(("observed", "known"), exported_inputs(exported, dataset, windows), strict=True))
+    for found, each in zip(
+        exported.session.run(["member_means", "member_quantiles"], inputs),
+        (members.mean, members.quantiles),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found.swapaxes(0, 1), each, rtol=1e-4, atol=1e-4)
     graph = (tmp_path / "export" / "student.onnx").read_bytes()
     assert len(graph) < 2**20
     assert str(Path.cwd()).encode() not in graph

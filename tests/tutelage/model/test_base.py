@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
-from tutelage.model.base import LEAST_WEIGHT, Atom, find_atom, find_weights, fit_changes, quantile_weights, same_hour
+from tutelage.model.aggregation import Atom
+from tutelage.model.base import LEAST_WEIGHT, find_atom, find_weights, fit_changes, quantile_weights, same_hour
 
 WINDOWS, HORIZON = 400, 3
 
