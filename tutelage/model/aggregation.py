@@ -21,7 +21,7 @@ from tutelage.model.conformal import EDGES, Widths, follow, hours_between, widen
 KNOTS = slice(4, None, 10)
 """Weights are learned from the levels 0.05, 0.15, … 0.95."""
 KNOT_LEVELS = np.array(QUANTILE_LEVELS)[KNOTS]
-RATE_PER_HOUR = 1.0
+RATE_PER_HOUR = 0.5
 """Of the weights' logarithms, for a loss as large as the average's 90 % interval is wide (docs/log.md)."""
 RETURN_PER_HOUR = 0.012
 """The share of the way back to the fixed weights: of what was learned a quarter is left after five days."""

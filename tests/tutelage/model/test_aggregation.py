@@ -123,10 +123,10 @@ def test_as_issued__whoever_is_right_in_a_season(horizon: int) -> None:
     actual = series[issue[:, None] + np.arange(horizon)]
     members = two(hours, horizon)
     loss = crps(as_issued(members, issue, actual), actual).mean(axis=1)
-    right = crps(alone(normal(hours, horizon)).average(), actual).mean(axis=1)[: hours // 2 - horizon]
     fixed = crps(as_issued(alone(members.average()), issue, actual), actual).mean(axis=1)
     early, late = slice(24 * 14, hours // 2 - horizon), slice(hours // 2 + 24 * 14, None)
-    assert loss[early].mean() == pytest.approx(right[24 * 14 :].mean(), rel=0.02)
+    # The fixed weights are nearer to what is right at first.
+    assert loss[early].mean() < 0.98 * fixed[early].mean()
     assert loss[late].mean() < 0.9 * fixed[late].mean()
 
 
