@@ -109,7 +109,8 @@ def _moved(weights: Weights, fixed: Weights, members: np.ndarray, actual: np.nda
         # At an atom, such as 0 at night, all members say the same.
         return weights
     slope = np.where(actual[:, None] > average, -KNOT_LEVELS, 1 - KNOT_LEVELS)
-    added = (slope * (members - average)).mean(axis=(1, 2)) / width
+    # Bounded, so that one hour in which the average has hardly any width, such as one at dusk, does not decide.
+    added = np.clip((slope * (members - average)).mean(axis=(1, 2)) / width, -1.0, 1.0)
     learned = weights * np.exp(-RATE_PER_HOUR * hours * (added - added.min()))
     learned = learned / learned.sum()
     return learned + (1 - (1 - RETURN_PER_HOUR) ** hours) * (fixed - learned)

@@ -96,6 +96,13 @@ def test_follow_weights__hours_at_an_atom_and_no_hours_tell_nothing() -> None:
     )
 
 
+def test_follow_weights__one_hour_of_hardly_any_width_does_not_decide() -> None:
+    fixed = np.array([0.98, 0.02])
+    at_dusk = np.stack([np.zeros((1, len(KNOTS))), 5 + KNOTS[None]])
+    weights = follow_weights(fixed, fixed, np.array([7]), at_dusk, np.array([5.0]))
+    assert 0.02 < weights[1] < 0.1
+
+
 def test_follow_weights__an_impossible_value_leaves_weights() -> None:
     weights = follow_weights(FIXED, FIXED, STEPS, of_values(len(STEPS)), np.full(len(STEPS), 1e12))
     assert np.isfinite(weights).all()
