@@ -3,7 +3,7 @@
 
 The homes of `benchmarks.accuracy`, on the same windows: the network that would be registered, averaged with the simple
 forecasts (`champion`, as there), and with the pretrained model as one more of them (`with_pretrained`,
-`student.pretrained: fracast`), both as wide as the flow would have issued them; the pretrained model by itself, and the
+`student.pretrained: fracast`), both as the flow would have issued them; the pretrained model by itself, and the
 simple forecasts. The weights come from held-out blocks of the history; nothing is chosen on a test part.
 
 Gains are those of `benchmarks.homes`: the mean of the logarithms over homes and origins, p over homes. Finished pieces

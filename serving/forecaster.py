@@ -132,17 +132,22 @@ class Forecaster(PythonModel):
 
         MLflow makes an object of each row that it gives to `predict`.
         """
-        return self.forecast_members(table)[0]
+        return self._forecast(table, ["mean", "quantiles"])[0]
 
     def forecast_members(self, table: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, np.ndarray]]]:
-        """The forecast, and for each series in its order what it is the average of, in the order of the card's
-        `members`: means (members, horizon) and quantiles (members, horizon, levels), in the target's unit.
+        """The forecast, and for each series in its order what it is the average of.
 
-        scale: of several series the graph sees each in units of its size; the card's `atom` is in these units, too
+        member_means (members, horizon) and member_quantiles (members, horizon, levels) are in the target's unit and in
+        the order of the card's `shares`; scale: of several series the graph sees each in units of its size, in which
+        the card's `atom` is, too.
         """
+        return self._forecast(table, ["mean", "quantiles", "member_means", "member_quantiles"])
+
+    def _forecast(self, table: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[dict[str, np.ndarray]]]:
+        """The forecast, and for each series these outputs of the graph."""
         windows = [self._window(str(name), part) for name, part in table.groupby("series_id", sort=False)]
         # One at a time: in a batch, the last bits of a forecast would depend on the number of series.
-        outputs = [self._run(name, seen, known) for name, seen, known, _ in windows]
+        outputs = [self._run(name, seen, known, names) for name, seen, known, _ in windows]
         head = {
             "series_id": [name for name, _, _, ahead in windows for _ in ahead],
             "issue_time_utc": windows[0][3][:0].append([ahead[:1].repeat(len(ahead)) for *_, ahead in windows]),
@@ -152,31 +157,26 @@ class Forecaster(PythonModel):
         }
         levels = [f"q{round(level * 100):02d}" for level in self.card["quantile_levels"]]
         quantiles = pd.DataFrame(np.concatenate([output["quantiles"] for output in outputs]), columns=levels)
-        members = [
-            {name: output[f"member_{name}"] for name in ("means", "quantiles")} | {"scale": output["scale"]}
-            for output in outputs
-        ]
-        return pd.concat([pd.DataFrame(head), quantiles], axis=1), members
+        return pd.concat([pd.DataFrame(head), quantiles], axis=1), outputs
 
-    def _run(self, name: str, observed: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
-        """The graph's outputs of one window. That of several series sees each in units of its size, `scale`."""
+    def _run(self, name: str, observed: np.ndarray, known: np.ndarray, outputs: list[str]) -> dict[str, np.ndarray]:
+        """These outputs of the graph for one window. That of several series sees each in units of its size, `scale`."""
         sizes = self.card.get("sizes")
-        names = [output.name for output in self.session.get_outputs()]
         if sizes is None:
             inputs = {"observed": observed.astype(np.float32)[None], "known": known.astype(np.float32)[None]}
-            outputs = self.session.run(None, inputs)
-            return {name: output[0] for name, output in zip(names, outputs, strict=True)} | {"scale": np.array(1.0)}
+            values = self.session.run(outputs, inputs)
+            return {key: value[0] for key, value in zip(outputs, values, strict=True)} | {"scale": np.array(1.0)}
         size = sizes["of_series"].get(name) or _spread(observed[:, 0], sizes["spread"]) / sizes["spread"]
         divided = []
-        for values, columns in ((observed, self.card["observed"]), (known, self.card["known_future"])):
+        for values, names in ((observed, self.card["observed"]), (known, self.card["known_future"])):
             values = values.copy()
-            for place, column in enumerate(columns, start=values.shape[1] - len(columns)):
+            for place, column in enumerate(names, start=values.shape[1] - len(names)):
                 if column in sizes["columns"]:
                     values[:, place] *= 1 / size
             divided.append(values.astype(np.float32)[None])
-        outputs = self.session.run(None, dict(zip(("observed", "known"), divided, strict=True)))
-        by_name = {name: output[0].astype(np.float64) * size for name, output in zip(names, outputs, strict=True)}
-        return by_name | {"scale": np.array(size)}
+        values = self.session.run(outputs, dict(zip(("observed", "known"), divided, strict=True)))
+        scaled = {key: value[0].astype(np.float64) * size for key, value in zip(outputs, values, strict=True)}
+        return scaled | {"scale": np.array(size)}
 
     def _window(self, name: str, part: pd.DataFrame) -> tuple[str, np.ndarray, np.ndarray, pd.DatetimeIndex]:
         """One series' rows as (name, observed, known, target steps). Raises MlflowException naming row and rule."""

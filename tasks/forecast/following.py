@@ -13,18 +13,18 @@ from tutelage.data.dataset import KEY, DatasetSpec
 from tutelage.data.grid import HOUR
 from tutelage.data.steps import number_of
 from tutelage.forecasts import QUANTILE_NAMES, Forecasts
-from tutelage.model.aggregation import KNOT_LEVELS, KNOTS, Members, Weights, follow_weights
-from tutelage.model.conformal import EDGES, Widths, follow
+from tutelage.model.aggregation import KNOT_LEVELS, Members, Weights, follow_weights
+from tutelage.model.conformal import EDGES, LONGEST_HOURS, Widths, follow
 
 ISSUE_FORMAT = "%Y-%m-%dT%H%MZ"
 WIDTH_BELOW, WIDTH_ABOVE = "width_below", "width_above"
 """Columns of a stored forecast: the factors on the distance of its quantiles from the median (`Widths`)."""
 EDGES_BEFORE = "before_widening"
 """Column of a stored forecast: the quantiles q10, q50 and q90 before they were widened, a list."""
-WEIGHTS, MEMBERS = "weights", "members"
-"""Columns of a stored forecast: the weights of what it is the average of, a list in the order of the student's card,
-and the quantiles of these at the levels 0.05, 0.15, … 0.95, a list, member after member."""
-LEARNED_FROM = [WIDTH_BELOW, WIDTH_ABOVE, EDGES_BEFORE, WEIGHTS, MEMBERS]
+NAMES, WEIGHTS, MEMBERS = "member_names", "weights", "member_quantiles"
+"""Columns of a stored forecast: what it is the average of, the weight of each, and the quantiles of each at the levels
+0.05, 0.15, … 0.95 (`Members.learned_from`), member after member; lists."""
+LEARNED_FROM = [WIDTH_BELOW, WIDTH_ABOVE, EDGES_BEFORE, NAMES, WEIGHTS, MEMBERS]
 
 
 @dataclass(frozen=True)
@@ -53,27 +53,33 @@ def states_at(
     if not earlier:
         return {}
     last = dt.datetime.strptime(earlier[-1].parent.name, f"issue={ISSUE_FORMAT}").replace(tzinfo=dt.UTC)
-    ended = f"issue={last - champion.horizon_hours * HOUR:{ISSUE_FORMAT}}"
-    covering = [path for path in earlier if path.parent.name > ended and WEIGHTS in pl.read_parquet_schema(path)]
+    # The last forecast of a series that was left out since is an earlier one, of this time or later.
+    ended = f"issue={last - max(champion.horizon_hours, LONGEST_HOURS) * HOUR:{ISSUE_FORMAT}}"
+    covering = [path for path in earlier if path.parent.name > ended and NAMES in pl.read_parquet_schema(path)]
     stored = [
         pl.read_parquet(path, columns=[*KEY, "issue_time_utc", "model_version", *LEARNED_FROM]) for path in covering
     ]
-    before = pl.concat(stored).filter(pl.col("model_version") == champion.version) if stored else pl.DataFrame()
-    if before.is_empty():
+    if not stored or not members:
         return {}
+    # A deleted model's version numbers begin anew.
+    names = [*next(iter(members.values())).shares]
+    is_same = (pl.col("model_version") == champion.version) & (pl.col(NAMES).list.join(",") == ",".join(names))
+    before = pl.concat(stored).filter(is_same)
     known = hours.filter(~pl.col("missing")).select("series_id", "time_utc", actual=pl.col(spec.target)).drop_nulls()
-    true = before.filter(pl.col("time_utc") >= last).join(known, on=["series_id", "time_utc"], how="inner")
-    since, true_of = spec.grid.index(last) - 1, true.partition_by("series_id", as_dict=True)
+    since_last = pl.col("time_utc") >= pl.col("issue_time_utc").max().over("series_id")
+    true = before.filter(since_last).join(known, on=KEY, how="inner")
+    true_of = true.partition_by("series_id", as_dict=True)
     return {
-        str(name): _moved(rows, true_of.get((name,), true.clear()), members[str(name)].fixed, since, spec)
+        str(name): _state_after(rows, true_of.get((name,), true.clear()), members[str(name)].fixed, spec)
         for (name,), rows in before.sort("issue_time_utc").group_by("series_id", maintain_order=True)
         if name in members
     }
 
 
-def _moved(before: pl.DataFrame, true: pl.DataFrame, fixed: Weights, since: int, spec: DatasetSpec) -> State:
+def _state_after(before: pl.DataFrame, true: pl.DataFrame, fixed: Weights, spec: DatasetSpec) -> State:
     """One series' state after some rows of its stored forecasts have come true."""
-    *widths, weights = before.select(WIDTH_BELOW, WIDTH_ABOVE, WEIGHTS).row(-1)
+    last, *widths, weights = before.select("issue_time_utc", WIDTH_BELOW, WIDTH_ABOVE, WEIGHTS).row(-1)
+    since = spec.grid.index(last) - 1
     step = true.select(number_of(pl.col("time_utc"), spec.grid)).to_series().to_numpy()
     actual = true["actual"].to_numpy().astype(np.float64)
     # The shapes are needed where nothing has come true.
@@ -97,13 +103,14 @@ def with_states(table: pl.DataFrame, members: Mapping[str, Members], states: Map
         average = by_model if state.weights is None else of_series.average(state.weights)
         moved = of_series.wide(average, state.widths)
         weights = of_series.fixed if state.weights is None else state.weights
-        learned_from = of_series.quantiles[:, 0, :, KNOTS].swapaxes(0, 1).reshape(len(rows), -1)
+        learned_from = of_series.learned_from[:, 0].swapaxes(0, 1).reshape(len(rows), -1)
         parts.append(
             rows.with_columns(
                 pl.Series("mean", moved.mean[0]),
                 *(pl.Series(level, moved.quantiles[0, :, place]) for place, level in enumerate(QUANTILE_NAMES)),
                 pl.lit(state.widths.below).alias(WIDTH_BELOW),
                 pl.lit(state.widths.above).alias(WIDTH_ABOVE),
+                pl.Series(NAMES, [[*of_series.shares]] * len(rows), dtype=pl.List(pl.String)),
                 pl.Series(WEIGHTS, [weights.tolist()] * len(rows), dtype=pl.List(pl.Float64)),
                 pl.Series(EDGES_BEFORE, average.quantiles[0][:, EDGES].tolist(), dtype=pl.List(pl.Float64)),
                 pl.Series(MEMBERS, learned_from.tolist(), dtype=pl.List(pl.Float32)),

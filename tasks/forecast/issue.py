@@ -4,7 +4,6 @@ import datetime as dt
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import polars as pl
 from prefect import get_run_logger
 
@@ -108,19 +107,18 @@ def _forecast(
     members = {}
     if hasattr(forecaster, "forecast_members"):
         predicted, of_series = forecaster.forecast_members(table)
-        shares, atom = forecaster.card["members"], forecaster.card["atom"]
+        shares, atom = forecaster.card["shares"], forecaster.card["atom"]
         for name, each in zip(predicted["series_id"].unique(), of_series, strict=True):
-            means, quantiles = (each[part].astype(np.float64)[:, None] for part in ("means", "quantiles"))
+            means, quantiles = each["member_means"][:, None], each["member_quantiles"][:, None]
             scaled = None if atom is None else Atom(*(float(each["scale"]) * atom[part] for part in ("value", "reach")))
             members[name] = Members(shares, means, quantiles, scaled)
     else:
-        # A version registered before 0.2 can only be called like by any user, who gets an object made of each row.
+        # A version registered before 0.2 does not say what it is the average of. The first ones can only be called like
+        # by any user, who gets an object made of each row.
         predicted = forecaster.forecast(table) if hasattr(forecaster, "forecast") else model.predict(table)
         for name, rows in predicted.groupby("series_id", sort=False):
-            quantiles = rows[list(QUANTILE_NAMES)].to_numpy(dtype=np.float64)
-            members[str(name)] = Members(
-                {"model": 1.0}, rows["mean"].to_numpy(dtype=np.float64)[None, None], quantiles[None, None]
-            )
+            mean, quantiles = rows["mean"].to_numpy(), rows[list(QUANTILE_NAMES)].to_numpy()
+            members[str(name)] = Members({"model": 1.0}, mean[None, None], quantiles[None, None])
     # polars converts times with a zone through a pandas call that warns
     times = ["issue_time_utc", "time_utc"]
     return pl.from_pandas(

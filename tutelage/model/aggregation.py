@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from tutelage.data.grid import HOURLY, Grid
 from tutelage.forecasts import QUANTILE_LEVELS, Forecasts
-from tutelage.model.conformal import EDGES, Widths, follow, hours_between, widened
+from tutelage.model.conformal import EDGES, Widths, follow, hours_between, step_hours, widened
 
 KNOTS = slice(4, None, 10)
 """Weights are learned from the levels 0.05, 0.15, … 0.95."""
@@ -24,7 +24,7 @@ KNOT_LEVELS = np.array(QUANTILE_LEVELS)[KNOTS]
 RATE_PER_HOUR = 0.5
 """Of the weights' logarithms, for a loss as large as the average's 90 % interval is wide (docs/log.md)."""
 RETURN_PER_HOUR = 0.012
-"""The share of the way back to the fixed weights: of what was learned a quarter is left after five days."""
+"""The share of the way back to the fixed weights: of what was learned a quarter is left after five days of hours."""
 
 Weights = Float[np.ndarray, " members"]
 
@@ -64,6 +64,14 @@ class Members:
         """The fixed weights."""
         return np.array([*self.shares.values()])
 
+    @property
+    def learned_from(self) -> Float[np.ndarray, "members windows horizon knots"]:
+        """The members at the knots, settled: where each is at an atom, such as at night, there is nothing to learn."""
+        at_knots = self.quantiles[..., KNOTS]
+        if self.atom is None:
+            return at_knots
+        return np.where(at_knots <= self.atom.value + self.atom.reach, self.atom.value, at_knots)
+
     def at(self, windows: np.ndarray) -> "Members":
         """The forecasts of selected windows, by index or by mask."""
         return Members(self.shares, self.mean[:, windows], self.quantiles[:, windows], self.atom)
@@ -93,27 +101,28 @@ def follow_weights(
     """The weights after some steps have come true.
 
     step: the target step of each value, in any order; a step may be forecast several times, with different lead times
-    members: what each member forecast, at the knots
+    members: what each member forecast, `Members.learned_from`
     since: the last step that came true before; None: the step before the first
     """
     for each, hours in hours_between(step, since, grid):
         here = step == each
-        weights = _moved(weights, fixed, members[:, here], actual[here], hours)
+        # A gap brings the weights back, but one value after it counts as one.
+        learned = _learned(weights, members[:, here], actual[here], RATE_PER_HOUR * step_hours(grid))
+        weights = learned + (1 - (1 - RETURN_PER_HOUR) ** hours) * (fixed - learned)
     return weights
 
 
-def _moved(weights: Weights, fixed: Weights, members: np.ndarray, actual: np.ndarray, hours: float) -> Weights:
+def _learned(weights: Weights, members: np.ndarray, actual: np.ndarray, rate: float) -> Weights:
+    """The weights after one step's values, of members (members, values, knots)."""
     average = np.tensordot(weights, members, 1)
     width = float((average[:, -1] - average[:, 0]).mean())
     if width <= 0:
-        # At an atom, such as 0 at night, all members say the same.
         return weights
     slope = np.where(actual[:, None] > average, -KNOT_LEVELS, 1 - KNOT_LEVELS)
     # Bounded, so that one hour in which the average has hardly any width, such as one at dusk, does not decide.
     added = np.clip((slope * (members - average)).mean(axis=(1, 2)) / width, -1.0, 1.0)
-    learned = weights * np.exp(-RATE_PER_HOUR * hours * (added - added.min()))
-    learned = learned / learned.sum()
-    return learned + (1 - (1 - RETURN_PER_HOUR) ** hours) * (fixed - learned)
+    learned = weights * np.exp(-rate * (added - added.min()))
+    return learned / learned.sum()
 
 
 def as_issued(
@@ -128,14 +137,16 @@ def as_issued(
     order = np.argsort(target, kind="stable")
     target, true, window, lead = target[order], actual.ravel()[order], order // horizon, order % horizon
     mean, quantiles = np.empty_like(members.mean[0]), np.empty_like(members.quantiles[0])
-    edges, at_knots = np.empty((*actual.shape, len(EDGES))), members.quantiles[..., KNOTS]
+    edges, learned_from = np.empty((*actual.shape, len(EDGES))), members.learned_from
     weights, widths, done, since = members.fixed, Widths(), 0, None
     for each in np.argsort(issue_step, kind="stable"):
         known = int(np.searchsorted(target, issue_step[each]))
         if known > done:
             part = (window[done:known], lead[done:known])
             step, values = target[done:known], true[done:known]
-            weights = follow_weights(weights, members.fixed, step, at_knots[:, *part], values, since=since, grid=grid)
+            weights = follow_weights(
+                weights, members.fixed, step, learned_from[:, *part], values, since=since, grid=grid
+            )
             widths = follow(widths, step, edges[part], values, since=since, grid=grid)
             done, since = known, int(step[-1])
         here = members.at(np.array([each]))

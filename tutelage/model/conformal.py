@@ -82,12 +82,16 @@ def hours_between(step: Int[np.ndarray, " values"], since: int | None, grid: Gri
 
     since: the last step that came true before; None: the step before the first
     """
-    length, longest = min(grid.hours, LONGEST_STEP_HOURS), max(LONGEST_HOURS * HOUR // grid.step, 1)
-    before = since
+    longest, before = max(LONGEST_HOURS * HOUR // grid.step, 1), since
     for each in map(int, np.unique(step)):
         passed = 1 if before is None else min(max(each - before, 1), longest)
-        yield each, length * passed
+        yield each, step_hours(grid) * passed
         before = each
+
+
+def step_hours(grid: Grid) -> float:
+    """How many hours a step counts as."""
+    return min(grid.hours, LONGEST_STEP_HOURS)
 
 
 def _excess(outside: Bool[np.ndarray, " values"], has_width: Bool[np.ndarray, " values"]) -> float:

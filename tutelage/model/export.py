@@ -204,7 +204,7 @@ def student_card(
         "holidays": public_holidays(spec.calendar, years),
         "holidays_until_year": years[-1] if spec.calendar.country else None,
         "quantile_levels": list(QUANTILE_LEVELS),
-        "members": _shares(base),
+        "shares": _shares(base),
         "atom": None if base is None or base.atom is None else asdict(base.atom),
         "trained_until_utc": trained_until.isoformat(),
         **({} if base is None or base.pretrained is None else {"contains": CREDITS[base.pretrained]}),

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.packaging import write_model
 from schemas.forecast import ChampionManifest, RecentManifest, model_columns
-from tasks.forecast.following import MEMBERS, WEIGHTS, WIDTH_ABOVE
+from tasks.forecast.following import MEMBERS, NAMES, WEIGHTS, WIDTH_ABOVE
 from tasks.forecast.issue import issue_forecast
 from tests.tutelage.data.builders import HOUR, START, meter, untrained_student
 from tutelage.files import write_table
@@ -135,6 +135,39 @@ def test_issue_forecast__stores_what_the_next_weights_are_learned_from(
         [weights] = later[WEIGHTS].unique(maintain_order=True).to_list()
         assert sum(weights) == pytest.approx(1)
         assert weights != pytest.approx([0.4, 0.6])
+
+
+def test_issue_forecast__a_series_that_was_left_out_follows_its_last_forecast(
+    table: pl.DataFrame, champion: ChampionManifest, tmp_path: Path
+) -> None:
+    weights = {}
+    for name, left_out in (("whole", ()), ("gap", (12, 13))):
+        each = champion.model_copy(update={"name": name})
+        for hour in range(8, 15):
+            hours = recent(table.filter(pl.col("series_id") == "large") if hour in left_out else table, hour, tmp_path)
+            issued = pl.read_parquet(issue_forecast.fn(hours, SPEC, each).path)
+        small = issued.filter(pl.col("series_id") == "small")
+        weights[name] = small[WEIGHTS][0].to_list()
+    # Without what it had learned before it would be near 0.4.
+    assert weights["gap"][0] == pytest.approx(weights["whole"][0], abs=0.1)
+    assert weights["gap"][0] < 0.25
+
+
+def test_issue_forecast__version_numbers_that_begin_anew_begin_with_the_fixed_weights(
+    table: pl.DataFrame, champion: ChampionManifest, tmp_path: Path
+) -> None:
+    again = champion.model_copy(update={"name": "again"})
+    first = issue_forecast.fn(recent(table, 10, tmp_path), SPEC, again)
+    stored = pl.read_parquet(first.path)
+    of_another = stored.with_columns(
+        pl.lit(["network", "ridge", "boosted"]).alias(NAMES),
+        pl.lit([0.2, 0.3, 0.5]).alias(WEIGHTS),
+        pl.lit([0.0] * 3 * len(KNOT_LEVELS), dtype=pl.List(pl.Float32)).alias(MEMBERS),
+    )
+    of_another.write_parquet(first.path)
+    second = pl.read_parquet(issue_forecast.fn(recent(table, 11, tmp_path), SPEC, again).path)
+    assert second[WEIGHTS][0].to_list() == pytest.approx([0.4, 0.6])
+    assert (second[WIDTH_ABOVE] == 1).all()
 
 
 def test_issue_forecast__a_version_that_does_not_give_out_its_members_is_widened_only(

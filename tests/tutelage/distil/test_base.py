@@ -133,7 +133,7 @@ def test_export_student__the_graph_is_the_average(
     np.testing.assert_allclose(forecast.mean, expected.mean, rtol=1e-4, atol=1e-4)
     [network] = forecast_students(student, dataset, windows)
     members = base.members(network, forecast_simple(base, dataset, windows))
-    assert card["members"] == members.shares
+    assert card["shares"] == members.shares
     np.testing.assert_allclose(members.average().quantiles, expected.quantiles)
     exported = load_student(tmp_path / "export")
     inputs = dict(zip(("observed", "known"), exported_inputs(exported, dataset, windows), strict=True))

@@ -96,6 +96,22 @@ def test_follow_weights__hours_at_an_atom_and_no_hours_tell_nothing() -> None:
     )
 
 
+def test_learned_from__differences_that_an_atom_levels_out_are_no_lesson() -> None:
+    """At night one member is at 0, the other a little above it: both become the atom."""
+    at_night = np.stack([np.zeros((12, 1, len(Z))), np.abs(np.broadcast_to(Z, (12, 1, len(Z)))) / 1000])
+    members = Members({"network": 0.7, "ridge": 0.3}, at_night.mean(axis=-1), at_night, Atom(0.0, 0.01))
+    learned_from = members.learned_from[:, :, 0]
+    np.testing.assert_array_equal(learned_from, 0)
+    np.testing.assert_array_equal(follow_weights(FIXED, FIXED, np.arange(12), learned_from, np.zeros(12)), FIXED)
+
+
+def test_follow_weights__one_value_after_a_gap_counts_as_one() -> None:
+    step, actual = np.array([100]), np.array([7.0])
+    after_an_hour = follow_weights(FIXED, FIXED, step, of_values(1), actual, since=99)
+    after_a_day = follow_weights(FIXED, FIXED, step, of_values(1), actual, since=76)
+    assert 0.3 < after_a_day[1] < after_an_hour[1] < 0.4
+
+
 def test_follow_weights__one_hour_of_hardly_any_width_does_not_decide() -> None:
     fixed = np.array([0.98, 0.02])
     at_dusk = np.stack([np.zeros((1, len(KNOTS))), 5 + KNOTS[None]])
