@@ -55,9 +55,11 @@ def states_at(
     last = dt.datetime.strptime(earlier[-1].parent.name, f"issue={ISSUE_FORMAT}").replace(tzinfo=dt.UTC)
     # The last forecast of a series that was left out since is an earlier one, of this time or later.
     ended = f"issue={last - max(champion.horizon_hours, LONGEST_HOURS) * HOUR:{ISSUE_FORMAT}}"
-    covering = [path for path in earlier if path.parent.name > ended and NAMES in pl.read_parquet_schema(path)]
+    covering = [path for path in earlier if path.parent.name > ended]
     stored = [
-        pl.read_parquet(path, columns=[*KEY, "issue_time_utc", "model_version", *LEARNED_FROM]) for path in covering
+        pl.read_parquet(path, columns=[*KEY, "issue_time_utc", "model_version", *LEARNED_FROM])
+        for path in covering
+        if {*LEARNED_FROM} <= {*pl.read_parquet_schema(path)}
     ]
     if not stored or not members:
         return {}
