@@ -106,7 +106,7 @@ def follow_weights(
     """
     for each, hours in hours_between(step, since, grid):
         here = step == each
-        # A gap brings the weights back, but one value after it counts as one.
+        # Hours without a forecast bring the weights back, but one value after them counts as one.
         learned = _learned(weights, members[:, here], actual[here], RATE_PER_HOUR * step_hours(grid))
         weights = learned + (1 - (1 - RETURN_PER_HOUR) ** hours) * (fixed - learned)
     return weights
