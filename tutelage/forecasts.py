@@ -25,6 +25,10 @@ class Forecasts:
         """The forecasts of selected windows, by index or by mask."""
         return Forecasts(self.mean[windows], self.quantiles[windows])
 
+    def with_quantiles(self, quantiles: Float[np.ndarray, "windows horizon levels"]) -> "Forecasts":
+        """The forecasts with other quantiles; the mean moves as far as the mean of the quantiles does."""
+        return Forecasts(self.mean + (quantiles - self.quantiles).mean(axis=-1), quantiles)
+
 
 def crps(forecasts: Forecasts, actual: Float[np.ndarray, "windows horizon"]) -> Float[np.ndarray, "windows horizon"]:
     """Continuous ranked probability score: twice the pinball loss averaged over the 99 levels (scoringrules)."""

@@ -47,7 +47,7 @@ def issue_forecast(hours: RecentManifest, spec: DatasetSpec, champion: ChampionM
         forecast, members = _forecast(usable, spec, champion)
         states = states_at(path.parent.parent, table, hours.issue_time_utc, spec, champion, members)
         _write(path, with_states(forecast, members, states), good, spec, champion)
-    stored = pl.read_parquet(path)
+    stored = pl.read_parquet(path, columns=["series_id", "model_version", "filled_hours"])
     return ForecastManifest(
         path=path,
         task=champion.name,

@@ -40,10 +40,12 @@ class Atom:
     reach: float
 
     def settle(self, forecasts: Forecasts) -> Forecasts:
-        """The forecasts with the quantiles near the atom, or below it, at its value; their mean moves the mean."""
-        near = forecasts.quantiles <= self.value + self.reach
-        quantiles = np.where(near, self.value, forecasts.quantiles)
-        return Forecasts(forecasts.mean + (quantiles - forecasts.quantiles).mean(axis=-1), quantiles)
+        """The forecasts with the quantiles near the atom, or below it, at its value."""
+        return forecasts.with_quantiles(self.settled(forecasts.quantiles))
+
+    def settled(self, quantiles: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+        """The quantiles with those near the atom, or below it, at its value."""
+        return np.where(quantiles <= self.value + self.reach, self.value, quantiles)
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,7 @@ class Members:
     def learned_from(self) -> Float[np.ndarray, "members windows horizon knots"]:
         """The members at the knots, settled: where each is at an atom, such as at night, there is nothing to learn."""
         at_knots = self.quantiles[..., KNOTS]
-        if self.atom is None:
-            return at_knots
-        return np.where(at_knots <= self.atom.value + self.atom.reach, self.atom.value, at_knots)
+        return at_knots if self.atom is None else self.atom.settled(at_knots)
 
     def at(self, windows: np.ndarray) -> "Members":
         """The forecasts of selected windows, by index or by mask."""

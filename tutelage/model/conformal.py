@@ -43,11 +43,10 @@ class Widths:
 
 
 def widened(forecasts: Forecasts, widths: Widths) -> Forecasts:
-    """The forecasts with these widths; the mean moves as far as the mean of the quantiles does."""
+    """The forecasts with these widths."""
     median = forecasts.quantiles[..., MIDDLE : MIDDLE + 1]
     factor = np.where(np.array(QUANTILE_LEVELS) < QUANTILE_LEVELS[MIDDLE], widths.below, widths.above)
-    quantiles = median + factor * (forecasts.quantiles - median)
-    return Forecasts(forecasts.mean + (quantiles - forecasts.quantiles).mean(axis=-1), quantiles)
+    return forecasts.with_quantiles(median + factor * (forecasts.quantiles - median))
 
 
 def follow(

@@ -22,14 +22,14 @@ from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, normal_interpolation
 from tutelage.model.base import SAME_HOUR_DAYS, Base, quantile_weights, same_hour
 from tutelage.model.heads import Bins, forecast_of
-from tutelage.model.inference import CARD, GRAPH, grid_of, plain_grid
+from tutelage.model.inference import AVERAGE, CARD, GRAPH, grid_of, plain_grid
 from tutelage.model.linear import CALENDAR_COLUMNS, DAY_HOURS, LAST_WORKDAY, LinearForecaster
 from tutelage.model.networks import Forecaster
 from tutelage.model.pretrained import CREDITS, pretrained_network
 from tutelage.model.trees import LEVELS, tree_quantiles
 
 HOLIDAY_YEARS_AHEAD = 10
-OUTPUTS = ["mean", "quantiles", "member_means", "member_quantiles"]
+OUTPUTS = [*AVERAGE, "member_means", "member_quantiles"]
 
 
 class _Linear(nn.Module):

@@ -3,18 +3,13 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from tutelage.forecasts import QUANTILE_LEVELS, Forecasts, crps
+from tests.tutelage.model.test_conformal import Z, normal
+from tutelage.forecasts import Forecasts, crps
 from tutelage.model.aggregation import KNOT_LEVELS, Atom, Members, as_issued, follow_weights
 
-Z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 KNOTS = np.array([NormalDist().inv_cdf(level) for level in KNOT_LEVELS])
 FIXED = np.array([0.7, 0.3])
 STEPS = np.arange(24 * 60)
-
-
-def normal(windows: int, horizon: int, mean: float = 5.0) -> Forecasts:
-    """A normal distribution with standard deviation 1, for every hour."""
-    return Forecasts(np.full((windows, horizon), mean), np.broadcast_to(mean + Z, (windows, horizon, len(Z))))
 
 
 def alone(forecasts: Forecasts) -> Members:

@@ -10,9 +10,9 @@ from tutelage.model.conformal import EDGES, LARGEST, MIDDLE, Widths, follow, hou
 Z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 
 
-def normal(windows: int, horizon: int) -> Forecasts:
-    """A normal distribution with mean 5 and standard deviation 1, for every hour."""
-    return Forecasts(np.full((windows, horizon), 5.0), np.broadcast_to(5 + Z, (windows, horizon, len(Z))))
+def normal(windows: int, horizon: int, mean: float = 5.0) -> Forecasts:
+    """A normal distribution with standard deviation 1, for every hour."""
+    return Forecasts(np.full((windows, horizon), mean), np.broadcast_to(mean + Z, (windows, horizon, len(Z))))
 
 
 def test_widened__the_median_stays_and_each_side_has_its_factor() -> None:
