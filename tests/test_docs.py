@@ -85,3 +85,13 @@ def test_is_named__looks_at_whole_names() -> None:
     assert is_named("student.head", "`student.head` says")
     assert is_named("student.head", "the key `head` says")
     assert not is_named("student.head", "the `header` and head")
+
+
+def test_log__entries_have_numbers_that_stay_and_a_row_each() -> None:
+    """Newest first, the oldest is 1: a new entry changes no number, and only a later one supersedes."""
+    entries = re.findall(r"^\| (\d+) \| (\d{4}-\d\d-\d\d|before) \|.*\| ([^|]*)\|$", PAGES["log.md"], re.MULTILINE)
+    assert [int(number) for number, _, _ in entries] == [*range(len(entries), 0, -1)]
+    dates = re.findall(r"^## (\d{4}-\d\d-\d\d|Before) ", PAGES["log.md"], re.MULTILINE)
+    assert [date for _, date, _ in entries] == [date.lower() for date in dates]
+    for number, _, later in entries:
+        assert all(int(number) < int(each) <= len(entries) for each in re.findall(r"\b\d+\b", later))
