@@ -9,7 +9,7 @@ from mlflow.pyfunc import PyFuncModel
 from prefect import get_run_logger
 from torch import Tensor
 
-from runtime.registry import download_version, exported_in
+from runtime.registry import download_version, evaluated_in, exported_in
 from schemas.retrain import FeaturesManifest
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.grid import SECOND
@@ -29,7 +29,8 @@ def load_registered(
 ) -> ForecastFunction:
     """The registered model `name/version` as a teacher.
 
-    A version that this project registered forecasts with its ONNX graph. Any other model is called through MLflow's
+    A version that this project registered forecasts with its ONNX graph; where its refit has seen the test part, with
+    that of the student that was evaluated before it. Any other model is called through MLflow's
     `predict` with the table that `serving/forecaster.py` describes, one series per window, and must return
     series_id, lead_hours and q01 to q99. To load it is to run whatever its pickle or its code says.
 
@@ -56,6 +57,8 @@ def load_registered(
         )
         return _by_predict(model, mlflow.pyfunc.load_model(str(folder)), spec)
     student = load_student(export)
+    if student.trained_until > features.test.start_utc:
+        student = load_student(evaluated_in(folder))
     _require_fit(model, student, features, spec)
     return partial(forecast_exported, student)
 

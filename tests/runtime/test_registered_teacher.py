@@ -11,7 +11,7 @@ import torch
 
 import runtime.registered_teacher
 from runtime.registered_teacher import load_registered
-from runtime.registry import download_version, exported_in
+from runtime.registry import download_version, evaluated_in, exported_in
 from schemas.retrain import FeaturesManifest
 from tests.runtime.builders import DAY, Log, features_of, register_folder, span_of
 from tests.tutelage.builders import dataset_of, synthetic_panel
@@ -40,12 +40,26 @@ def test_load_registered__one_of_ours_forecasts_by_its_graph(
     np.testing.assert_array_equal(forecast(dataset, dataset.train[:5]).quantiles, expected.quantiles)
 
 
+def test_load_registered__a_refit_one_teaches_by_what_was_evaluated_before_the_test_part(
+    old_version: tuple[str, str], dataset: WindowDataset
+) -> None:
+    """The refit of this version has learned from four days more than the student that was evaluated."""
+    folder = download_version(*old_version)
+    refit, evaluated = load_student(exported_in(folder)), load_student(evaluated_in(folder))
+    assert refit.trained_until == evaluated.trained_until + 4 * DAY
+    for first_test_day, student in ((12, evaluated), (15, evaluated), (16, refit)):
+        features = FEATURES.model_copy(update={"test": span_of(first_test_day, 20)})
+        forecast = load_registered("/".join(old_version), features, meter())
+        expected = forecast_exported(student, dataset, dataset.train[:5])
+        np.testing.assert_array_equal(forecast(dataset, dataset.train[:5]).quantiles, expected.quantiles)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"horizon_hours": 3}, "horizon_hours .*2, not 3"),
         ({"lookback_hours": 4}, "6 h, .* 4"),
-        ({"test": span_of(15, 19)}, f"until {START + 16 * DAY:%Y-%m-%d}, .*test part"),
+        ({"test": span_of(11, 15)}, f"until {START + 12 * DAY:%Y-%m-%d}, .*test part"),
         ({"target": None}, r"known_future .*\[\], not \['planned_c'\]"),
     ],
     ids=["horizon", "lookback", "test part", "columns"],
