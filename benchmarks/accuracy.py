@@ -6,11 +6,11 @@ several origins: test parts back to back from the end of the data, of which ever
 share no divisor).
 
 Ours: the network that would be registered, student or twin by the held-out blocks, averaged with its base, and the
-twin, both forecast hour by hour and moved by what had come true as in the flow (`tutelage.model.aggregation`);
-`uncorrected` is the champion without that. Default recipe, one replicate. Peers, on the same windows and history: the
-simple forecasts of `tutelage.judge.baselines`; LightGBM quantile regression, fitted on training and validation part;
-NHITS and MSTL (`benchmarks/peers.py`); a pretrained model as it comes, which may have seen the household and ETT, and
-has not seen the homes.
+twin, both forecast hour by hour and moved by what had come true as in the flow (`tutelage.model.aggregation`); of the
+champion also with its widths alone moved (`fixed_weights`), and as the model forecasts (`uncorrected`). Default recipe,
+one replicate. Peers, on the same windows and history: the simple forecasts of `tutelage.judge.baselines`; LightGBM
+quantile regression, fitted on training and validation part; NHITS and MSTL (`benchmarks/peers.py`); a pretrained model
+as it comes, which may have seen the household and ETT, and has not seen the homes.
 
 Nothing is chosen on a test part; the floor and the best peer of a cell are the best there, with hindsight. Finished
 pieces stay under TUTELAGE_HOME. A cell in the results takes the place of an earlier one once it has as many pieces;
@@ -65,7 +65,7 @@ from tutelage.forecasts import Contender, Forecasts, crps, interpolated
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.metrics import quantile_at
 from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
-from tutelage.model.aggregation import as_issued
+from tutelage.model.aggregation import Members, as_issued
 from tutelage.model.trees import PAST_DAYS, tree_columns
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
@@ -81,7 +81,7 @@ HISTORIES = {
 TEST_DAYS = {"household": 60, "ett": 60, "homes": 30}
 SEEN = {"pretrained": ("household", "ett")}
 """Peers that may have seen a source in their training."""
-OURS = ("champion", "twin", "uncorrected")
+OURS = ("champion", "twin", "fixed_weights", "uncorrected")
 
 
 @dataclass(frozen=True)
@@ -210,13 +210,22 @@ def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> np.ndarray:
     return tree_columns(past, dataset.student_inputs(origins)[1], grid=HOURLY).flatten(0, 1).numpy()
 
 
-def as_shipped(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> tuple[Forecasts, Forecasts]:
-    """A contender's forecasts of the test part, hour by hour: the model's, and as the flow would issue them."""
+def as_shipped(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> dict[str, Forecasts]:
+    """A contender's forecasts of the test part, hour by hour: as the flow would issue them, and with parts of that."""
     base = fitted.bases[name]
     [network] = forecast_students(fitted.trained.networks[name], dataset, dataset.test)
     members = base.members(network, forecast_simple(base, dataset, dataset.test))
-    hour = dataset.panel.step[dataset.test].numpy()
-    return members.average(), as_issued(members, hour, actual_values(dataset, dataset.test))
+    average, hour, actual = (
+        members.average(),
+        dataset.panel.step[dataset.test].numpy(),
+        actual_values(dataset, dataset.test),
+    )
+    as_one = Members({"average": 1.0}, average.mean[None], average.quantiles[None], members.atom)
+    return {
+        "issued": as_issued(members, hour, actual),
+        "fixed_weights": as_issued(as_one, hour, actual),
+        "uncorrected": average,
+    }
 
 
 def measure(piece: Piece) -> Losses:
@@ -230,10 +239,10 @@ def measure(piece: Piece) -> Losses:
     chosen = choose({name: fitted.held_out_crps[name] for name in REGISTRABLE})
     forecasts: dict[str, Forecasts] = {}
     for name, contender in (("champion", chosen), ("twin", Contender.TWIN)):
-        by_model, issued = as_shipped(fitted, contender, every_hour)
-        forecasts[name] = issued.at(scored)
+        shipped = {way: each.at(scored) for way, each in as_shipped(fitted, contender, every_hour).items()}
+        forecasts[name] = shipped.pop("issued")
         if name == "champion":
-            forecasts["uncorrected"] = by_model.at(scored)
+            forecasts |= shipped
     forecasts |= {name.value: each for name, each in forecast_baselines(dataset, dataset.test, BASELINES).items()}
     forecasts["boosted"] = boosted_quantiles(dataset)
     forecasts["pretrained"] = load_pretrained("fracast")(dataset, dataset.test)

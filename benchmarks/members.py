@@ -66,7 +66,7 @@ def measure(piece: Piece) -> Losses:
     for name, members in (("champion", without_pretrained(simple)), ("with_pretrained", simple)):
         fitted = fit_students(dataset, labels, RECIPE, seed=piece.cell.origin, simple=SimpleForecasts(members, members))
         chosen = choose({each: fitted.held_out_crps[each] for each in REGISTRABLE})
-        _, issued = as_shipped(fitted, chosen, every_hour)
+        issued = as_shipped(fitted, chosen, every_hour)["issued"]
         losses[name] = crps(issued.at(scored), actual).mean(axis=1)
         losses[f"coverage:{name}"] = np.array(inside(issued.at(scored), actual).mean())
         losses["weight"] = np.array(fitted.bases[chosen].weights.get(Contender.PRETRAINED, 0.0))

@@ -21,7 +21,13 @@ class TeacherRecipe(Contract):
         "sees too much, or overfits, is balanced by the others.",
     )
     kind: Kind = Field("mlp", description="Architecture, as for the student, or boosted: gradient-boosted trees.")
-    ensemble_size: int = Field(4, ge=1, le=64, description="Number of networks in the ensemble of each view.")
+    ensemble_size: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Number of networks in the ensemble of each view, "
+        "spread over the held-out blocks: at least one for each.",
+    )
     width: Width = Field(128, description="Hidden units per layer.")
     horizons: tuple[Annotated[int, Field(ge=1, le=168)], ...] = Field(
         (),
@@ -103,3 +109,17 @@ class TeacherRecipe(Contract):
     def every_view(self) -> tuple[Views, ...]:
         """The distinct views of all ensembles. A registered model is one teacher, whatever the views."""
         return tuple(dict.fromkeys((self.views, *(() if self.registered_model else self.more_views))))
+
+    @property
+    def sentence(self) -> str:
+        """The teachers in words."""
+        if self.registered_model is not None:
+            return self.registered_model
+        kind = "boosted trees" if self.kind == "boosted" else "networks"
+        sites = "" if self.other_sites is None else f", trained on the sites of {self.other_sites}, too"
+        teachers = [f"{kind} ({views.sentence}{sites})" for views in self.every_view]
+        if self.simple:
+            teachers.append("the mean of the simple forecasts")
+        if self.pretrained is not None:
+            teachers.append(f"{self.pretrained}, a pretrained model, as it comes")
+        return "; ".join(teachers)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,24 @@ def test_views__after_golden(share: float, expected: float) -> None:
 def test_views__sentence_names_all_that_is_seen(views: Views, sentence: str) -> None:
     assert views.sentence.endswith(sentence)
     assert views.any is (views != UNPRIVILEGED)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "sentence"),
+    [
+        ({"more_views": ()}, r"networks \(the future [^;]*auxiliary sensors\)"),
+        ({"views": UNPRIVILEGED, "more_views": (), "kind": "boosted"}, r"boosted trees \(what the student sees\)"),
+        (
+            {"views": UNPRIVILEGED, "more_views": (), "other_sites": "homes", "pretrained": "fracast", "simple": True},
+            r"networks \(what the student sees, trained on the sites of homes, too\); "
+            "the mean of the simple forecasts; fracast, a pretrained model, as it comes",
+        ),
+        ({"registered_model": "home-24h/3"}, "home-24h/3"),
+    ],
+    ids=["networks", "trees", "all that know more", "registered"],
+)
+def test_teachers__sentence_names_all_that_teach(leaves: dict[str, object], sentence: str) -> None:
+    assert re.fullmatch(sentence, recipe_of(**leaves).teacher.sentence)
 
 
 @pytest.mark.parametrize(
