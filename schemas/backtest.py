@@ -9,6 +9,7 @@ from schemas.manifests import Manifest
 from schemas.parameters import Engine
 from schemas.retrain import RetrainParameters
 from schemas.training import TrainingParameters
+from tutelage.forecasts import Contender
 
 
 class BacktestParameters(TrainingParameters):
@@ -38,6 +39,7 @@ class BacktestManifest(Manifest):
     """A backtest's table and plot, and the gains in mean CRPS over all periods.
 
     left_out: number of periods that were not evaluated
+    floor: the best of the simple forecasts over all periods, with the gain of what would have been registered over it
     gain_over_unprivileged: None where no unprivileged students were trained
     origins_with_gain: number of periods in which the students were better than their twins
     """
@@ -46,6 +48,9 @@ class BacktestManifest(Manifest):
     run_id: str
     origins: int
     left_out: int
+    floor: Contender
+    gain_over_floor: float
+    origins_ahead_of_floor: int
     gain_over_twin: float
     gain_over_unprivileged: float | None
     origins_with_gain: int

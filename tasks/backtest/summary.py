@@ -17,12 +17,13 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.files import folder_written_whole
 from tutelage.forecasts import Contender
 from tutelage.judge.backtest import (
+    Overall,
     Period,
     backtest_rows,
     common_contenders,
     common_references,
-    overall_gain,
-    periods_won,
+    compare_overall,
+    overall_floor,
 )
 from tutelage.judge.plots import plot_backtest
 from tutelage.judge.verdict import percent
@@ -45,9 +46,8 @@ def summarise_backtest(
     """
     periods = [_period(end, evaluation, parameters) for end, evaluation in sorted(evaluations.items())]
     rows, references = backtest_rows(periods), common_references(periods)
-    gains = {reference: overall_gain(periods, reference) for reference in references}
-    won = {reference: periods_won(periods, reference) for reference in references}
-    sentence = _sentence(parameters, len(periods), gains, won, left_out)
+    floor, over = overall_floor(periods), {name: compare_overall(periods, name) for name in references}
+    sentence = _sentence(parameters, len(periods), floor, [*over.values()], left_out)
     folder = home() / "backtests" / parameters.task / run.run_id
     with folder_written_whole(folder) as part:
         with (part / TABLE).open("w", newline="", encoding="utf-8") as file:
@@ -68,17 +68,25 @@ def summarise_backtest(
         )
         figure.savefig(part / PLOT)
     client().log_artifacts(run.run_id, str(folder), "backtest")
-    log_metrics(run.run_id, {f"gain_over_{reference}.estimate": gain for reference, gain in gains.items()})
-    log_metrics(run.run_id, {"origins_with_gain": float(won[Contender.TWIN])})
+    log_metrics(
+        run.run_id, {f"gain_over_{name}.estimate": each.gain for name, each in ({"floor": floor} | over).items()}
+    )
+    log_metrics(
+        run.run_id,
+        {"origins_ahead_of_floor": float(floor.won), "origins_with_gain": float(over[Contender.TWIN].won)},
+    )
     _publish(parameters.task, sentence, rows, (folder / PLOT).read_bytes())
     return BacktestManifest(
         folder=folder,
         run_id=run.run_id,
         origins=len(periods),
         left_out=len(left_out),
-        gain_over_twin=gains[Contender.TWIN],
-        gain_over_unprivileged=gains.get(Contender.UNPRIVILEGED),
-        origins_with_gain=won[Contender.TWIN],
+        floor=floor.reference,
+        gain_over_floor=floor.gain,
+        origins_ahead_of_floor=floor.won,
+        gain_over_twin=over[Contender.TWIN].gain,
+        gain_over_unprivileged=over[Contender.UNPRIVILEGED].gain if Contender.UNPRIVILEGED in over else None,
+        origins_with_gain=over[Contender.TWIN].won,
     )
 
 
@@ -97,21 +105,24 @@ def _period(end: dt.datetime, evaluation: Evaluation, parameters: BacktestParame
 def _sentence(
     parameters: BacktestParameters,
     periods: int,
-    gains: dict[Contender, float],
-    won: dict[Contender, int],
+    floor: Overall,
+    over: list[Overall],
     left_out: dict[dt.datetime, str],
 ) -> str:
     whose = {
         Contender.TWIN: "their twins'",
         Contender.UNPRIVILEGED: "that of students of unprivileged teachers",
+        floor.reference: f"that of {floor.reference.label}, the best of the simple forecasts over all of them",
     }
-    parts = [
-        f"{percent(abs(gain))} % {'lower' if gain >= 0 else 'higher'} than {whose[reference]} "
-        f"(lower in {won[reference]} of {periods})"
-        for reference, gain in gains.items()
-    ]
-    text = f"{parameters.task}: over {periods} periods of {parameters.period_days} days, the students' CRPS is "
-    text += " and ".join(parts)
+    against_floor, *parts = (
+        f"{percent(abs(each.gain))} % {'lower' if each.gain >= 0 else 'higher'} than {whose[each.reference]} "
+        f"(lower in {each.won} of {periods})"
+        for each in (floor, *over)
+    )
+    text = (
+        f"{parameters.task}: over {periods} periods of {parameters.period_days} days, the CRPS of the chosen student "
+        f"or twin is {against_floor}; the students' is {' and '.join(parts)}"
+    )
     for end, reason in left_out.items():
         text += f"; the period up to {end:%Y-%m-%d} is left out: {reason}"
     return text

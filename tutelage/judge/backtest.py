@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tutelage.forecasts import Contender
+from tutelage.judge.baselines import BASELINES
 from tutelage.judge.comparison import Gain
 
 REFERENCES = (Contender.TWIN, Contender.UNPRIVILEGED)
@@ -43,15 +44,30 @@ def common_references(periods: list[Period]) -> list[Contender]:
     return [name for name in REFERENCES if all(name in period.gains for period in periods)]
 
 
-def overall_gain(periods: list[Period], reference: Contender) -> float:
-    """The students' gain in mean CRPS over a reference, over all periods, as a share."""
-    student, other = (fmean(period.crps[name] for period in periods) for name in (Contender.STUDENT, reference))
-    return 1 - student / other
+@dataclass(frozen=True)
+class Overall:
+    """A comparison over all periods.
+
+    gain: in mean CRPS over the reference, as a share; won: the number of periods with a lower CRPS than the reference's
+    """
+
+    reference: Contender
+    gain: float
+    won: int
 
 
-def periods_won(periods: list[Period], reference: Contender) -> int:
-    """Number of periods in which the students were better than a reference."""
-    return sum(period.gains[reference].estimate > 0 for period in periods)
+def compare_overall(periods: list[Period], reference: Contender, candidate: Contender = Contender.STUDENT) -> Overall:
+    """The students, or another contender, against a reference over all periods."""
+    of_candidate, of_reference = ([period.crps[name] for period in periods] for name in (candidate, reference))
+    won = sum(each < other for each, other in zip(of_candidate, of_reference, strict=True))
+    return Overall(reference, 1 - fmean(of_candidate) / fmean(of_reference), won)
+
+
+def overall_floor(periods: list[Period]) -> Overall:
+    """What would have been registered, against the simple forecast with the lowest mean CRPS over all periods."""
+    simple = [name for name in common_contenders(periods) if name in BASELINES]
+    best = min(simple, key=lambda name: fmean(period.crps[name] for period in periods))
+    return compare_overall(periods, best, Contender.CHOSEN)
 
 
 def backtest_rows(periods: list[Period]) -> list[dict[str, dt.datetime | float]]:

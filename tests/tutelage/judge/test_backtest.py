@@ -4,13 +4,14 @@ import pytest
 
 from tutelage.forecasts import Contender
 from tutelage.judge.backtest import (
+    Overall,
     Period,
     backtest_rows,
     common_contenders,
     common_references,
-    overall_gain,
+    compare_overall,
+    overall_floor,
     period_ends,
-    periods_won,
 )
 from tutelage.judge.comparison import Gain
 
@@ -71,13 +72,22 @@ def test_backtest_rows__hold_the_gain_over_unprivileged_students_where_there_are
     assert row["champion_crps"] == 0.2
 
 
-def test_overall_gain__is_that_of_the_mean_losses(periods: list[Period]) -> None:
+def figures(overall: Overall) -> tuple[Contender, float, int]:
+    return overall.reference, round(overall.gain, 9), overall.won
+
+
+def test_compare_overall__is_by_the_mean_losses(periods: list[Period]) -> None:
     """Not the mean of the gains, (-1 + 0.25) / 2."""
-    assert overall_gain(periods, TWIN) == pytest.approx(1 - 0.5 / 0.5)
-    assert overall_gain(periods[:1], UNPRIVILEGED) == pytest.approx(1 / 3)
+    assert figures(compare_overall(periods, TWIN)) == (TWIN, 0.0, 1)
+    assert figures(compare_overall(periods[:1], UNPRIVILEGED)) == (UNPRIVILEGED, round(1 / 3, 9), 1)
+    assert compare_overall([*periods, period(END, 0.3, 0.3)], TWIN).won == 1  # a tie is no win
 
 
-def test_periods_won__counts_gains_above_zero(periods: list[Period]) -> None:
-    assert periods_won(periods, TWIN) == 1
-    assert periods_won([*periods, period(END, 0.3, 0.3)], TWIN) == 1  # a tie is no win
-    assert periods_won(periods[:1], UNPRIVILEGED) == 1
+def test_overall_floor__is_the_simple_forecast_that_is_best_over_all_periods() -> None:
+    """Ridge is the best of the second period alone, and the same hour is missing in the first."""
+    periods = [
+        period(END - 30 * DAY, 0.5, 0.5, chosen=0.3, ridge=0.9, last_value=0.5),
+        period(END, 0.5, 0.5, chosen=0.5, ridge=0.3, last_value=0.4, same_hour_7d=0.1),
+    ]
+    assert figures(overall_floor(periods)) == (Contender.LAST_VALUE, round(1 - 0.8 / 0.9, 9), 1)
+    assert figures(overall_floor(periods[1:])) == (Contender.SAME_HOUR_7D, -4.0, 0)
