@@ -79,6 +79,7 @@ def seen_text(seen: Seen) -> str:
             f"{features.task}: {seen.validated.rows} readings, {features.steps} {steps}, {features.null_steps} null",
             _table(quality_rows(seen.validated.rules)),
             _table(of_parts),
+            features.history_sentence,
             "What simple forecasts make of the validation part; a retrain has to beat the best:",
             _table(scores),
             below,

@@ -96,6 +96,7 @@ class FeaturesManifest(Manifest):
     """The student's hourly table, the teacher's readings within each hour, and the scalers and bins.
 
     task: name of the forecasting task, household-24h
+    unused_days: whole days of the data before the history, which nothing learns from
     """
 
     folder: Path
@@ -111,11 +112,21 @@ class FeaturesManifest(Manifest):
     test: SpanManifest
     steps: int
     null_steps: int
+    unused_days: int = 0
 
     @property
     def history_days(self) -> int:
         """Days of training and validation together."""
         return (self.validation.end_utc - self.train.start_utc).days
+
+    @property
+    def history_sentence(self) -> str:
+        """How long the history is, and what it leaves unused."""
+        said = f"The history, training and validation part, is {self.history_days} days"
+        if not self.unused_days:
+            return f"{said}: all that there is before the test part."
+        before = "the day before it is" if self.unused_days == 1 else f"the {self.unused_days} days before it are"
+        return f"{said}; {before} left unused (history_days)."
 
     @property
     def privileged(self) -> set[str]:

@@ -44,7 +44,7 @@ class QualityCounts(BaseModel):
 class Verdict(BaseModel):
     """Were the privileged data worth it? Scores are in the target's unit, gains are shares, times are UTC.
 
-    parts: train, validation and test
+    parts: train, validation and test; history: how long it is, and what it leaves unused, as a sentence
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -58,6 +58,7 @@ class Verdict(BaseModel):
     registered: Registered
     refit: Refit | None
     parts: dict[str, SpanManifest]
+    history: str = ""
     data_digest: str
     mlflow_run_id: str
     seed: int

@@ -77,6 +77,7 @@ def build_features(
         **spans,
         steps=hours.height,
         null_steps=hours[spec.target].null_count(),
+        unused_days=(parts.train.start - first).days,
     )
 
 

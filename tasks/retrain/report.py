@@ -118,6 +118,7 @@ def _verdict(
         ),
         refit=Refit(until_utc=refitted.end_utc, windows=refitted.windows, epochs=refitted.epochs) if refitted else None,
         parts={"train": features.train, "validation": features.validation, "test": features.test},
+        history=features.history_sentence,
         data_digest=features.digest,
         mlflow_run_id=run.run_id,
         seed=seed,

@@ -43,6 +43,7 @@ def test_data__shows_quality_parts_and_simple_forecasts_without_a_training() -> 
     first = re.search(r"forecast .*?═╡\n│ (.*?) +┆", text, re.DOTALL)
     assert first is not None
     assert first.group(1) == best.label
+    assert "is 24 days; the 2 days before it are left unused (history_days)." in text
     for part in ("missing_value", "validation", "100.0%", "CRPS [kW]", "% of the variance of global_active_power_kw"):
         assert part in text
 

@@ -48,6 +48,10 @@ def test_build_features__cuts_the_parts_in_order(features: FeaturesManifest, spe
     assert [part.windows for part in (train, validation, test)] == [hours[0] - 7, hours[1] - 1, hours[2] - 1]
     assert (features.task, features.target, features.unit) == ("stage-meter-2h", "power_kw", "kW")
     assert (features.steps, features.null_steps) == (24 * 24, 0)
+    assert features.unused_days == 1
+    assert features.history_sentence == (
+        "The history, training and validation part, is 16 days; the day before it is left unused (history_days)."
+    )
 
 
 def test_build_features__writes_what_the_stages_read(

@@ -203,6 +203,7 @@ def test_register__the_card_says_what_it_is(registered: RegisteredManifest, refi
     assert card.startswith("# stage-meter-2h: the student")
     for part in ("| train |", "| seasonal naive 24h |", "**Refit.**", f"{refitted.windows} windows", "power_kw"):
         assert part in card
+    assert "is 16 days; the day before it is left unused (history_days)." in card
     assert (download_version(registered.name, registered.version) / "model_card.md").read_text() == card
 
 

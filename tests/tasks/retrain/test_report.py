@@ -108,6 +108,7 @@ def test_report__writes_the_verdict(
 def test_report__the_page_stands_alone(reported: tuple[Verdict, Published]) -> None:
     verdict, _ = reported
     page = (home() / "reports" / "latest" / verdict.task / "report.html").read_text()
+    assert "the day before it is left unused (history_days)." in page
     assert page.count("data:image/png;base64,") == 5
     assert verdict.sentence in unescape(page)
     assert "seasonal naive 24h" in page
