@@ -33,7 +33,6 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 BUDGET = Budget(epochs=4, patience=4)
 SMALL = {
-    "base": "none",
     "more_views": (),
     "ensemble_size": 2,
     "teacher_width": 16,
@@ -191,7 +190,7 @@ AFTER = dt.datetime(2011, 1, 1, tzinfo=dt.UTC)
     [
         ({"horizon": 6}, "its horizon_hours is 4, not 6"),
         ({"test_start": AFTER - dt.timedelta(days=400)}, "it was trained until 2010-.*, into the test part"),
-        ({"lookback": 12}, "it looks back 24 h, and the windows have 12"),
+        ({"lookback": 12}, "it looks back 672 h, and the windows have 12"),
         ({"columns": True}, "its observed is .*'global_active_power_kw'.*, not .*'voltage_v'"),
         ({"version": "99"}, "gap-slice-4h/99 can't be loaded from the registry"),
     ],
@@ -263,15 +262,18 @@ def test_load_registered__one_of_ours_says_what_its_graph_says(trees: Verdict, s
     student = load_student(exported_in(download_version(trees.task, trees.registered.version)))
     origin = int(dataset.train[7])
     panel = dataset.panel
-    observed, known = panel.observed[None, origin - 24 : origin], panel.known[None, origin : origin + 4]
-    expected = forecast_windows(student, observed.numpy(), known.numpy()).quantiles[0]
+    # Of the 28 days that the graph's simple forecasts look at, the panel has only the last ones.
+    past = np.full((1, student.card["lookback_hours"], 1), np.nan, dtype=np.float32)
+    past[0, -origin:] = panel.observed[:origin].numpy()
+    known = panel.known[None, origin : origin + 4].numpy()
+    expected = forecast_windows(student, past, known).quantiles[0]
     np.testing.assert_allclose(forecast(dataset, dataset.train).quantiles[7], expected, rtol=1e-5)
 
 
 def test_retrain__teachers_of_every_kind_teach_together(household_slice: str) -> None:
     views = (Views(future_sigma=None, minutes_hours=0, relative_hours=1), Views(auxiliary_future_sigma=1.0))
     recipe = {"views": views[0], "more_views": views[1:], "simple": True, "weights": "likely", "coupling": 1.0}
-    parameters = small(household_slice, **recipe, stop="teacher", alpha=1.0, small_data_alpha=None)
+    parameters = small(household_slice, base="none", **recipe, stop="teacher", alpha=1.0, small_data_alpha=None)
     verdict = retrain(parameters.model_copy(update={"refit": True}))
     assert {"teacher", "student", "unprivileged", "twin"} <= set(verdict.evaluation.scores)
     # Who has just seen the hour before knows more of an hour than who has not.
