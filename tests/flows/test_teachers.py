@@ -23,6 +23,7 @@ from tests.household import write_slice
 from tests.tutelage.builders import dataset_of, recipe_of, synthetic_panel
 from tutelage.data.dataset import Column, DatasetSpec, Role, load_dataset_spec
 from tutelage.distil.dataset import WindowDataset
+from tutelage.distil.privilege import UNPRIVILEGED
 from tutelage.distil.recipe import Terms, Views
 from tutelage.errors import RegistryError
 from tutelage.files import folder_digest, read_json
@@ -281,3 +282,16 @@ def test_retrain__teachers_of_every_kind_teach_together(household_slice: str) ->
     assert verdict.evaluation.leak_check.passed
     labels = read_labels(newest("teacher"), CPU)
     np.testing.assert_allclose(labels.test.log_probabilities.exp().sum(dim=-1), 1, rtol=1e-4)
+
+
+def test_retrain__other_sites_and_a_pretrained_model_teach_a_new_one(household_slice: str) -> None:
+    """As the preset new-site, with that model as a teacher, too, and students that stop by the labels."""
+    others = write_slice(datasets_folder(), name="another-summer", days=30, end=dt.datetime(2009, 7, 31))
+    knowing = {"other_sites": others, "pretrained": "fracast", "student_pretrained": "fracast"}
+    verdict = retrain(small(household_slice, views=UNPRIVILEGED, **knowing, transfer=True, stop="teacher"))
+    assert {"teacher", "student", "unprivileged", "untaught", "twin"} <= set(verdict.evaluation.scores)
+    assert verdict.evaluation.leak_check.passed
+    own = sum(verdict.parts[part].windows for part in ("train", "validation"))
+    for role in ("teacher", "unprivileged"):
+        taught = read_labels(newest(role), CPU).taught.origins
+        assert len(taught) > own + 500, "the other summer's windows have labels, too"

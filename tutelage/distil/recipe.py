@@ -163,11 +163,12 @@ class Recipe(Contract):
 
     def require_horizon(self, horizon_hours: int) -> None:
         """Raise ValueError where the horizon, in hours, is too short for the recipe."""
-        model = self.student.pretrained
-        if model is not None and horizon_hours > PRETRAINED_HOURS[model]:
-            raise ValueError(
-                f"recipe.student.pretrained: {model} forecasts up to {PRETRAINED_HOURS[model]} h, not {horizon_hours} h"
-            )
+        for part, model in (("student", self.student.pretrained), ("teacher", self.teacher.pretrained)):
+            if model is not None and horizon_hours > PRETRAINED_HOURS[model]:
+                raise ValueError(
+                    f"recipe.{part}.pretrained: {model} forecasts up to {PRETRAINED_HOURS[model]} h, not "
+                    f"{horizon_hours} h"
+                )
         longest = max(self.teacher.horizons, default=0)
         if longest >= horizon_hours:
             raise ValueError(f"recipe.teacher.horizons: {longest} h is not shorter than the horizon, {horizon_hours} h")
@@ -267,7 +268,7 @@ class TrainingPlan(Contract):
     @property
     def of_teachers(self) -> "TrainingPlan":
         """The plan with defaults for everything that doesn't affect its teachers."""
-        return TrainingPlan(recipe=teacher_part(self.recipe), seed=self.seed, device=self.device)
+        return TrainingPlan(seed=self.seed, device=self.device).with_recipe(teacher_part(self.recipe))
 
     @property
     def of_unprivileged_teachers(self) -> "TrainingPlan":

@@ -163,9 +163,10 @@ def test_require_horizon__refuses_teachers_that_are_not_shorter(horizon: int) ->
     recipe.require_horizon(7)
 
 
-def test_require_horizon__refuses_what_the_pretrained_model_does_not_reach() -> None:
-    recipe = recipe_of(student_pretrained="fracast")
-    with pytest.raises(ValueError, match="fracast forecasts up to 48 h, not 49 h"):
+@pytest.mark.parametrize(("leaf", "part"), [("student_pretrained", "student"), ("pretrained", "teacher")])
+def test_require_horizon__refuses_what_the_pretrained_model_does_not_reach(leaf: str, part: str) -> None:
+    recipe = recipe_of(**{leaf: "fracast"})
+    with pytest.raises(ValueError, match=rf"recipe\.{part}\.pretrained: fracast forecasts up to 48 h, not 49 h"):
         recipe.require_horizon(49)
     recipe.require_horizon(48)
 
@@ -275,6 +276,14 @@ def test_recipe__every_leaf_belongs_to_the_teachers_or_to_the_students() -> None
         changed = recipe.override({path: value})
         parts = [part(changed) != part(recipe) for part in (teacher_part, student_part)]
         assert any(parts), path
+
+
+def test_training_plan__unprivileged_teachers_of_a_new_site_label_the_same_windows() -> None:
+    """They know no other site, and label its windows, so that only what is known differs."""
+    plan = TrainingPlan(recipe=recipe_of(other_sites="homes", transfer=True, pretrained="fracast"), seed=4)
+    recipe = plan.of_unprivileged_teachers.recipe
+    assert (recipe.teacher.other_sites, recipe.teacher.pretrained) == (None, None)
+    assert recipe.distillation.transfer
 
 
 def test_training_plan__of_teachers_depends_on_what_their_training_does() -> None:
