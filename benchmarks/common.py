@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from runtime.provenance import git_commit
@@ -194,6 +195,17 @@ def gain_of(pieces: Sequence[Losses], name: str, reference: str) -> Gain:
 def gain_by_origin(pieces: Sequence[Losses]) -> list[float]:
     """The students' gain over their twins, piece by piece."""
     return [float(1 - piece[Contender.STUDENT].mean() / piece[Contender.TWIN].mean()) for piece in pieces]
+
+
+def over_origins(gains: Sequence[float]) -> Row | None:
+    """The mean of the origins' gains with its 95 % t interval; None of a single one.
+
+    Each origin has its own test part and its own teachers, so this interval covers both; it rests on few numbers.
+    """
+    if len(gains) < 2:
+        return None
+    mean, half = float(np.mean(gains)), float(stats.sem(gains) * stats.t.ppf(0.975, len(gains) - 1))
+    return {"estimate": mean, "low": mean - half, "high": mean + half, "origins": len(gains)}
 
 
 def gain_by_seed(pieces: Sequence[Losses]) -> list[float]:

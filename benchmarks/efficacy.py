@@ -45,6 +45,7 @@ from benchmarks.common import (
     make_cell_dataset,
     measure_contenders,
     measure_pieces,
+    over_origins,
 )
 from runtime.paths import home
 from runtime.provenance import code_digest, git_commit
@@ -122,14 +123,15 @@ def folder_of_pieces() -> Path:
 def summarise_cell(pieces: list[Losses]) -> Row:
     """The figures of one cell over its origins."""
     crps = {name: float(joined(pieces, name).mean()) for name in (*STUDENTS, Contender.TEACHER, *BASELINES)}
-    floor = min(BASELINES, key=crps.__getitem__)
+    floor, by_origin = min(BASELINES, key=crps.__getitem__), gain_by_origin(pieces)
     return {
         "n_train_windows": [int(piece["n_train"]) for piece in pieces],
         "crps": crps,
         "floor": {"name": floor, **asdict(gain_of(pieces, Contender.STUDENT, floor))},
         "gain": {name: asdict(gain_of(pieces, name, Contender.TWIN)) for name in RECIPES},
         "gain_of_privilege": asdict(gain_of(pieces, Contender.STUDENT, Contender.UNPRIVILEGED)),
-        "gain_by_origin": gain_by_origin(pieces),
+        "gain_by_origin": by_origin,
+        "gain_over_origins": over_origins(by_origin),
         "gain_by_seed": gain_by_seed(pieces),
     }
 

@@ -37,6 +37,7 @@ from benchmarks.common import (
     gain_by_seed,
     joined,
     load_or_measure,
+    over_origins,
 )
 from benchmarks.ett_cells import SPEC, every_cell, measure_cell
 from runtime.paths import home
@@ -117,12 +118,13 @@ def summarise_horizon(piece: str, losses: Losses, horizon: int) -> Row:
 
 def summarise_cell(origins: list[Losses]) -> Row:
     """The figures of one cell over its origins."""
-    scored = (*STUDENTS, Contender.TEACHER, Contender.SEASONAL_NAIVE_24H)
+    scored, by_origin = (*STUDENTS, Contender.TEACHER, Contender.SEASONAL_NAIVE_24H), gain_by_origin(origins)
     return {
         "n_train_windows": [int(losses["n_train"]) for losses in origins],
         "crps": {name: float(joined(origins, name).mean()) for name in scored},
         "gain": _gains(partial(joined, origins), joined(origins, "hour")),
-        "gain_by_origin": gain_by_origin(origins),
+        "gain_by_origin": by_origin,
+        "gain_over_origins": over_origins(by_origin),
         "gain_by_seed": gain_by_seed(origins),
     }
 

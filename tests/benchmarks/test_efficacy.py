@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.common import STUDENTS
+from benchmarks.common import STUDENTS, over_origins
 from benchmarks.efficacy import RESULTS, _on_common_hours, every_piece, history_saved, origins_of, summarise_cell, table
 from tutelage.files import read_json
 from tutelage.forecasts import Contender
@@ -42,6 +42,13 @@ def test_on_common_hours__leaves_out_what_one_history_lacks() -> None:
     assert means[200][Contender.STUDENT] == pytest.approx((3 + 6) / 2)
 
 
+def test_over_origins__is_as_wide_as_so_few_of_them_differ() -> None:
+    """Of three with standard deviation 1 the half width is 4.303 / √3."""
+    interval = over_origins([0.0, 1.0, 2.0])
+    assert interval == pytest.approx({"estimate": 1.0, "low": -1.484, "high": 3.484, "origins": 3}, abs=1e-3)
+    assert over_origins([0.1]) is None
+
+
 def test_summarise_cell__gains_over_all_origins() -> None:
     twin = np.random.default_rng(0).uniform(1, 2, 1000)
     shares = {"twin": 1.0, "student": 0.9, "unprivileged": 0.95, "placebo": 1.1, "teacher": 0.5}
@@ -57,6 +64,7 @@ def test_summarise_cell__gains_over_all_origins() -> None:
     assert (row["floor"]["name"], row["floor"]["estimate"]) == (Contender.RIDGE, pytest.approx(1 - 0.9 / 1.2))
     assert row["gain_of_privilege"]["estimate"] == pytest.approx(1 - 0.9 / 0.95)
     assert row["gain_by_origin"] == pytest.approx([0.1, 0.1])
+    assert row["gain_over_origins"] == pytest.approx({"estimate": 0.1, "low": 0.1, "high": 0.1, "origins": 2})
     assert row["gain_by_seed"] == pytest.approx([0.1, 0.1])
 
 
