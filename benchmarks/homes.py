@@ -187,6 +187,7 @@ def summarise(done: Mapping[Piece, Losses]) -> Row:
     """The gains of each variant by history, and over the short ones."""
     pairs = [(f"{variant}_student", Contender.TWIN.value) for variant in VARIANTS]
     pairs += [(f"{variant}_student", f"{variant}_untaught") for variant in VARIANTS if variant != "pretrained"]
+    pairs += [("sites_student", name.value) for name in FLOOR]
 
     def gains(pieces: Mapping[Piece, Losses]) -> Row:
         done = [(piece.number, losses) for piece, losses in pieces.items()]
@@ -197,7 +198,8 @@ def summarise(done: Mapping[Piece, Losses]) -> Row:
         of_days = {piece: losses for piece, losses in done.items() if piece.days == days}
         names = next(iter(of_days.values()))
         mean = {name: float(np.mean([losses[name].mean() for losses in of_days.values()])) for name in names}
-        by_history[str(days)] = {"pieces": len(of_days), "crps": mean, "gains": gains(of_days)}
+        starts = len({piece.start for piece in of_days})
+        by_history[str(days)] = {"pieces": len(of_days), "starts": starts, "crps": mean, "gains": gains(of_days)}
     short = gains({piece: losses for piece, losses in done.items() if piece.days <= SHORT_DAYS})
     best = short["sites_student over twin"]
     return {"mean_gain_short": best["gain"], "p": best["p"], "short": short, "by_history": by_history}

@@ -20,7 +20,12 @@ from tutelage.distil.pretrained import load_pretrained
 
 def losses_of(student: float, twin: float) -> Losses:
     by_variant = {f"{variant}_student": np.full(4, student) for variant in VARIANTS}
-    return by_variant | {f"{variant}_untaught": np.full(4, twin) for variant in VARIANTS} | {"twin": np.full(4, twin)}
+    by_variant |= {f"{variant}_untaught": np.full(4, twin) for variant in VARIANTS}
+    return by_variant | {
+        "twin": np.full(4, twin),
+        "same_hour_28d": np.full(4, 1.5 * twin),
+        "ridge": np.full(4, 3 * twin),
+    }
 
 
 def test_gain_over_homes__weighs_homes_not_their_size() -> None:
@@ -45,7 +50,10 @@ def test_summarise__short_histories_are_those_up_to_eight_weeks() -> None:
     assert set(figures["by_history"]) == {"28", "100"}
     long = figures["by_history"]["100"]["gains"]["both_student over both_untaught"]
     assert long["gain"] == pytest.approx(-1, abs=0.02)
-    assert figures["by_history"]["28"]["crps"]["twin"] == 1
+    short = figures["by_history"]["28"]
+    assert (short["crps"]["twin"], short["pieces"], short["starts"]) == (1, 3, 1)
+    gain = short["gains"]["sites_student over same_hour_28d"]["gain"]
+    assert gain == pytest.approx(1 - (0.9 * 0.91 * 0.92) ** (1 / 3) / 1.5)
 
 
 def test_every_piece__each_home_once_a_history_and_start() -> None:
