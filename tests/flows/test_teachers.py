@@ -138,7 +138,7 @@ def test_retrain__trees_teach_windows_without_a_target_too(trees: Verdict) -> No
 def test_retrain__a_registered_model_of_another_dataset_teaches(household_slice: str, trees: Verdict) -> None:
     version = trees.registered.version
     verdict = retrain(small(household_slice, registered_model=f"{trees.task}/{version}"))
-    # The test parts are the same: the student that was evaluated before the refit is evaluated again, as the teacher, by
+    # The test parts are the same: the student that was evaluated before the refit is evaluated again, as teacher, by
     # what 12 bins leave of it.
     before = trees.evaluation.scores["chosen"].crps
     assert verdict.evaluation.scores["teacher"].crps == pytest.approx(before, rel=0.05)
