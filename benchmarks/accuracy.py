@@ -271,23 +271,24 @@ def summarise(done: dict[Piece, Losses], earlier: Sequence[Row] = ()) -> Row:
         if cell["pieces"] >= by_key.get(key, {"pieces": 0})["pieces"]:
             by_key[key] = cell
     cells = [by_key[key] for key in sorted(by_key)]
-    ratios = _ratios(cells, "champion")
     return {
         "cells": cells,
         "summary": {
-            "relative_to_best_peer": math.exp(fmean(map(math.log, ratios))),
-            "relative_with_fixed_weights": math.exp(fmean(map(math.log, _ratios(cells, "fixed_weights")))),
+            "relative_to_best_peer": _relative(cells, "champion"),
+            "relative_with_fixed_weights": _relative(cells, "fixed_weights"),
             "worst_cell_vs_floor": max(cell["crps"]["champion"] / cell["crps"][cell["floor"]] for cell in cells),
-            "cells_won": sum(ratio < 1 for ratio in ratios),
+            "cells_won": sum(cell["crps"]["champion"] < cell["crps"][cell["best_peer"]] for cell in cells),
             "cells": len(cells),
             "coverage_in_77_83": fmean(0.77 <= cell["coverage_80"]["champion"] <= 0.83 for cell in cells),
         },
     }
 
 
-def _ratios(cells: Sequence[Row], name: str) -> list[float]:
-    """The CRPS of each cell over its best peer's."""
-    return [cell["crps"][name] / cell["crps"][cell["best_peer"]] for cell in cells]
+def _relative(cells: Sequence[Row], name: str) -> float | None:
+    """The geometric mean over cells of a CRPS over the best peer's; None where an earlier cell lacks it."""
+    if any(name not in cell["crps"] for cell in cells):
+        return None
+    return math.exp(fmean(math.log(cell["crps"][name] / cell["crps"][cell["best_peer"]]) for cell in cells))
 
 
 def _key(cell: Row) -> tuple[str, int, int]:

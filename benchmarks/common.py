@@ -200,7 +200,8 @@ def gain_by_origin(pieces: Sequence[Losses]) -> list[float]:
 def over_origins(gains: Sequence[float]) -> Row | None:
     """The mean of the origins' gains with its 95 % t interval; None of a single one.
 
-    Each origin has its own test part and its own teachers, so this interval covers both; it rests on few numbers.
+    Each origin has its own test part and its own teachers. Histories of neighbouring origins overlap, so the interval
+    is too narrow rather than too wide, and it rests on few numbers.
     """
     if len(gains) < 2:
         return None

@@ -7,9 +7,9 @@ and that model with teachers of this site alone. Of the first two, each once mor
 labels (`soft`), students also learn from the other sites' windows,
 which the teachers have labelled; so does `untaught`, by the actual values. All are averaged with their bases.
 
-Gains are CRPS on every fifth issue hour against the twin and against untaught, the mean of their logarithms over
-homes and starts; p is one-sided, of a t test over the homes' means: homes, not windows, are what a claim is about.
-Finished pieces stay under TUTELAGE_HOME. QUICK=1 takes two homes and one start.
+Gains are CRPS on every fifth issue hour against the twin and against untaught, and of `sites` against two simple
+forecasts, the mean of their logarithms over homes and starts; p is one-sided, of a t test over the homes' means: homes,
+not windows, are what a claim is about. Finished pieces stay under TUTELAGE_HOME. QUICK=1 takes two homes and one start.
 """
 
 import datetime as dt

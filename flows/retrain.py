@@ -115,7 +115,7 @@ def features_for(
 
 def with_views_there(plan: TrainingPlan, features: FeaturesManifest) -> TrainingPlan:
     """The plan without the teachers' views of which the history has no data; the run's log names them."""
-    there = plan.with_recipe(plan.recipe.without_views({"minutes", "auxiliary"} - features.privileged))
+    there = plan.with_recipe(features.with_views_there(plan.recipe))
     if there != plan:
         seen = "; ".join(views.sentence for views in there.recipe.teacher.every_view)
         get_run_logger().warning("views without data are left out; the teachers see: %s", seen)

@@ -37,8 +37,8 @@ def load_registered(
     digest: of the files of another model (`tutelage.files.folder_digest`), by which somebody vouches for them
 
     Raises RegistryError where there is no such version, where another model has another digest, and where a version
-    can't teach this task: other columns, another horizon, a longer lookback, or training data that overlap the test
-    part.
+    can't teach this task: other columns, another horizon, more complete hours than the windows have, or training data
+    that overlap the test part.
     """
     name, _, version = model.rpartition("/")
     try:
@@ -57,18 +57,27 @@ def load_registered(
         )
         return _by_predict(model, mlflow.pyfunc.load_model(str(folder)), spec)
     student = load_student(export)
-    if student.trained_until > features.test.start_utc:
-        student = load_student(evaluated_in(folder))
+    if _has_seen_test(student, features) and (before := evaluated_in(folder)) != export:
+        get_run_logger().info(
+            "teacher %s: its refit has seen the test part; who was evaluated before it teaches", model
+        )
+        student = load_student(before)
     _require_fit(model, student, features, spec)
     return partial(forecast_exported, student)
+
+
+def _has_seen_test(student: Student, features: FeaturesManifest) -> bool:
+    return student.trained_until > features.test.start_utc
 
 
 def _require_fit(model: str, student: Student, features: FeaturesManifest, spec: DatasetSpec) -> None:
     card = student.card
     faults = differences(card, spec, horizon_hours=features.horizon_hours)
-    if card.get("complete_hours", card["lookback_hours"]) > features.lookback_hours:
-        faults.append(f"it looks back {card['lookback_hours']} h, and the windows have {features.lookback_hours}")
-    if student.trained_until > features.test.start_utc:
+    if student.complete_hours > features.lookback_hours:
+        faults.append(
+            f"it needs {student.complete_hours} complete hours, and the windows have {features.lookback_hours}"
+        )
+    if _has_seen_test(student, features):
         faults.append(f"it was trained until {student.trained_until:%Y-%m-%d}, into the test part")
     if faults:
         raise RegistryError(f"teacher {model} can't teach {features.task}: {'; '.join(faults)}")

@@ -10,6 +10,7 @@ from schemas.manifests import Manifest
 from schemas.quality import RuleCount
 from schemas.training import TrainingParameters
 from tutelage.data.windows import Parts, Span
+from tutelage.distil.recipe import Recipe
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import NEGLIGIBLE, Floor, Gain, Gains
 from tutelage.judge.metrics import Scores
@@ -112,7 +113,7 @@ class FeaturesManifest(Manifest):
     test: SpanManifest
     steps: int
     null_steps: int
-    unused_days: int = 0
+    unused_days: int
 
     @property
     def history_days(self) -> int:
@@ -124,7 +125,7 @@ class FeaturesManifest(Manifest):
         """How long the history is, and what it leaves unused."""
         said = f"The history, training and validation part, is {self.history_days} days"
         if not self.unused_days:
-            return f"{said}: all that there is before the test part."
+            return f"{said}; no whole day before it is left unused."
         before = "the day before it is" if self.unused_days == 1 else f"the {self.unused_days} days before it are"
         return f"{said}; {before} left unused (history_days)."
 
@@ -133,6 +134,10 @@ class FeaturesManifest(Manifest):
         """The kinds of privileged data, of `minutes` and `auxiliary`, that the history before the test part has."""
         before = (self.train, self.validation)
         return {name for name in ("minutes", "auxiliary") if any(getattr(part, name) for part in before)}
+
+    def with_views_there(self, recipe: Recipe) -> Recipe:
+        """The recipe without the teachers' views of which the history has no data."""
+        return recipe.without_views({"minutes", "auxiliary"} - self.privileged)
 
     @property
     def parts(self) -> Parts:

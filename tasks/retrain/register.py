@@ -208,7 +208,7 @@ def _model_card(
         spec=spec,
         evaluation=evaluation,
         refitted=refitted,
-        recipe=parameters.recipe,
+        recipe=features.with_views_there(parameters.recipe),
         seed=parameters.seed,
         run=run,
         inputs=model_columns(spec),

@@ -66,6 +66,8 @@ def test_summarise__a_cell_takes_the_place_of_an_earlier_one_with_no_more_pieces
     figures = summarise(again, earlier)
     assert [cell["crps"]["champion"] for cell in figures["cells"]] == [3.0, 2.0]
     assert figures["summary"]["cells"] == 2
+    del earlier[1]["crps"]["fixed_weights"]  # of a benchmark before these were kept
+    assert summarise(again, earlier)["summary"]["relative_with_fixed_weights"] is None
     assert all(len(cell["commit"]) >= 7 for cell in figures["cells"])
 
 

@@ -155,7 +155,7 @@ def newest(kind: str) -> Path:
 
 
 def test_retrain__a_recursive_student(household_slice: str) -> None:
-    recursive = SMALL.override({"student.recursive": True})
+    recursive = SMALL.override({"student.recursive": True, "student.base": "simple"})
     verdict = retrain(small(household_slice, horizon_hours=3, refit=True, recipe=recursive))
     config = json.loads((newest("students") / "student" / "network.json").read_text())["config"]
     assert (config["recursive"], config["horizon"], len(config["centres"])) == (True, 3, config["bins"])

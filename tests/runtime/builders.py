@@ -170,6 +170,7 @@ def features_of(folder: Path, spec: DatasetSpec | None = None, **changes: Any) -
         "test": span_of(12, 16),
         "steps": 16 * 24,
         "null_steps": 3,
+        "unused_days": 0,
     }
     return FeaturesManifest(**(values | changes))
 

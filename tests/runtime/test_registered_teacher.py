@@ -41,32 +41,37 @@ def test_load_registered__one_of_ours_forecasts_by_its_graph(
 
 
 def test_load_registered__a_refit_one_teaches_by_what_was_evaluated_before_the_test_part(
-    old_version: tuple[str, str], dataset: WindowDataset
+    old_version: tuple[str, str], dataset: WindowDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The refit of this version has learned from four days more than the student that was evaluated."""
     folder = download_version(*old_version)
     refit, evaluated = load_student(exported_in(folder)), load_student(evaluated_in(folder))
     assert refit.trained_until == evaluated.trained_until + 4 * DAY
+    log = Log()
+    monkeypatch.setattr(runtime.registered_teacher, "get_run_logger", lambda: log)
     for first_test_day, student in ((12, evaluated), (15, evaluated), (16, refit)):
         features = FEATURES.model_copy(update={"test": span_of(first_test_day, 20)})
         forecast = load_registered("/".join(old_version), features, meter())
         expected = forecast_exported(student, dataset, dataset.train[:5])
         np.testing.assert_array_equal(forecast(dataset, dataset.train[:5]).quantiles, expected.quantiles)
+    assert len(log.lines) == 2
+    assert "its refit has seen the test part; who was evaluated before it teaches" in log.lines[0]
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"horizon_hours": 3}, "horizon_hours .*2, not 3"),
-        ({"lookback_hours": 4}, "6 h, .* 4"),
+        ({"lookback_hours": 4}, "6 complete hours, .* 4"),
         ({"test": span_of(11, 15)}, f"until {START + 12 * DAY:%Y-%m-%d}, .*test part"),
         ({"target": None}, r"known_future .*\[\], not \['planned_c'\]"),
     ],
     ids=["horizon", "lookback", "test part", "columns"],
 )
 def test_load_registered__one_of_ours_must_fit_the_task(
-    old_version: tuple[str, str], changes: dict[str, object], sentence: str
+    old_version: tuple[str, str], changes: dict[str, object], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runtime.registered_teacher, "get_run_logger", Log)
     spec = meter_with_plan() if "target" in changes else meter()
     features = FEATURES.model_copy(update=changes)
     with pytest.raises(RegistryError, match=f"teacher old-2h/1 .*meter-2h.*{sentence}"):

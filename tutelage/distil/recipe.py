@@ -162,7 +162,7 @@ class Recipe(Contract):
         return self
 
     def require_horizon(self, horizon_hours: int) -> None:
-        """Raise ValueError where the horizon, in hours, is too short for the recipe."""
+        """Raise ValueError where the horizon, in hours, is too short for the recipe, or beyond a pretrained model's."""
         for part, model in (("student", self.student.pretrained), ("teacher", self.teacher.pretrained)):
             if model is not None and horizon_hours > PRETRAINED_HOURS[model]:
                 raise ValueError(

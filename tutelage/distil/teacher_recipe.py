@@ -90,6 +90,8 @@ class TeacherRecipe(Contract):
             raise ValueError("views.future_sigma_end: boosted trees have no epochs over which noise could change")
         if self.coupling and (self.kind == "boosted" or self.registered_model is not None):
             raise ValueError("coupling: only networks that this recipe trains learn together with a companion")
+        if self.kind == "boosted" and self.other_sites is not None:
+            raise ValueError("other_sites: only networks learn from other sites, not boosted trees")
         if self.registered_digest is not None and self.registered_model is None:
             raise ValueError("registered_digest: there is no registered_model that it could be of")
         if self.simple and self.registered_model is not None:

@@ -52,6 +52,9 @@ def test_build_features__cuts_the_parts_in_order(features: FeaturesManifest, spe
     assert features.history_sentence == (
         "The history, training and validation part, is 16 days; the day before it is left unused (history_days)."
     )
+    changes = {0: "no whole day before it is left unused.", 2: "the 2 days before it are left unused (history_days)."}
+    for unused, end in changes.items():
+        assert features.model_copy(update={"unused_days": unused}).history_sentence.endswith(end)
 
 
 def test_build_features__writes_what_the_stages_read(

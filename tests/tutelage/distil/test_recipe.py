@@ -86,6 +86,7 @@ def test_load_recipe__names_the_known_recipes(tmp_path: Path) -> None:
             "there is no future to show",
         ),
         ({"kind": "boosted", "coupling": 1}, "only networks that this recipe trains learn together with a companion"),
+        ({"kind": "boosted", "other_sites": "homes"}, "only networks learn from other sites, not boosted trees"),
         ({"registered_model": "home-24h/3", "coupling": 1}, "only networks that this recipe trains learn together"),
         ({"registered_model": "home-24h/3", "simple": True}, "simple: a registered model is the only teacher"),
         ({"transfer": True, "other_sites": "homes", "simple": True}, "know this site alone and can't label a transfer"),
