@@ -210,22 +210,16 @@ def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> np.ndarray:
     return tree_columns(past, dataset.student_inputs(origins)[1], grid=HOURLY).flatten(0, 1).numpy()
 
 
-def as_shipped(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> dict[str, Forecasts]:
-    """A contender's forecasts of the test part, hour by hour: as the flow would issue them, and with parts of that."""
+def members_of(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> Members:
+    """What a contender's forecasts of the test part are averaged from, hour by hour."""
     base = fitted.bases[name]
     [network] = forecast_students(fitted.trained.networks[name], dataset, dataset.test)
-    members = base.members(network, forecast_simple(base, dataset, dataset.test))
-    average, hour, actual = (
-        members.average(),
-        dataset.panel.step[dataset.test].numpy(),
-        actual_values(dataset, dataset.test),
-    )
-    as_one = Members({"average": 1.0}, average.mean[None], average.quantiles[None], members.atom)
-    return {
-        "issued": as_issued(members, hour, actual),
-        "fixed_weights": as_issued(as_one, hour, actual),
-        "uncorrected": average,
-    }
+    return base.members(network, forecast_simple(base, dataset, dataset.test))
+
+
+def issued_by(members: Members, dataset: WindowDataset) -> Forecasts:
+    """The forecasts of the test part as the flow would issue them."""
+    return as_issued(members, dataset.panel.step[dataset.test].numpy(), actual_values(dataset, dataset.test))
 
 
 def measure(piece: Piece) -> Losses:
@@ -239,10 +233,13 @@ def measure(piece: Piece) -> Losses:
     chosen = choose({name: fitted.held_out_crps[name] for name in REGISTRABLE})
     forecasts: dict[str, Forecasts] = {}
     for name, contender in (("champion", chosen), ("twin", Contender.TWIN)):
-        shipped = {way: each.at(scored) for way, each in as_shipped(fitted, contender, every_hour).items()}
-        forecasts[name] = shipped.pop("issued")
+        members = members_of(fitted, contender, every_hour)
+        forecasts[name] = issued_by(members, every_hour).at(scored)
         if name == "champion":
-            forecasts |= shipped
+            average = members.average()
+            as_one = Members({"average": 1.0}, average.mean[None], average.quantiles[None], members.atom)
+            forecasts["fixed_weights"] = issued_by(as_one, every_hour).at(scored)
+            forecasts["uncorrected"] = average.at(scored)
     forecasts |= {name.value: each for name, each in forecast_baselines(dataset, dataset.test, BASELINES).items()}
     forecasts["boosted"] = boosted_quantiles(dataset)
     forecasts["pretrained"] = load_pretrained("fracast")(dataset, dataset.test)

@@ -192,9 +192,9 @@ def gain_of(pieces: Sequence[Losses], name: str, reference: str) -> Gain:
     return gain_over(joined(pieces, name), joined(pieces, reference), joined(pieces, "hour"))
 
 
-def gain_by_origin(pieces: Sequence[Losses]) -> list[float]:
-    """The students' gain over their twins, piece by piece."""
-    return [float(1 - piece[Contender.STUDENT].mean() / piece[Contender.TWIN].mean()) for piece in pieces]
+def gain_by_origin(pieces: Sequence[Losses], name: str = Contender.STUDENT) -> list[float]:
+    """The students' gain over their twins, or another's, piece by piece."""
+    return [float(1 - piece[name].mean() / piece[Contender.TWIN].mean()) for piece in pieces]
 
 
 def over_origins(gains: Sequence[float]) -> Row | None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks import homes
-from benchmarks.accuracy import FIRST_HOMES, RECIPE, Piece, as_shipped, dataset_of, inside
+from benchmarks.accuracy import FIRST_HOMES, RECIPE, Piece, dataset_of, inside, issued_by, members_of
 from benchmarks.common import ORIGINS, QUICK, Cell, Losses, Row, measure_into, scored_of
 from runtime.paths import home
 from runtime.provenance import code_digest
@@ -66,7 +66,7 @@ def measure(piece: Piece) -> Losses:
     for name, members in (("champion", without_pretrained(simple)), ("with_pretrained", simple)):
         fitted = fit_students(dataset, labels, RECIPE, seed=piece.cell.origin, simple=SimpleForecasts(members, members))
         chosen = choose({each: fitted.held_out_crps[each] for each in REGISTRABLE})
-        issued = as_shipped(fitted, chosen, every_hour)["issued"]
+        issued = issued_by(members_of(fitted, chosen, every_hour), every_hour)
         losses[name] = crps(issued.at(scored), actual).mean(axis=1)
         losses[f"coverage:{name}"] = np.array(inside(issued.at(scored), actual).mean())
         losses["weight"] = np.array(fitted.bases[chosen].weights.get(Contender.PRETRAINED, 0.0))

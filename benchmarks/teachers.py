@@ -18,7 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import QUICK, RECIPE, Cell, Losses, Row, fit_variants, gain_of, holm, joined, measure_into
+from benchmarks.common import (
+    QUICK,
+    RECIPE,
+    Cell,
+    Losses,
+    Row,
+    fit_variants,
+    gain_by_origin,
+    gain_of,
+    holm,
+    joined,
+    measure_into,
+)
 from benchmarks.efficacy import SHORT_DAYS, SHORT_ORIGINS, dataset_of
 from runtime.paths import home
 from runtime.provenance import code_digest
@@ -107,7 +119,7 @@ def summarise(done: Mapping[Cell, Losses]) -> Row:
                     "gain_over_twin": asdict(gain),
                     "p_holm": corrected[each],
                     "gain_over_default": asdict(gain_of(pieces, each, "default")),
-                    "gain_by_origin": [float(1 - piece[each].mean() / piece["twin"].mean()) for piece in pieces],
+                    "gain_by_origin": gain_by_origin(pieces, each),
                 }
                 for each, gain in over_twin.items()
             },

@@ -68,13 +68,9 @@ def summarise_backtest(
         )
         figure.savefig(part / PLOT)
     client().log_artifacts(run.run_id, str(folder), "backtest")
-    log_metrics(
-        run.run_id, {f"gain_over_{name}.estimate": each.gain for name, each in ({"floor": floor} | over).items()}
-    )
-    log_metrics(
-        run.run_id,
-        {"origins_ahead_of_floor": float(floor.won), "origins_with_gain": float(over[Contender.TWIN].won)},
-    )
+    gains = {f"gain_over_{name}.estimate": each.gain for name, each in ({"floor": floor} | over).items()}
+    won = {"origins_ahead_of_floor": float(floor.won), "origins_with_gain": float(over[Contender.TWIN].won)}
+    log_metrics(run.run_id, gains | won)
     _publish(parameters.task, sentence, rows, (folder / PLOT).read_bytes())
     return BacktestManifest(
         folder=folder,
