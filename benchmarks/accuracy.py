@@ -45,11 +45,12 @@ from benchmarks.common import (
     make_cell_dataset,
     measure_pieces,
     scored_of,
+    with_earlier,
 )
 from benchmarks.homes import home_panels, span_of
 from benchmarks.peers import LEVELS, PEERS
 from runtime.paths import home
-from runtime.provenance import code_digest, git_commit
+from runtime.provenance import code_digest
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.grid import HOURLY
 from tutelage.data.windows import DAY_HOURS, LEAST_WINDOWS, Panel, read_panel
@@ -262,11 +263,8 @@ def summarise(done: dict[Piece, Losses], earlier: Sequence[Row] = ()) -> Row:
         key = (piece.source, piece.cell.horizon, piece.cell.history or 0)
         by_cell.setdefault(key, []).append(losses)
         pieces.setdefault(key, []).append(piece)
-    by_key, commit = {_key(cell): cell for cell in earlier}, {"commit": git_commit()}
-    for key in by_cell:
-        cell = _cell(key, by_cell[key], pieces[key]) | commit
-        if cell["pieces"] >= by_key.get(key, {"pieces": 0})["pieces"]:
-            by_key[key] = cell
+    measured = {key: _cell(key, by_cell[key], pieces[key]) for key in by_cell}
+    by_key = with_earlier(measured, {_key(cell): cell for cell in earlier})
     cells = [by_key[key] for key in sorted(by_key)]
     return {
         "cells": cells,

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +33,7 @@ from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
 from tutelage.files import write_json, written_whole
 from tutelage.forecasts import Contender
+from tutelage.judge.baselines import BASELINES
 from tutelage.judge.comparison import Gain, gain_over
 from tutelage.judge.verdict import score_baselines, score_contenders
 
@@ -57,6 +58,7 @@ STUDENTS = (Contender.TWIN, *RECIPES)
 Losses = dict[str, np.ndarray]
 """Losses of one piece, by name: of each contender by test window, of the students also by seed."""
 Piece = TypeVar("Piece")
+Key = TypeVar("Key")
 Row = dict[str, Any]
 """The figures of one cell, as the JSON has them."""
 
@@ -182,6 +184,20 @@ def measure_into(
     return summarise(done)
 
 
+def with_earlier(measured: Mapping[Key, Row], earlier: Mapping[Key, Row]) -> dict[Key, Row]:
+    """The measured rows, each with its commit, and the earlier ones of which as many pieces aren't measured anew.
+
+    A measurement that is begun again, elsewhere or by changed code, so doesn't take away what is known.
+    """
+    commit = {"commit": git_commit()}
+    fresh = {
+        key: row | commit
+        for key, row in measured.items()
+        if key not in earlier or row["pieces"] >= earlier[key]["pieces"]
+    }
+    return {**earlier, **fresh}
+
+
 def joined(pieces: Sequence[Losses], name: str) -> np.ndarray:
     """The losses of this name over all pieces of a cell."""
     return np.concatenate([piece[name] for piece in pieces])
@@ -217,6 +233,23 @@ def gain_by_seed(pieces: Sequence[Losses]) -> list[float]:
     return (1 - student / twin).tolist()
 
 
+def summarise_cell(pieces: Sequence[Losses]) -> Row:
+    """The figures of one cell of `measure_contenders` over its origins."""
+    crps = {name: float(joined(pieces, name).mean()) for name in (*STUDENTS, Contender.TEACHER, *BASELINES)}
+    floor, by_origin = min(BASELINES, key=crps.__getitem__), gain_by_origin(pieces)
+    return {
+        "pieces": len(pieces),
+        "n_train_windows": [int(piece["n_train"]) for piece in pieces],
+        "crps": crps,
+        "floor": {"name": floor, **asdict(gain_of(pieces, Contender.STUDENT, floor))},
+        "gain": {name: asdict(gain_of(pieces, name, Contender.TWIN)) for name in RECIPES},
+        "gain_of_privilege": asdict(gain_of(pieces, Contender.STUDENT, Contender.UNPRIVILEGED)),
+        "gain_by_origin": by_origin,
+        "gain_over_origins": over_origins(by_origin),
+        "gain_by_seed": gain_by_seed(pieces),
+    }
+
+
 def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down correction (1979) of some p-values."""
     return dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist(), strict=True)) if p else {}
@@ -228,3 +261,21 @@ def add_holm(rows: Mapping[str, Row]) -> None:
     better, worse = holm(p), holm({name: 1 - value for name, value in p.items()})
     for name, row in rows.items():
         row |= {"p_holm": better[name], "p_worse_holm": worse[name]}
+
+
+def cells_table(rows: Mapping[str, Row]) -> str:
+    """Cells of `measure_contenders` as text: CRPS in the target's unit, gains over the twin in per cent."""
+    lines = [
+        f"{'cell':<10}{'floor':>8}{'twin':>8}{'student':>9}{'teacher':>9}{'gain':>8}{'95 % interval':>18}{'p Holm':>9}"
+        f"{'unpriv.':>10}{'placebo':>9}  by origin"
+    ]
+    for name, cell in rows.items():
+        c, g = cell["crps"], cell["gain"]
+        gain, floor = g[Contender.STUDENT], c[cell["floor"]["name"]]
+        lines.append(
+            f"{name:<10}{floor:>8.4f}{c[Contender.TWIN]:>8.4f}{c[Contender.STUDENT]:>9.4f}{c[Contender.TEACHER]:>9.4f}"
+            f"{gain['estimate']:>+8.1%}{gain['low']:>+9.1%} … {gain['high']:>+6.1%}{cell['p_holm']:>9.3f}"
+            f"{g[Contender.UNPRIVILEGED]['estimate']:>+10.1%}{g[Contender.PLACEBO]['estimate']:>+9.1%}  "
+            + " ".join(f"{x:+.1%}" for x in cell["gain_by_origin"])
+        )
+    return "\n".join(lines)

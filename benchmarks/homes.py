@@ -9,7 +9,9 @@ which the teachers have labelled; so does `untaught`, by the actual values. All 
 
 Gains are CRPS on every fifth issue hour against the twin and against untaught, and of `sites` against two simple
 forecasts, the mean of their logarithms over homes and starts; p is one-sided, of a t test over the homes' means: homes,
-not windows, are what a claim is about. Finished pieces stay under TUTELAGE_HOME. QUICK=1 takes two homes and one start.
+not windows, are what a claim is about. Of a home with several short histories each counts once. Finished pieces stay
+under TUTELAGE_HOME; a history's figures stay until as many pieces of it are measured anew. QUICK=1 takes two homes and
+one start.
 """
 
 import datetime as dt
@@ -17,7 +19,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,17 @@ import torch
 from jaxtyping import Float
 from scipy import stats
 
-from benchmarks.common import QUICK, Cell, Losses, Row, fit_variants, make_cell_dataset, measure_into, scored_of
+from benchmarks.common import (
+    QUICK,
+    Cell,
+    Losses,
+    Row,
+    fit_variants,
+    make_cell_dataset,
+    measure_into,
+    scored_of,
+    with_earlier,
+)
 from flows.homes import read_homes
 from runtime.paths import home
 from runtime.provenance import code_digest
@@ -38,7 +50,7 @@ from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, load_recipe
 from tutelage.distil.sites import add_sites
 from tutelage.distil.teachers import ForecastFunction
-from tutelage.files import value_digest
+from tutelage.files import read_json, value_digest
 from tutelage.forecasts import Contender, Forecasts, crps
 from tutelage.judge.baselines import forecast_baselines
 from tutelage.judge.verdict import actual_values
@@ -169,38 +181,52 @@ def measure(piece: Piece) -> Losses:
     return losses | {name.value: crps(each, actual).mean(axis=1) for name, each in floor.items()}
 
 
-def gain_over_homes(done: Iterable[tuple[int, Losses]], name: str, reference: str) -> Row:
-    """1 − the geometric mean of the CRPS ratios over homes and starts, its p over homes, and the gain of each home.
+def mean_gain(ratios: Iterable[tuple[int, float]]) -> Row:
+    """1 − the geometric mean of CRPS ratios over homes, its p over homes, and the gain of each home.
 
-    done: the number of the home, and the losses, of each piece; p is None with one home
+    ratios: the number of the home from 1, and a ratio, several of a home where it has several; p is None with one home
     """
     by_home: dict[int, list[float]] = {}
-    for number, losses in done:
-        by_home.setdefault(number, []).append(math.log(losses[name].mean() / losses[reference].mean()))
+    for number, ratio in ratios:
+        by_home.setdefault(number, []).append(math.log(ratio))
     means = np.array([np.mean(each) for each in by_home.values()])
     p = float(stats.ttest_1samp(means, 0.0, alternative="less").pvalue) if len(means) > 1 else None
-    by_number = {str(number + 1): 1 - math.exp(np.mean(each)) for number, each in sorted(by_home.items())}
+    by_number = {str(number): 1 - math.exp(np.mean(each)) for number, each in sorted(by_home.items())}
     return {"gain": 1 - math.exp(float(means.mean())), "p": p, "homes": len(means), "by_home": by_number}
 
 
-def summarise(done: Mapping[Piece, Losses]) -> Row:
-    """The gains of each variant by history, and over the short ones."""
+def gain_over_homes(done: Iterable[tuple[int, Losses]], name: str, reference: str) -> Row:
+    """The mean gain of one over another; done: the number of the home, from 0, and the losses of each piece."""
+    return mean_gain((number + 1, losses[name].mean() / losses[reference].mean()) for number, losses in done)
+
+
+def summarise(done: Mapping[Piece, Losses], earlier: Row | None = None) -> Row:
+    """The gains of each variant by history, and over the short ones.
+
+    earlier: figures as these, whose histories stay where fewer pieces, or none, were measured
+    """
     pairs = [(f"{variant}_student", Contender.TWIN.value) for variant in VARIANTS]
     pairs += [(f"{variant}_student", f"{variant}_untaught") for variant in VARIANTS if variant != "pretrained"]
     pairs += [("sites_student", name.value) for name in FLOOR]
-
-    def gains(pieces: Mapping[Piece, Losses]) -> Row:
-        done = [(piece.number, losses) for piece, losses in pieces.items()]
-        return {f"{name} over {reference}": gain_over_homes(done, name, reference) for name, reference in pairs}
-
-    by_history = {}
+    measured = {}
     for days in sorted({piece.days for piece in done}):
         of_days = {piece: losses for piece, losses in done.items() if piece.days == days}
         names = next(iter(of_days.values()))
         mean = {name: float(np.mean([losses[name].mean() for losses in of_days.values()])) for name in names}
+        by_home = [(piece.number, losses) for piece, losses in of_days.items()]
+        gains = {f"{name} over {reference}": gain_over_homes(by_home, name, reference) for name, reference in pairs}
         starts = len({piece.start for piece in of_days})
-        by_history[str(days)] = {"pieces": len(of_days), "starts": starts, "crps": mean, "gains": gains(of_days)}
-    short = gains({piece: losses for piece, losses in done.items() if piece.days <= SHORT_DAYS})
+        measured[str(days)] = {"pieces": len(of_days), "starts": starts, "crps": mean, "gains": gains}
+    by_history = with_earlier(measured, earlier["by_history"] if earlier else {})
+    short_rows = [row for days, row in by_history.items() if int(days) <= SHORT_DAYS]
+    short = {
+        f"{name} over {reference}": mean_gain(
+            (int(number), 1 - gain)
+            for row in short_rows
+            for number, gain in row["gains"][f"{name} over {reference}"]["by_home"].items()
+        )
+        for name, reference in pairs
+    }
     best = short["sites_student over twin"]
     return {"mean_gain_short": best["gain"], "p": best["p"], "short": short, "by_history": by_history}
 
@@ -216,7 +242,8 @@ def main() -> None:
     folder = folder_of_pieces()
     results = folder / "homes.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
-    figures = measure_into(results, pieces, measure, summarise)
+    earlier = read_json(results) if results.exists() else None
+    figures = measure_into(results, pieces, measure, partial(summarise, earlier=earlier))
     for pair, row in figures["short"].items():
         p = math.nan if row["p"] is None else row["p"]
         print(f"{pair:<40}{row['gain']:>+8.1%}  p {p:.3f}  homes {row['homes']}")

@@ -1,19 +1,20 @@
 """What does each kind of teacher bring? `python -m benchmarks.teachers`.
 
-The household a day and an hour ahead with 100 days of history, on the last six times 60 days of the file, those of
-`benchmarks.efficacy`. For each teacher in `VARIANTS` a student that is averaged with its base, as it would be
-registered: its CRPS against the twin's, and against that of the default recipe's student. Those that add something to
-the default differ from it in that alone; the others are one kind of view alone. `unprivileged` is the control of all,
-`auxiliary_future_placebo` that of the privileged columns over the horizon. The pretrained model may have seen the
-household.
+Part of `make bench-efficacy`. The household a day and an hour ahead with 100 days of history, on the last six times 60
+days of the file, those of `benchmarks.household_cells`. For each teacher in `VARIANTS` a student that is averaged with
+its base, as it would be registered: its CRPS against the twin's, and against that of the default recipe's student.
+Those that add something to the default differ from it in that alone; the others are one kind of view alone.
+`unprivileged` is the control of all, `auxiliary_future_placebo` that of the privileged columns over the horizon. The
+pretrained model may have seen the household.
 
-Gains have the interval of `tutelage.judge.comparison` over the test windows of all origins; p is
-one-sided and Holm-corrected over the cells' variants. Nothing is chosen here. Finished pieces stay under TUTELAGE_HOME.
-QUICK=1 takes one origin.
+Gains have the interval of `tutelage.judge.comparison` over the test windows of all origins; p is one-sided and
+Holm-corrected over the cells' variants. Nothing is chosen here. Finished pieces stay under TUTELAGE_HOME; a cell's
+figures stay until as many pieces of it are measured anew. QUICK=1 takes one origin.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +31,16 @@ from benchmarks.common import (
     holm,
     joined,
     measure_into,
+    with_earlier,
 )
-from benchmarks.efficacy import SHORT_DAYS, SHORT_ORIGINS, dataset_of
+from benchmarks.household_cells import SHORT_DAYS, SHORT_ORIGINS, dataset_of
 from runtime.paths import home
 from runtime.provenance import code_digest
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.distil.recipe import Recipe
-from tutelage.files import value_digest
+from tutelage.files import read_json, value_digest
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.verdict import actual_values
 
@@ -99,8 +101,11 @@ def measure(cell: Cell) -> Losses:
     return losses
 
 
-def summarise(done: Mapping[Cell, Losses]) -> Row:
-    """By cell and variant: CRPS, the network's mean weight, and the gains over the twin and over the default."""
+def summarise(done: Mapping[Cell, Losses], earlier: Row | None = None) -> Row:
+    """By cell and variant: CRPS, the network's mean weight, and the gains over the twin and over the default.
+
+    earlier: figures as these, whose cells stay where fewer pieces, or none, were measured
+    """
     by_cell: dict[str, list[Losses]] = {}
     for cell, losses in done.items():
         by_cell.setdefault(cell.name, []).append(losses)
@@ -110,7 +115,7 @@ def summarise(done: Mapping[Cell, Losses]) -> Row:
         over_twin = {each: gain_of(pieces, each, Contender.TWIN) for each in variants}
         corrected = holm({each: gain.p for each, gain in over_twin.items()})
         cells[name] = {
-            "origins": len(pieces),
+            "pieces": len(pieces),
             "twin": float(joined(pieces, Contender.TWIN).mean()),
             "variants": {
                 each: {
@@ -124,14 +129,14 @@ def summarise(done: Mapping[Cell, Losses]) -> Row:
                 for each, gain in over_twin.items()
             },
         }
-    return {"cells": cells}
+    return {"cells": with_earlier(cells, earlier["cells"] if earlier else {})}
 
 
 def table(figures: Row) -> str:
     """The cells as text: CRPS in kW, gains in per cent."""
     lines = []
     for name, cell in figures["cells"].items():
-        lines.append(f"{name}, {cell['origins']} origins, twin {cell['twin']:.4f}")
+        lines.append(f"{name}, {cell['pieces']} origins, twin {cell['twin']:.4f}")
         for variant, row in cell["variants"].items():
             gains = (
                 f"{gain['estimate']:>+8.1%} ({gain['low']:+.1%} … {gain['high']:+.1%})"
@@ -147,7 +152,8 @@ def main() -> None:
     folder = home() / "benchmarks" / f"teachers-{value_digest(by)[:12]}"
     results = folder / "teachers.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in every_piece()}
-    print(table(measure_into(results, pieces, measure, summarise)))
+    earlier = read_json(results) if results.exists() else None
+    print(table(measure_into(results, pieces, measure, partial(summarise, earlier=earlier))))
 
 
 if __name__ == "__main__":

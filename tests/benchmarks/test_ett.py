@@ -1,5 +1,6 @@
 import datetime as dt
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from benchmarks import common, ett, ett_cells
 from benchmarks import ett_protocol as protocol
-from benchmarks.common import Cell
+from benchmarks.common import Cell, Losses
 from benchmarks.ett_protocol import (
     HORIZONS,
     LONGEST,
@@ -35,6 +36,7 @@ from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import make_panel
 from tutelage.errors import DataError
 from tutelage.files import file_digest
+from tutelage.judge.baselines import BASELINES
 from tutelage.model.kinds import Budget
 
 TINY = Settings(
@@ -195,7 +197,7 @@ def _losses(gain: float, *, hours: int = 2000) -> dict[str, np.ndarray]:
     return losses | {
         "hour": np.arange(hours),
         "teacher": 0.5 * twin,
-        "seasonal_naive_24h": 2 * twin,
+        **dict.fromkeys(BASELINES, 2 * twin),
         "n_train": np.array(9),
     }
 
@@ -214,6 +216,12 @@ def test_summarise__gains_and_holm_over_the_cells() -> None:
     text = ett.table(figures)
     assert "+15.0%" in text
     assert "TimeKD" not in text
+    assert better["floor"]["estimate"] == pytest.approx(1 - 0.85 / 2)
+    kept = ett.summarise({Cell(24, 50, 0): _losses(0.3)}, figures)["cells"]
+    assert {name: round(row["gain"]["student"]["estimate"], 6) for name, row in kept.items()} == {
+        "1h-50d": 0.15,
+        "24h-50d": 0.3,
+    }
 
 
 def test_summarise_horizon__a_quarter_of_an_hour_is_no_hour() -> None:
@@ -234,18 +242,18 @@ def test_summarise_horizon__a_quarter_of_an_hour_is_no_hour() -> None:
     assert f"{quarters['gain_mae']['estimate']:+.1%}" in text.splitlines()[3]
 
 
-def test_losses_of__are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_of__each_piece_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
     measured: list[ett.Piece] = []
 
-    def measure(piece: ett.Piece) -> dict[str, np.ndarray]:
+    def measure(piece: ett.Piece) -> Losses:
         measured.append(piece)
         return {"twin": np.arange(3.0)}
 
-    monkeypatch.setattr(ett, "measure", measure)
     wanted: list[ett.Piece] = ["ETTh1", Cell(1, 50, 0)]
     for piece in [*wanted, *wanted]:
-        np.testing.assert_array_equal(ett.losses_of(piece)["twin"], [0, 1, 2])
+        losses = common.load_or_measure(ett.path_of(piece), partial(measure, piece))
+        np.testing.assert_array_equal(losses["twin"], [0, 1, 2])
     assert measured == wanted
 
 

@@ -10,8 +10,8 @@ from benchmarks.homes import (
     Piece,
     dataset_of,
     every_piece,
-    gain_over_homes,
     home_panels,
+    mean_gain,
     pretrained_of,
     summarise,
 )
@@ -28,15 +28,13 @@ def losses_of(student: float, twin: float) -> Losses:
     }
 
 
-def test_gain_over_homes__weighs_homes_not_their_size() -> None:
-    small, large = losses_of(0.9, 1.0), losses_of(101.0, 100.0)
-    done = [(0, small), (0, small), (1, large)]
-    row = gain_over_homes(done, "sites_student", "twin")
+def test_mean_gain__weighs_homes_not_their_size() -> None:
+    row = mean_gain([(1, 0.9), (1, 0.9), (2, 1.01)])
     assert row["gain"] == pytest.approx(1 - math.sqrt(0.9 * 1.01))
     assert row["by_home"] == pytest.approx({"1": 0.1, "2": -0.01})
     assert row["homes"] == 2
     assert 0 < row["p"] < 0.5
-    alone = summarise({Piece(0, 28, 0): small})
+    alone = summarise({Piece(0, 28, 0): losses_of(0.9, 1.0)})
     assert alone["p"] is None
     assert json.loads(json.dumps(alone, allow_nan=False)) == alone
 
@@ -54,6 +52,18 @@ def test_summarise__short_histories_are_those_up_to_eight_weeks() -> None:
     assert (short["crps"]["twin"], short["pieces"], short["starts"]) == (1, 3, 1)
     gain = short["gains"]["sites_student over same_hour_28d"]["gain"]
     assert gain == pytest.approx(1 - (0.9 * 0.91 * 0.92) ** (1 / 3) / 1.5)
+
+
+def test_summarise__an_earlier_history_stays_and_each_counts_once() -> None:
+    four_weeks, two_weeks = {0: 0.9, 1: 0.92, 2: 0.95}, {0: 0.8, 1: 0.83, 2: 0.85}
+    earlier = summarise(
+        {Piece(number, 28, start): losses_of(ratio, 1.0) for number, ratio in four_weeks.items() for start in (0, 1)}
+    )
+    done = {Piece(number, 14, 0): losses_of(ratio, 1.0) for number, ratio in two_weeks.items()}
+    figures = summarise(done | {Piece(0, 28, 0): losses_of(2.0, 1.0)}, earlier)
+    assert figures["by_history"]["28"] == earlier["by_history"]["28"]
+    of_both = math.prod([*four_weeks.values(), *two_weeks.values()]) ** (1 / 6)
+    assert figures["mean_gain_short"] == pytest.approx(1 - of_both)
 
 
 def test_every_piece__each_home_once_a_history_and_start() -> None:

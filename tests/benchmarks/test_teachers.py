@@ -29,7 +29,7 @@ def test_summarise__gains_over_the_twin_and_over_the_default() -> None:
     figures = summarise(done)
     assert set(figures["cells"]) == {"24h-100d"}
     cell = figures["cells"]["24h-100d"]
-    assert (cell["origins"], set(cell["variants"])) == (2, set(shares))
+    assert (cell["pieces"], set(cell["variants"])) == (2, set(shares))
     simple = cell["variants"]["simple"]
     assert simple["gain_over_twin"]["estimate"] == pytest.approx(0.1)
     assert simple["gain_over_default"]["estimate"] == pytest.approx(1 - 0.9 / 0.95)
