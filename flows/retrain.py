@@ -39,6 +39,7 @@ from tasks.retrain.teachers import train_all_teachers
 from tasks.retrain.validate import validate
 from tutelage.data.dataset import DatasetSpec, Role, load_dataset_spec
 from tutelage.distil.dataset import require_recursive_columns, require_steps
+from tutelage.distil.pretrained import with_pretrained_digest
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.forecasts import Contender
 
@@ -65,7 +66,7 @@ def train_and_evaluate(
     meets_champion: bool = True,
 ) -> Evaluated:
     """From raw readings to the evaluation on the test part; backtests run this part of a retrain, too."""
-    plan = parameters.plan
+    plan = parameters.plan.with_recipe(with_pretrained_digest(parameters.recipe))
     require_recursive_columns(plan.recipe, len(spec.names(Role.OBSERVED)))
     require_steps(
         plan.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours

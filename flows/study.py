@@ -16,6 +16,7 @@ from tasks.study.leaderboard import publish_study
 from tasks.study.run import log_fold, tracked_study
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.distil.dataset import require_steps
+from tutelage.distil.pretrained import with_pretrained_digest
 from tutelage.judge.trials import list_trials
 
 
@@ -28,9 +29,10 @@ def study(parameters: StudyParameters) -> StudyResult:
     """
     parameters = at_its_time(parameters)
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    trials = list_trials(parameters.recipe, parameters.space, max_trials=parameters.max_trials, seed=parameters.seed)
+    recipe = with_pretrained_digest(parameters.recipe)
+    trials = list_trials(recipe, parameters.space, max_trials=parameters.max_trials, seed=parameters.seed)
     require_steps(
-        parameters.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
+        recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
     )
     files = fetch(spec)
     with tracked_study(parameters, spec, files, trials) as run:

@@ -17,7 +17,7 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.distil.base import fit_base
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pipeline import train_teachers
-from tutelage.distil.pretrained import load_pretrained
+from tutelage.distil.pretrained import pretrained_teacher
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.distil.refit import refit_dataset, refit_student
 from tutelage.distil.soft_labels import SoftLabels
@@ -105,7 +105,7 @@ def _labels(
 ) -> tuple[SoftLabels, States | None]:
     """Soft labels of the refit teachers, and the hidden states of the first where the recipe's terms need them."""
     recipe = plan.recipe.teacher
-    model, pretrained = recipe.registered_model, recipe.pretrained
+    model = recipe.registered_model
 
     def reports(name: str) -> Callable[[Progress], None]:
         return reporter(f"refit of {name}", features.task, teachers.best_epoch[name], {}, watched="train")
@@ -115,7 +115,7 @@ def _labels(
         plan.recipe,
         seed=plan.seed,
         registered=None if model is None else load_registered(model, features, spec, digest=recipe.registered_digest),
-        pretrained=load_pretrained(pretrained) if pretrained else None,
+        pretrained=pretrained_teacher(recipe, horizon=dataset.horizon),
         epochs=teachers.best_epoch,
         checkpoints=lambda name: checkpoint_in(folder, name),
         reports=reports,

@@ -19,7 +19,7 @@ from schemas.retrain import FeaturesManifest, TrainedManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.distil.blocks import fit_teachers
 from tutelage.distil.pipeline import TrainedTeachers
-from tutelage.distil.pretrained import load_pretrained
+from tutelage.distil.pretrained import pretrained_teacher
 from tutelage.distil.recipe import Recipe, TrainingPlan
 from tutelage.distil.teachers import FIRST_TEACHER
 from tutelage.files import file_digest, folder_written_whole, value_digest
@@ -39,18 +39,19 @@ def train_all_teachers(
     plan: that of the teachers (`TrainingPlan.of_teachers`), so that changes to the students don't retrain them
     role: `teacher`, or `unprivileged` for the teachers of unprivileged students, which have no MLflow run
 
-    Raises RegistryError where the recipe names a registered model that can't teach this task.
+    Raises RegistryError where the recipe names a registered model that can't teach this task, and TutelageError where
+    it names a pretrained one that isn't there, or is another than its digest says.
     """
     dataset = read_dataset(features, spec, plan)
     folder = stage_folder(role.value, __name__, features=features, spec=spec, plan=plan)
     recipe = plan.recipe.teacher
-    model, pretrained = recipe.registered_model, recipe.pretrained
+    model = recipe.registered_model
     fitted = fit_teachers(
         dataset,
         plan.recipe,
         seed=plan.seed,
         registered=None if model is None else load_registered(model, features, spec, digest=recipe.registered_digest),
-        pretrained=load_pretrained(pretrained) if pretrained else None,
+        pretrained=pretrained_teacher(recipe, horizon=dataset.horizon),
         checkpoints=lambda name: checkpoint_in(folder, name),
         reports=_reports(features.task, plan.recipe, role),
     )

@@ -9,6 +9,7 @@ from schemas.retrain import FeaturesManifest
 from schemas.study import LabelsManifest
 from tutelage.data.dataset import DatasetSpec
 from tutelage.distil.pipeline import label_parts, train_teachers
+from tutelage.distil.pretrained import pretrained_teacher
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.distil.teachers import states_taught, weigh_teachers
 from tutelage.files import file_digest, folder_written_whole
@@ -30,7 +31,11 @@ def label_fold(
     dataset = read_dataset(features, spec, plan)
     folder = stage_folder("labels", __name__, features=features, spec=spec, plan=plan, hidden_states=hidden_states)
     teachers = train_teachers(
-        dataset, plan.recipe, seed=plan.seed, checkpoints=lambda name: checkpoint_in(folder, name)
+        dataset,
+        plan.recipe,
+        seed=plan.seed,
+        pretrained=pretrained_teacher(plan.recipe.teacher, horizon=dataset.horizon),
+        checkpoints=lambda name: checkpoint_in(folder, name),
     ).teachers
     weights = weigh_teachers([(teachers, dataset)], plan.recipe, seed=plan.seed)
     labels = label_parts(teachers, dataset, seed=plan.seed, weights=weights)

@@ -3,6 +3,8 @@
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
 
 import mlflow
 import numpy as np
@@ -21,11 +23,12 @@ from schemas.verdict import Verdict
 from tests.flows.test_retrain import newest
 from tests.household import write_slice
 from tests.tutelage.builders import dataset_of, recipe_of, synthetic_panel
+from tests.tutelage.chronos import write_chronos
 from tutelage.data.dataset import Column, DatasetSpec, Role, load_dataset_spec
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.privilege import UNPRIVILEGED
 from tutelage.distil.recipe import Terms, Views
-from tutelage.errors import RegistryError
+from tutelage.errors import RegistryError, TutelageError
 from tutelage.files import folder_digest, read_json
 from tutelage.model.inference import forecast_windows, load_student
 from tutelage.model.kinds import Budget
@@ -299,3 +302,17 @@ def test_retrain__other_sites_and_a_pretrained_model_teach_a_new_one(household_s
     for role in ("teacher", "unprivileged"):
         taught = read_labels(newest(role), CPU).taught.origins
         assert len(taught) > own + 500, "the other summer's windows have labels, too"
+
+
+def test_retrain__a_chronos_model_in_a_folder_is_one_of_the_teachers(household_slice: str, tmp_path: Path) -> None:
+    folder = write_chronos(tmp_path / "small-chronos", "2")
+    parameters = small(household_slice, base="none", views=PAST, pretrained_folder=str(folder))
+    labels = []
+    for seed in (0, 1):
+        write_chronos(folder, "2", seed=seed)
+        retrain(parameters)
+        labels.append(read_labels(newest("teacher"), CPU).test.log_probabilities)
+    assert not torch.equal(*labels), "other weights in the folder teach anew"
+    rmtree(folder)
+    with pytest.raises(TutelageError, match=r"^teacher\.pretrained_folder: .*small-chronos has no config"):
+        retrain(parameters)

@@ -155,6 +155,8 @@ TEACHER_LEAVES = (
     "noise_draws",
     "other_sites",
     "pretrained",
+    "pretrained_folder",
+    "pretrained_digest",
 )
 STUDENT_LEAVES = ("architecture", "recursive", "base", "head", "point_loss")
 

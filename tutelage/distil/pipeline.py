@@ -135,7 +135,7 @@ def train_teachers(
             model = fit_simple_teacher(dataset) if spec.name == SIMPLE_TEACHER else given
             if model is None:
                 raise ValueError(
-                    f"the model {recipe.teacher.registered_model or recipe.teacher.pretrained} is not given"
+                    f"the model {recipe.teacher.registered_model or recipe.teacher.pretrained_name} is not given"
                 )
             teachers[spec], progress[spec.name] = model, progress_of(model, dataset, spec.recipe, seed=seed)
             reports(spec.name)(progress[spec.name])

@@ -132,7 +132,9 @@ class Recipe(Contract):
         if distillation.transfer and teacher.other_sites is None:
             raise ValueError("distillation.transfer: name the other sites in teacher.other_sites")
         if teacher.registered_model is not None and teacher.knows_more:
-            raise ValueError("teacher.registered_model: it is the only teacher; leave other_sites and pretrained empty")
+            raise ValueError(
+                "teacher.registered_model: it is the only teacher; name no other sites and no pretrained model"
+            )
         sees_future = any(views.sees_target_future for views in teacher.every_view)
         if distillation.unlabelled and sees_future and teacher.registered_model is None:
             raise ValueError(
@@ -206,6 +208,8 @@ class Recipe(Contract):
                 "teacher.ensemble_size": size,
                 "teacher.other_sites": None,
                 "teacher.pretrained": None,
+                "teacher.pretrained_folder": None,
+                "teacher.pretrained_digest": None,
                 "teacher.coupling": 0.0,
             }
         )

@@ -1,5 +1,6 @@
 """The teachers' part of a recipe: their views, kind, number and training, as plain values."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -56,6 +57,17 @@ class TeacherRecipe(Contract):
         description="A pretrained model as a further teacher, which forecasts as it comes; it may have seen public "
         "data. fracast: 85,001 weights, horizons up to 48 h.",
     )
+    pretrained_folder: str | None = Field(
+        None,
+        pattern=r"^/",
+        description="Folder with the weights of a Chronos model (Chronos-2, Chronos-Bolt), on the machine that trains, "
+        "as a further teacher in place of one that is installed; on the GPU where there is one.",
+    )
+    pretrained_digest: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Digest of the files in that folder. A retrain fills it in; with it, other weights are refused.",
+    )
     simple: bool = Field(
         False,
         description="The mean of the simple forecasts (ridge regression, boosted trees, the same hour of the last "
@@ -94,6 +106,10 @@ class TeacherRecipe(Contract):
             raise ValueError("other_sites: only networks learn from other sites, not boosted trees")
         if self.registered_digest is not None and self.registered_model is None:
             raise ValueError("registered_digest: there is no registered_model that it could be of")
+        if self.pretrained is not None and self.pretrained_folder is not None:
+            raise ValueError("pretrained_folder: one pretrained model teaches; leave pretrained empty")
+        if self.pretrained_digest is not None and self.pretrained_folder is None:
+            raise ValueError("pretrained_digest: there is no pretrained_folder that it could be of")
         if self.simple and self.registered_model is not None:
             raise ValueError("simple: a registered model is the only teacher")
         if list(self.horizons) != sorted(set(self.horizons)):
@@ -105,7 +121,12 @@ class TeacherRecipe(Contract):
     @property
     def knows_more(self) -> bool:
         """Whether the teachers know other sites, or one of them is a pretrained model."""
-        return self.other_sites is not None or self.pretrained is not None
+        return self.other_sites is not None or self.pretrained_name is not None
+
+    @property
+    def pretrained_name(self) -> str | None:
+        """The pretrained model among the teachers: its name, or that of its folder."""
+        return self.pretrained if self.pretrained_folder is None else Path(self.pretrained_folder).name
 
     @property
     def every_view(self) -> tuple[Views, ...]:
@@ -122,6 +143,6 @@ class TeacherRecipe(Contract):
         teachers = [f"{kind} ({views.sentence}{sites})" for views in self.every_view]
         if self.simple:
             teachers.append("the mean of the simple forecasts")
-        if self.pretrained is not None:
-            teachers.append(f"{self.pretrained}, a pretrained model, as it comes")
+        if self.pretrained_name is not None:
+            teachers.append(f"{self.pretrained_name}, a pretrained model, as it comes")
         return "; ".join(teachers)

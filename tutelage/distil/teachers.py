@@ -81,7 +81,7 @@ def list_teachers(recipe: Recipe, horizon: int) -> list[TeacherSpec]:
         specs += [TeacherSpec(f"{name}-{shorter}h", of_view, shorter, name) for shorter in recipe.teacher.horizons]
         specs.append(TeacherSpec(name, of_view, horizon, name))
     plain = recipe.override({"teacher.views": UNPRIVILEGED, "teacher.more_views": ()})
-    further = {SIMPLE_TEACHER: recipe.teacher.simple, PRETRAINED_TEACHER: recipe.teacher.pretrained is not None}
+    further = {SIMPLE_TEACHER: recipe.teacher.simple, PRETRAINED_TEACHER: recipe.teacher.pretrained_name is not None}
     return specs + [TeacherSpec(name, plain, horizon, name) for name, wanted in further.items() if wanted]
 
 

@@ -37,7 +37,7 @@ def privileges(recipe: Recipe) -> list[Privilege]:
         Privilege.MINUTES: any(each.minutes_hours for each in views),
         Privilege.AUXILIARY: any(each.auxiliary or each.sees_auxiliary_future for each in views),
         Privilege.OTHER_SITES: teacher.other_sites is not None,
-        Privilege.PRETRAINED: teacher.pretrained is not None,
+        Privilege.PRETRAINED: teacher.pretrained_name is not None,
     }
     return [privilege for privilege, is_there in had.items() if is_there]
 
@@ -47,7 +47,8 @@ def without(recipe: Recipe, privilege: Privilege) -> Recipe:
     if privilege is Privilege.OTHER_SITES:
         return recipe.override({"teacher.other_sites": None, "distillation.transfer": False})
     if privilege is Privilege.PRETRAINED:
-        return recipe.override({"teacher.pretrained": None})
+        lacking = ("teacher.pretrained", "teacher.pretrained_folder", "teacher.pretrained_digest")
+        return recipe.override(dict.fromkeys(lacking))
     left = recipe.without_views({privilege})
     networks = recipe.teacher.ensemble_size * len(recipe.teacher.every_view)
     return left.override({"teacher.ensemble_size": max(1, round(networks / len(left.teacher.every_view)))})

@@ -38,8 +38,13 @@ SHORT = {"alpha": "α", "temperature": "T", "future_sigma": "σ", "minutes_hours
 STUDENT_AXES = ("dropout", "learning_rate", "weight_decay")
 """Axes that also apply to a twin, so that it is tuned like its students."""
 
-LEFT_OUT = {"distillation.gate": "none", "distillation.unlabelled": False, "teacher.registered_model": None}
-"""Settings that a study does not support, with the value that a study uses: they need more than a fold's soft labels.
+LEFT_OUT = {
+    "distillation.gate": "none",
+    "distillation.unlabelled": False,
+    "teacher.registered_model": None,
+    "teacher.other_sites": None,
+}
+"""Settings that a study does not support, with the value that a study uses: they need more than a fold's readings.
 The default gate is replaced silently, because a study varies alpha itself."""
 
 

@@ -108,6 +108,10 @@ def test_load_recipe__names_the_known_recipes(tmp_path: Path) -> None:
         ({"transfer": True}, r"distillation\.transfer: name the other sites in teacher\.other_sites"),
         ({"registered_model": "home-24h/3", "other_sites": "homes"}, "registered_model: it is the only teacher"),
         ({"registered_model": "home-24h/3", "pretrained": "fracast"}, "registered_model: it is the only teacher"),
+        ({"registered_model": "home-24h/3", "pretrained_folder": "/m"}, "registered_model: it is the only teacher"),
+        ({"pretrained": "fracast", "pretrained_folder": "/m"}, "pretrained_folder: one pretrained model teaches"),
+        ({"pretrained_digest": 64 * "0"}, "pretrained_digest: there is no pretrained_folder"),
+        ({"pretrained_folder": "chronos-2"}, "String should match pattern"),
     ],
 )
 def test_recipe__refuses_what_does_not_go_together(leaves: dict[str, object], sentence: str) -> None:

@@ -27,9 +27,10 @@ def trials_of(recipe: Recipe | None = None, space: Space = SPACE) -> list[Trial]
         ({"gate": "windows"}, "distillation.gate"),
         ({"unlabelled": True, "views": {"future_sigma": None}, "more_views": ()}, "distillation.unlabelled"),
         ({"registered_model": "home-24h/3"}, "teacher.registered_model"),
+        ({"other_sites": "homes"}, "teacher.other_sites"),
     ],
 )
-def test_list_trials__refuses_what_needs_more_than_soft_labels(leaves: dict[str, object], path: str) -> None:
+def test_list_trials__refuses_what_needs_more_than_a_folds_readings(leaves: dict[str, object], path: str) -> None:
     with pytest.raises(SpecError, match=rf"^a study can't have recipe\.{path}: leave it out$"):
         trials_of(recipe_of(**leaves), Space())
 
