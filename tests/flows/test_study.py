@@ -26,6 +26,7 @@ from tasks.retrain.ingest import ingest
 from tasks.retrain.validate import validate
 from tasks.study.folds import lay_folds
 from tests.tutelage.builders import recipe_of
+from tests.tutelage.chronos import write_chronos
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.distil.recipe import Views
 from tutelage.errors import DataError
@@ -312,6 +313,16 @@ def test_study__never_reads_the_test_part(prefect_server: None) -> None:
     assert fold_bytes(path) == before
     tripled(pl.col("time") >= edge - dt.timedelta(hours=1))
     assert fold_bytes(path) != before
+
+
+def test_study__a_pretrained_model_is_one_of_the_teachers(meter: Path, tmp_path: Path, first: StudyResult) -> None:
+    folder = write_chronos(tmp_path / "chronos", "bolt")
+    blind = SPACE.model_copy(update={"alpha": (1.0,), "future_sigma": (None,)})
+    recipes = RECIPE, RECIPE.override({"teacher.pretrained_folder": str(folder)})
+    without, with_it = (study(asked(recipe=recipe, space=blind)).leaderboard for recipe in recipes)
+    alone, both = ({row.trial: row.crps_teacher for row in rows} for rows in (without, with_it))
+    assert alone.keys() == both.keys() == {"twin", "α 1"}
+    assert alone["α 1"] != both["α 1"]
 
 
 def test_study__too_short_a_history_is_told_and_the_run_says_failed(meter: Path, first: StudyResult) -> None:
