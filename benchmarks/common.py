@@ -178,14 +178,13 @@ def measure_into(
     done: dict[Piece, Losses] = {}
     for piece, losses in measure_pieces(paths, measure):
         done[piece] = losses
-        settings = {"pieces": len(paths), "measured": len(done), "quick": QUICK}
-        settings |= {"torch": torch.__version__, "commit": git_commit()}
+        settings = {"pieces": len(paths), "quick": QUICK, "torch": torch.__version__}
         write_json(results, summarise(done) | {"settings": settings})
     return summarise(done)
 
 
 def with_earlier(measured: Mapping[Key, Row], earlier: Mapping[Key, Row]) -> dict[Key, Row]:
-    """The measured rows, each with its commit, and the earlier ones of which as many pieces aren't measured anew.
+    """The measured rows, with the commit that they are summarised at, and the earlier ones that have more pieces.
 
     A measurement that is begun again, elsewhere or by changed code, so doesn't take away what is known.
     """

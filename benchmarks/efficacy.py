@@ -16,7 +16,8 @@ folder, `benchmarks.ett`; their figures, and the controls', stand in the same JS
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from functools import reduce
 from pathlib import Path
 
@@ -58,6 +59,8 @@ from tutelage.judge.comparison import Gain, gain_over
 
 RESULTS = Path(__file__).parent / "results" / "efficacy.json"
 SIGNIFICANT = 0.05
+SHORT = f"up to {SHORT_DAYS}"
+"""The name of the mean over short histories."""
 
 
 def _left_out() -> list[str]:
@@ -120,11 +123,12 @@ def history_saved(crps_of: Mapping[int, Mapping[Contender, float]], days: int) -
 
 
 def _history_saved_by_horizon(
-    by_cell: Mapping[tuple[int, int | None], list[Losses]], days_of_all: int
+    by_cell: Mapping[tuple[int, int | None], list[Losses]], wanted: Collection[Cell], days_of_all: int
 ) -> dict[str, float | None]:
     saved = {}
     for horizon in LOOKBACK_HOURS:
-        if any(len(by_cell.get((horizon, days), [])) < origins_of(days) for days in HISTORIES):
+        parts = Counter((cell.horizon, cell.history) for cell in wanted if cell.horizon == horizon)
+        if not parts or any(len(by_cell.get(key, [])) < count for key, count in parts.items()):
             continue
         by_days = {days_of_all if days is None else days: p for (h, days), p in by_cell.items() if h == horizon}
         by_days = {days: p for days, p in by_days.items() if days >= SHORT_DAYS}  # a shorter one can be no answer
@@ -132,12 +136,15 @@ def _history_saved_by_horizon(
     return saved
 
 
-def summarise(done: Mapping[Cell, Losses], days_of_all: int, earlier: Row | None = None) -> Row:
+def summarise(
+    done: Mapping[Cell, Losses], wanted: Collection[Cell], *, days_of_all: int, earlier: Row | None = None
+) -> Row:
     """All cells, and the summary over them.
 
+    wanted: all that are to be measured; how much history is saved waits for all of a horizon
     earlier: figures as these, whose rows stay where fewer pieces, or none, were measured
     """
-    before = earlier or {"cells": {}, "summary": {"gain_by_history": {}, "history_saved": {}}}
+    before = earlier or {"cells": {}, "summary": {"gain_by_history": {}, "short": {}, "history_saved": {}}}
     by_cell: dict[tuple[int, int | None], list[Losses]] = {}
     for piece, losses in done.items():
         by_cell.setdefault((piece.horizon, piece.history), []).append(losses)
@@ -145,28 +152,34 @@ def summarise(done: Mapping[Cell, Losses], days_of_all: int, earlier: Row | None
     cells = with_earlier(measured, before["cells"])
     add_holm(cells)
     groups = {"all" if days is None else str(days): (days,) for days in HISTORIES}
-    groups["short"] = tuple(days for days in HISTORIES if days is not None and days <= SHORT_DAYS)
+    groups[SHORT] = tuple(days for days in HISTORIES if days is not None and days <= SHORT_DAYS)
     pooled_rows = {
         name: _pooled_row([pieces for (_, history), pieces in by_cell.items() if history in days])
         for name, days in groups.items()
         if any(history in days for _, history in by_cell)
     }
-    by_history = with_earlier(pooled_rows, before["summary"]["gain_by_history"])
-    short = by_history.get("short", {"mean": None, "p": None})
+    by_history = with_earlier(pooled_rows, before["summary"]["gain_by_history"] | before["summary"]["short"])
+    short = {SHORT: by_history.pop(SHORT)} if SHORT in by_history else {}
     worse = _worse_cells(cells)
     return {
         "cells": cells,
         "summary": {
             "gain_by_history": by_history,
-            "mean_gain_short": short["mean"],
-            "p_short": short["p"],
+            "short": short,
+            "mean_gain_short": short[SHORT]["mean"] if short else None,
+            "p_short": short[SHORT]["p"] if short else None,
             "cells": len(cells),
-            "cells_behind_floor": [name for name, row in cells.items() if row["floor"]["estimate"] < 0],
+            "cells_behind_floor": _cells_behind_floor(cells),
             "cells_significantly_worse": len(worse),
             "worse_cells": worse,
-            "history_saved": before["summary"]["history_saved"] | _history_saved_by_horizon(by_cell, days_of_all),
+            "history_saved": before["summary"]["history_saved"]
+            | _history_saved_by_horizon(by_cell, wanted, days_of_all),
         },
     }
+
+
+def _cells_behind_floor(rows: Mapping[str, Row]) -> list[str]:
+    return [name for name, row in rows.items() if row["floor"]["estimate"] < 0]
 
 
 def _worse_cells(rows: Mapping[str, Row]) -> list[str]:
@@ -183,7 +196,7 @@ def main() -> None:
     done: dict[Cell, Losses] = {}
     for finished, losses in measure_pieces(paths, measure_cell):
         done[finished] = losses
-        figures = summarise(done, (end - first).days - TESTED_DAYS, earlier)
+        figures = summarise(done, paths.keys(), days_of_all=(end - first).days - TESTED_DAYS, earlier=earlier)
         _write(figures, results)
     print(cells_table(figures["cells"]))
     print("left out, too few windows in a part:", ", ".join(_left_out()) or "none")
@@ -208,7 +221,9 @@ def _write(figures: Row, results: Path) -> Row:
         }
     if transformers.exists():
         of_ett = read_json(transformers)
-        further = {**of_ett["protocol"], **{f"ETT {name}": row for name, row in of_ett["cells"].items()}}
+        cells = {f"ETT {name}": row for name, row in of_ett["cells"].items()}
+        further = {**of_ett["protocol"], **cells}
+        summary["cells_behind_floor"] = [*summary["cells_behind_floor"], *_cells_behind_floor(cells)]
         worse = _worse_cells(further)
         summary["cells"] += len(further)
         summary["cells_significantly_worse"] += len(worse)

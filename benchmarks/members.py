@@ -21,7 +21,7 @@ from benchmarks import homes
 from benchmarks.accuracy import FIRST_HOMES, RECIPE, Piece, dataset_of, inside, issued_by, members_of
 from benchmarks.common import ORIGINS, QUICK, Cell, Losses, Row, measure_into, scored_of
 from runtime.paths import home
-from runtime.provenance import code_digest
+from runtime.provenance import code_digest, git_commit
 from tutelage.distil.base import FittedSimple, SimpleForecasts, fit_simple
 from tutelage.distil.blocks import BLOCKS, fit_students, fit_teachers
 from tutelage.distil.pretrained import load_pretrained
@@ -81,7 +81,7 @@ def summarise(done: Mapping[Piece, Losses]) -> Row:
     for horizon, days in sorted({(piece.cell.horizon, piece.cell.history or 0) for piece in done}):
         of_cell = {p: each for p, each in done.items() if (p.cell.horizon, p.cell.history) == (horizon, days)}
         cells.append({"horizon": horizon, "history_days": days} | _figures(of_cell))
-    return {"cells": cells, "all": _figures(done)}
+    return {"cells": cells, "all": _figures(done), "commit": git_commit()}
 
 
 def _figures(done: Mapping[Piece, Losses]) -> Row:

@@ -14,6 +14,7 @@ from flows.terminal import given_parameters, sentences
 from runtime.clock import at_its_time
 from runtime.engine import each_of
 from runtime.paths import datasets_folder
+from runtime.weights import with_its_weights
 from schemas.ablation import AblationManifest, AblationParameters
 from tasks.ablation.summary import WHOLE, summarise_ablation
 from tasks.fetch import fetch
@@ -31,7 +32,7 @@ def ablation(parameters: AblationParameters) -> AblationManifest:
     Nothing is registered. An interrupted ablation continues when it is started again with the same parameters. A
     variant whose history has too many gaps is left out, and the result says so.
     """
-    parameters = at_its_time(parameters)
+    parameters = with_its_weights(at_its_time(parameters))
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     files = fetch(spec)
     with tracked_parent("ablation", parameters, spec, files) as run:

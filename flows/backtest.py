@@ -9,6 +9,7 @@ from flows.pieces import Origin, end_of_data, evaluate_origin
 from runtime.clock import at_its_time
 from runtime.engine import each_of
 from runtime.paths import datasets_folder
+from runtime.weights import with_its_weights
 from schemas.backtest import BacktestManifest, BacktestParameters
 from schemas.retrain import Evaluation
 from tasks.backtest.summary import summarise_backtest
@@ -29,7 +30,7 @@ def backtest(parameters: BacktestParameters) -> BacktestManifest:
 
     Raises GapsError where every origin is left out.
     """
-    parameters = at_its_time(parameters)
+    parameters = with_its_weights(at_its_time(parameters))
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     files = fetch(spec)
     evaluations: dict[dt.datetime, Evaluation] = {}

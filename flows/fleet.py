@@ -5,6 +5,7 @@ from prefect import flow
 from flows.pieces import retrain_member
 from runtime.clock import at_its_time
 from runtime.engine import each_of
+from runtime.weights import with_its_weights
 from schemas.fleet import FleetManifest, FleetParameters
 from tasks.fleet.summary import summarise_fleet
 from tutelage.errors import FleetError
@@ -19,7 +20,7 @@ def fleet(parameters: FleetParameters) -> FleetManifest:
 
     Raises FleetError, after all have ended, where one could not be retrained.
     """
-    pieces = [at_its_time(parameters.of(dataset)) for dataset in parameters.datasets]
+    pieces = [with_its_weights(at_its_time(parameters.of(dataset))) for dataset in parameters.datasets]
     results = each_of(retrain_member, pieces, parameters.engine, name="member", device=parameters.each.device)
     done = summarise_fleet(list(results))
     if done.failed:

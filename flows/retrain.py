@@ -13,6 +13,7 @@ from flows.naming import task_of_run
 from flows.terminal import given_parameters, sentences, verdict_table
 from runtime.clock import at_its_time
 from runtime.paths import datasets_folder, home
+from runtime.weights import with_its_weights
 from schemas.manifests import RunManifest
 from schemas.retrain import (
     EvaluationManifest,
@@ -39,7 +40,6 @@ from tasks.retrain.teachers import train_all_teachers
 from tasks.retrain.validate import validate
 from tutelage.data.dataset import DatasetSpec, Role, load_dataset_spec
 from tutelage.distil.dataset import require_recursive_columns, require_steps
-from tutelage.distil.pretrained import with_pretrained_digest
 from tutelage.distil.recipe import TrainingPlan
 from tutelage.forecasts import Contender
 
@@ -66,7 +66,7 @@ def train_and_evaluate(
     meets_champion: bool = True,
 ) -> Evaluated:
     """From raw readings to the evaluation on the test part; backtests run this part of a retrain, too."""
-    plan = parameters.plan.with_recipe(with_pretrained_digest(parameters.recipe))
+    plan = parameters.plan
     require_recursive_columns(plan.recipe, len(spec.names(Role.OBSERVED)))
     require_steps(
         plan.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
@@ -144,7 +144,7 @@ def retrain(parameters: RetrainParameters) -> Verdict:
     Finished stages come from the cache, training resumes from its checkpoint, and an interrupted retrain continues its
     MLflow run when it is started again with the same parameters.
     """
-    parameters = at_its_time(parameters)
+    parameters = with_its_weights(at_its_time(parameters))
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
     return retrain_once(parameters, spec, fetch(spec))
 

@@ -7,6 +7,7 @@ from flows.pieces import Fold, score_fold
 from runtime.clock import at_its_time
 from runtime.engine import each_of
 from runtime.paths import datasets_folder
+from runtime.weights import with_its_weights
 from schemas.study import StudyParameters, StudyResult
 from tasks.fetch import fetch
 from tasks.retrain.ingest import ingest
@@ -16,7 +17,6 @@ from tasks.study.leaderboard import publish_study
 from tasks.study.run import log_fold, tracked_study
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.distil.dataset import require_steps
-from tutelage.distil.pretrained import with_pretrained_digest
 from tutelage.judge.trials import list_trials
 
 
@@ -27,12 +27,11 @@ def study(parameters: StudyParameters) -> StudyResult:
     Finished stages come from the cache: an interrupted study continues when it is started again with the same
     parameters, and a study with more values in its space trains only the new trials.
     """
-    parameters = at_its_time(parameters)
+    parameters = with_its_weights(at_its_time(parameters))
     spec = load_dataset_spec(datasets_folder() / f"{parameters.dataset}.yaml")
-    recipe = with_pretrained_digest(parameters.recipe)
-    trials = list_trials(recipe, parameters.space, max_trials=parameters.max_trials, seed=parameters.seed)
+    trials = list_trials(parameters.recipe, parameters.space, max_trials=parameters.max_trials, seed=parameters.seed)
     require_steps(
-        recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
+        parameters.recipe, spec.grid, horizon_hours=parameters.horizon_hours, lookback_hours=parameters.lookback_hours
     )
     files = fetch(spec)
     with tracked_study(parameters, spec, files, trials) as run:

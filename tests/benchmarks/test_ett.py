@@ -35,7 +35,7 @@ from tests.tutelage.builders import recipe_of
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import make_panel
 from tutelage.errors import DataError
-from tutelage.files import file_digest
+from tutelage.files import file_digest, read_json
 from tutelage.judge.baselines import BASELINES
 from tutelage.model.kinds import Budget
 
@@ -222,6 +222,13 @@ def test_summarise__gains_and_holm_over_the_cells() -> None:
         "1h-50d": 0.15,
         "24h-50d": 0.3,
     }
+
+
+def test_results__stay_where_nothing_is_measured_and_can_be_shown() -> None:
+    committed = read_json(ett.RESULTS)
+    figures = ett.summarise({}, committed)
+    assert figures == {name: committed[name] for name in figures}
+    assert len(ett.table(figures).splitlines()) == 3 + len(figures["protocol"]) + 2 + len(figures["cells"])
 
 
 def test_summarise_horizon__a_quarter_of_an_hour_is_no_hour() -> None:

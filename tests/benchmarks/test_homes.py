@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.common import Losses
 from benchmarks.homes import (
+    RESULTS,
     VARIANTS,
     Piece,
     dataset_of,
@@ -16,6 +17,7 @@ from benchmarks.homes import (
     summarise,
 )
 from tutelage.distil.pretrained import load_pretrained
+from tutelage.files import read_json
 
 
 def losses_of(student: float, twin: float) -> Losses:
@@ -64,6 +66,12 @@ def test_summarise__an_earlier_history_stays_and_each_counts_once() -> None:
     assert figures["by_history"]["28"] == earlier["by_history"]["28"]
     of_both = math.prod([*four_weeks.values(), *two_weeks.values()]) ** (1 / 6)
     assert figures["mean_gain_short"] == pytest.approx(1 - of_both)
+
+
+def test_results__stay_where_nothing_is_measured() -> None:
+    committed = read_json(RESULTS)
+    figures = summarise({}, committed)
+    assert figures == {name: committed[name] for name in figures}
 
 
 def test_every_piece__each_home_once_a_history_and_start() -> None:

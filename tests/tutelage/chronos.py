@@ -1,5 +1,6 @@
 """Chronos models of random weights, in the folders that the package chronos-forecasting reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +17,11 @@ SMALL = {"d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2, 
 LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
 
-def write_chronos(folder: Path, family: Family, *, seed: int = 0) -> Path:
+def write_chronos(
+    folder: Path, family: Family, *, seed: int = 0, levels: Sequence[float] = LEVELS, context: int = 256
+) -> Path:
     """A small model of one of the three families: Chronos-Bolt, Chronos-2, and the first Chronos, of samples."""
-    patches = {"context_length": 256, "input_patch_size": 16, "input_patch_stride": 16, "quantiles": LEVELS}
+    patches = {"context_length": context, "input_patch_size": 16, "input_patch_stride": 16, "quantiles": list(levels)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if family == "2":

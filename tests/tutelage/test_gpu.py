@@ -1,16 +1,19 @@
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
-from tests.tutelage.builders import dataset_of, dataset_to, small_recipe, synthetic_panel
+from tests.tutelage.builders import dataset_of, dataset_to, small_recipe, synthetic_panel, target_alone
+from tests.tutelage.chronos import Family, write_chronos
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.ensemble import ensemble_labels, train_ensemble
 from tutelage.distil.losses import categorical_distillation_loss
 from tutelage.distil.pipeline import distil_students, label_parts, train_teachers
 from tutelage.distil.plans import plan_student
+from tutelage.distil.pretrained import load_chronos
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.soft_labels import uniform_labels
 from tutelage.distil.students import train_students
@@ -125,3 +128,13 @@ def test_pipeline__trees_teach_on_cuda(dataset: WindowDataset) -> None:
     resident, recipe = dataset_to(dataset, CUDA), small_recipe(kind="boosted")
     labels = label_parts(train_teachers(resident, recipe, seed=0).teachers, resident, seed=0)
     assert {part.log_probabilities.device.type for part in (labels.taught, labels.validation, labels.test)} == {"cuda"}
+
+
+@pytest.mark.parametrize("family", ["bolt", "2"])
+def test_load_chronos__forecasts_there_as_here(family: Family, tmp_path: Path) -> None:
+    panel = target_alone(synthetic_panel([600], missing=0.02))
+    here = dataset_of(panel, train_hours=300, validation_hours=100, horizon=3)
+    model = write_chronos(tmp_path / "model", family)
+    there = dataset_to(here, CUDA)
+    on_cpu, on_cuda = (load_chronos(model, horizon=3)(each, each.test[:300]) for each in (here, there))
+    torch.testing.assert_close(*(torch.from_numpy(each.quantiles) for each in (on_cpu, on_cuda)), rtol=1e-3, atol=1e-3)

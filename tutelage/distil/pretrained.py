@@ -1,20 +1,22 @@
 """Pretrained models as teachers: forecasts of a model that was trained on other people's data, as it comes.
 
 Either one that is installed as a package (`teacher.pretrained`), or a Chronos model of which a user has the weights in
-a folder (`teacher.pretrained_folder`): Chronos-Bolt or Chronos-2 (Ansari et al. 2025, arXiv:2510.15821), by the package
-chronos-forecasting (Apache-2.0). It is asked for nothing but the folder's files, and only for safetensors, which hold
-no code. Each sees up to 28 days of the target's past.
+a folder (`teacher.pretrained_folder`): Chronos-Bolt (after Ansari et al. 2024, arXiv:2403.07815) or Chronos-2 (Ansari
+et al. 2025, arXiv:2510.15821), by the package chronos-forecasting (Apache-2.0). It reads nothing but the folder's
+safetensors and configuration, and runs no code of the folder's. Each sees up to 28 days of the target's past.
 
 A model may have seen a public dataset in its training; results on it say so.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from torch import Tensor
 
 from tutelage.data.grid import HOUR
@@ -22,13 +24,14 @@ from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.recipe import Recipe
 from tutelage.distil.teacher_recipe import TeacherRecipe
 from tutelage.distil.teachers import ForecastFunction
-from tutelage.errors import TutelageError
+from tutelage.errors import SpecError, TutelageError
 from tutelage.files import file_digest, value_digest
 from tutelage.forecasts import Forecasts, interpolated
 from tutelage.model.kinds import PRETRAINED_HOURS, Pretrained
 from tutelage.model.pretrained import CONTEXT_DAYS, pretrained_network
 
-CONFIG, WEIGHTS = "config.json", "*.safetensors"
+FOLDER = "recipe.teacher.pretrained_folder"
+CONFIG, WEIGHTS, ADAPTER = "config.json", "*.safetensors", "adapter_config.json"
 CHRONOS_WINDOWS = 256
 """Windows per call of a Chronos model."""
 
@@ -36,7 +39,7 @@ CHRONOS_WINDOWS = 256
 def pretrained_teacher(recipe: TeacherRecipe, *, horizon: int) -> ForecastFunction | None:
     """The pretrained model among a recipe's teachers, for a horizon in steps; None where there is none.
 
-    Raises TutelageError as `load_pretrained` and `load_chronos`.
+    Raises what `load_pretrained` and `load_chronos` raise.
     """
     if recipe.pretrained_folder is not None:
         return load_chronos(Path(recipe.pretrained_folder), horizon=horizon, digest=recipe.pretrained_digest)
@@ -44,9 +47,9 @@ def pretrained_teacher(recipe: TeacherRecipe, *, horizon: int) -> ForecastFuncti
 
 
 def with_pretrained_digest(recipe: Recipe) -> Recipe:
-    """The recipe with the digest of its pretrained model's files, so that cached stages know them from others.
+    """The recipe with the digest of its pretrained model's files, so that what is finished is known from others.
 
-    Raises TutelageError where the folder has none.
+    Raises SpecError where the folder has none.
     """
     teacher = recipe.teacher
     if teacher.pretrained_folder is None or teacher.pretrained_digest is not None:
@@ -66,9 +69,9 @@ def load_pretrained(name: Pretrained) -> ForecastFunction:
             raise TutelageError(f"{name} forecasts hours, not steps of {dataset.panel.grid.name}")
         if dataset.horizon > PRETRAINED_HOURS[name]:
             raise TutelageError(f"{name} forecasts up to {PRETRAINED_HOURS[name]} h, not {dataset.horizon} h")
-        return model.in_chunks(_context(dataset, origins).cpu()).numpy()[:, : dataset.horizon]
+        return model.in_chunks(_context(dataset, origins)).numpy()[:, : dataset.horizon]
 
-    return _remembering(forecast, model.levels)
+    return _cached(forecast, model.levels)
 
 
 def load_chronos(folder: Path, *, horizon: int, digest: str | None = None) -> ForecastFunction:
@@ -77,87 +80,111 @@ def load_chronos(folder: Path, *, horizon: int, digest: str | None = None) -> Fo
     horizon: number of steps that it forecasts
     digest: that of the files (`weights_digest`), where no others will do
 
-    Raises TutelageError where package or files are not there, the files are others, or hold a model that forecasts no
-    quantiles, or fewer steps.
+    Raises TutelageError where the package is not installed, and SpecError where the files are not there, are others,
+    are broken or incomplete, or hold a model that forecasts no quantiles, or fewer steps.
     """
     actual = weights_digest(folder)
     if digest not in (None, actual):
-        raise TutelageError(
-            f"teacher.pretrained_digest is {digest}, and the model in {folder} has {actual}: bring back its files, or "
-            "leave the digest empty"
+        raise SpecError(
+            f"recipe.teacher.pretrained_digest is {digest}, and the files in {folder} have {actual}: they have changed "
+            "since; bring them back, or start anew without a digest"
         )
     pipeline = _chronos_pipeline(folder)
-    if not hasattr(pipeline, "quantiles"):
-        raise TutelageError(
-            f"teacher.pretrained_folder: {folder} has a Chronos model of samples; Chronos-Bolt and Chronos-2 forecast "
-            "quantiles"
-        )
     if horizon > pipeline.model_prediction_length:
-        raise TutelageError(
-            f"teacher.pretrained_folder: the model in {folder} forecasts up to {pipeline.model_prediction_length} "
-            f"steps, not {horizon}"
+        raise SpecError(
+            f"{FOLDER}: the model in {folder} forecasts up to {pipeline.model_prediction_length} steps, not {horizon}"
         )
-    several = type(pipeline).__name__ == "Chronos2Pipeline"  # it takes several variables of each window
+    takes_variables = type(pipeline).__name__ == "Chronos2Pipeline"  # windows, variables, steps
 
     def forecast(dataset: WindowDataset, origins: Tensor) -> Float[np.ndarray, "windows horizon levels"]:
         pipeline.model.to(dataset.panel.observed.device)
-        answers: list[Tensor] = []
-        for part in _context(dataset, origins).split(CHRONOS_WINDOWS):
-            answers += pipeline.predict(part[:, None] if several else part, prediction_length=horizon)
-        quantiles = torch.stack([answer.reshape(-1, horizon) for answer in answers])
+        by_window: list[Tensor] = []
+        for past in _context(dataset, origins).split(CHRONOS_WINDOWS):
+            by_window += pipeline.predict(past[:, None] if takes_variables else past, prediction_length=horizon)
+        quantiles = torch.stack([each.reshape(-1, horizon) for each in by_window])
         return quantiles.transpose(1, 2).sort(dim=-1).values.float().cpu().numpy()
 
-    return _remembering(forecast, pipeline.quantiles)
+    return _cached(forecast, pipeline.quantiles)
 
 
 def weights_digest(folder: Path) -> str:
     """Digest of the files of a Chronos model: its configuration and its weights.
 
-    Raises TutelageError where one of them is not there.
+    Raises SpecError where one of them is not there, or the folder has an adapter, whose base is elsewhere.
     """
-    files = [folder / CONFIG, *sorted(folder.glob(WEIGHTS))]
-    if len(files) < 2 or not files[0].is_file():
-        raise TutelageError(
-            f"teacher.pretrained_folder: {folder} has no {CONFIG} and {WEIGHTS}, the files of a Chronos model; it must "
-            "be a folder of the machine that trains"
+    if not (folder / CONFIG).is_file() or not _weights_in(folder):
+        raise SpecError(
+            f"{FOLDER}: {folder} has no {CONFIG} and {WEIGHTS}, the files of a Chronos model; it must be a folder of "
+            "the machine that trains"
         )
-    return value_digest({file.name: file_digest(file) for file in files})
+    if (folder / ADAPTER).exists():
+        raise SpecError(f"{FOLDER}: {folder} holds an adapter ({ADAPTER}); merge it into its model")
+    return value_digest({file.name: file_digest(file) for file in [*folder.glob("*.json"), *_weights_in(folder)]})
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob(WEIGHTS))
 
 
 def _chronos_pipeline(folder: Path) -> Any:
     try:
-        from chronos import BaseChronosPipeline
-        from transformers.utils import logging as bars
+        from chronos import BaseChronosPipeline, ForecastType
+        from transformers.utils import logging
     except ImportError:
         raise TutelageError(
-            "teacher.pretrained_folder: the package chronos-forecasting is not installed: "
-            "pip install 'tutelage[chronos]'"
+            f"{FOLDER}: the package chronos-forecasting is not installed: pip install 'tutelage[chronos]'"
         ) from None
-    bars.disable_progress_bar()  # a bar for each weight that is loaded
+    logging.disable_progress_bar()  # a bar for each weight that is loaded
+    trusted = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     try:
-        return BaseChronosPipeline.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, dtype="float32", device_map="cpu"
+        pipeline = BaseChronosPipeline.from_pretrained(str(folder), dtype="float32", **trusted)
+    except Exception as error:  # the packages have no class of their own for what they can't read
+        raise SpecError(f"{FOLDER}: {folder} holds no Chronos model that can be loaded: {error}") from error
+    if pipeline.forecast_type is not ForecastType.QUANTILES:
+        raise SpecError(
+            f"{FOLDER}: {folder} holds a Chronos model of the first generation, which draws samples; Chronos-Bolt and "
+            "Chronos-2 forecast quantiles"
         )
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        raise TutelageError(f"teacher.pretrained_folder: {folder} holds no Chronos model: {error}") from error
+    _require_complete(pipeline.model, folder)
+    return pipeline
 
 
-def _remembering(
+def _require_complete(model: torch.nn.Module, folder: Path) -> None:
+    """Raise SpecError where the files lack weights of the model: the package draws them at random instead.
+
+    Weights that a model uses in several places stand in the file once.
+    """
+    written: set[str] = set()
+    for file in _weights_in(folder):
+        with safe_open(file, framework="pt") as tensors:
+            written |= set(tensors.keys())
+    state = model.state_dict()
+    there = {state[name].data_ptr() for name in written & state.keys()}
+    lacking = sorted(name for name, value in state.items() if value.data_ptr() not in there)
+    if lacking:
+        raise SpecError(
+            f"{FOLDER}: {folder} lacks {len(lacking)} of the model's {len(state)} weights, such as {lacking[0]}"
+        )
+
+
+def _cached(
     native: Callable[[WindowDataset, Tensor], Float[np.ndarray, "windows horizon levels"]], levels: Sequence[float]
 ) -> ForecastFunction:
     """Forecasts from a model's own quantiles, each window computed once."""
     known: dict[int, np.ndarray] = {}
+    alone = Lock()  # blocks train side by side, and ask for the same windows
 
     def forecast(dataset: WindowDataset, origins: Tensor) -> Forecasts:
-        fresh = torch.tensor([origin for origin in origins.tolist() if origin not in known], dtype=torch.int64)
-        if len(fresh):
-            known.update(zip(fresh.tolist(), native(dataset, fresh), strict=True))
+        with alone:
+            fresh = torch.tensor([origin for origin in origins.tolist() if origin not in known], dtype=torch.int64)
+            if len(fresh):
+                known.update(zip(fresh.tolist(), native(dataset, fresh), strict=True))
         return interpolated(np.stack([known[origin] for origin in origins.tolist()]), levels)
 
     return forecast
 
 
 def _context(dataset: WindowDataset, origins: Tensor) -> Float[Tensor, "windows steps"]:
-    """The target's past of each window, NaN where there is none."""
+    """The target's past of each window, on the CPU; NaN where there is none."""
     steps = dataset.panel.grid.of_day * CONTEXT_DAYS
-    return dataset.long_past(origins.to(dataset.panel.step.device), steps, complete=0)[..., 0].float()
+    return dataset.long_past(origins.to(dataset.panel.step.device), steps, complete=0)[..., 0].cpu().float()

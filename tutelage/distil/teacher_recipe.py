@@ -59,9 +59,8 @@ class TeacherRecipe(Contract):
     )
     pretrained_folder: str | None = Field(
         None,
-        pattern=r"^/",
-        description="Folder with the weights of a Chronos model (Chronos-2, Chronos-Bolt), on the machine that trains, "
-        "as a further teacher in place of one that is installed; on the GPU where there is one.",
+        description="Folder with the weights of a Chronos model (Chronos-2, Chronos-Bolt), its absolute path on the "
+        "machine that trains, as a further teacher in place of one that is installed; on the GPU where there is one.",
     )
     pretrained_digest: str | None = Field(
         None,
@@ -108,6 +107,8 @@ class TeacherRecipe(Contract):
             raise ValueError("registered_digest: there is no registered_model that it could be of")
         if self.pretrained is not None and self.pretrained_folder is not None:
             raise ValueError("pretrained_folder: one pretrained model teaches; leave pretrained empty")
+        if self.pretrained_folder is not None and not Path(self.pretrained_folder).is_absolute():
+            raise ValueError(f"pretrained_folder: {self.pretrained_folder} is no absolute path")
         if self.pretrained_digest is not None and self.pretrained_folder is None:
             raise ValueError("pretrained_digest: there is no pretrained_folder that it could be of")
         if self.simple and self.registered_model is not None:
@@ -125,8 +126,11 @@ class TeacherRecipe(Contract):
 
     @property
     def pretrained_name(self) -> str | None:
-        """The pretrained model among the teachers: its name, or that of its folder."""
-        return self.pretrained if self.pretrained_folder is None else Path(self.pretrained_folder).name
+        """The pretrained model among the teachers: its name, or its folder's with the digest of its files."""
+        if self.pretrained_folder is None:
+            return self.pretrained
+        digest = f" ({self.pretrained_digest[:12]})" if self.pretrained_digest else ""
+        return Path(self.pretrained_folder).name + digest
 
     @property
     def every_view(self) -> tuple[Views, ...]:

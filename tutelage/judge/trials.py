@@ -44,7 +44,7 @@ LEFT_OUT = {
     "teacher.registered_model": None,
     "teacher.other_sites": None,
 }
-"""Settings that a study does not support, with the value that a study uses: they need more than a fold's readings.
+"""Settings that a study does not support, with the value that a study uses.
 The default gate is replaced silently, because a study varies alpha itself."""
 
 

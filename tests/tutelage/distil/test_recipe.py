@@ -111,7 +111,7 @@ def test_load_recipe__names_the_known_recipes(tmp_path: Path) -> None:
         ({"registered_model": "home-24h/3", "pretrained_folder": "/m"}, "registered_model: it is the only teacher"),
         ({"pretrained": "fracast", "pretrained_folder": "/m"}, "pretrained_folder: one pretrained model teaches"),
         ({"pretrained_digest": 64 * "0"}, "pretrained_digest: there is no pretrained_folder"),
-        ({"pretrained_folder": "chronos-2"}, "String should match pattern"),
+        ({"pretrained_folder": "chronos-2"}, "pretrained_folder: chronos-2 is no absolute path"),
     ],
 )
 def test_recipe__refuses_what_does_not_go_together(leaves: dict[str, object], sentence: str) -> None:
@@ -242,6 +242,12 @@ def test_recipe__its_unprivileged_teacher_has_as_many_networks_and_no_privilege(
         "teacher.ensemble_size": 3,
     }
     assert unprivileged.override(restored) == recipe
+
+
+def test_recipe__its_unprivileged_teachers_know_no_pretrained_model() -> None:
+    knowing = recipe_of(pretrained_folder="/models/chronos-2", pretrained_digest=64 * "0")
+    assert knowing.has_unprivileged
+    assert knowing.unprivileged == Recipe().unprivileged
 
 
 def test_recipe__its_placebo_sees_other_windows_and_the_unprivileged_view_stays() -> None:

@@ -75,6 +75,13 @@ def test_without__other_sites_there_is_no_transfer_set() -> None:
     assert (left.teacher.other_sites, left.distillation.transfer) == (None, False)
 
 
+def test_without__a_pretrained_model_of_either_kind() -> None:
+    for model in ({"pretrained": "fracast"}, {"pretrained_folder": "/models/chronos-2", "pretrained_digest": 64 * "0"}):
+        recipe = Recipe().override({f"teacher.{name}": value for name, value in model.items()})
+        assert Privilege.PRETRAINED in privileges(recipe)
+        assert without(recipe, Privilege.PRETRAINED) == Recipe()
+
+
 def test_variants__have_a_placebo_where_teachers_have_views() -> None:
     assert list(variants(Recipe())) == ["future", "minutes", "auxiliary", PLACEBO]
     assert all(views.placebo for views in seen_by(variants(Recipe())[PLACEBO]) if views.any)

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from benchmarks.common import STUDENTS, Losses, over_origins, summarise_cell, with_earlier
+from tutelage.forecasts import Contender
+from tutelage.judge.baselines import BASELINES
+
+
+def test_over_origins__is_as_wide_as_so_few_of_them_differ() -> None:
+    """Of three with standard deviation 1 the half width is 4.303 / √3."""
+    interval = over_origins([0.0, 1.0, 2.0])
+    assert interval == pytest.approx({"estimate": 1.0, "low": -1.484, "high": 3.484, "origins": 3}, abs=1e-3)
+    assert over_origins([0.1]) is None
+
+
+def losses_of(student: float, first_hour: int = 0) -> Losses:
+    """Losses of a piece in which the student's are this share of its twin's, and ridge is the floor."""
+    twin = np.random.default_rng(0).uniform(1, 2, 1000)
+    shares = {"twin": 1.0, "student": student, "unprivileged": 0.95, "placebo": 1.1, "teacher": 0.5}
+    losses = {name: share * twin for name, share in shares.items()}
+    losses |= {f"{name}_by_seed": shares[name] * np.array([1.0, 2.0]) for name in STUDENTS}
+    losses |= {name: (1.2 if name is Contender.RIDGE else 2) * twin for name in BASELINES}
+    return losses | {"hour": first_hour + np.arange(1000), "n_train": np.array(9)}
+
+
+def test_summarise_cell__gains_over_all_origins() -> None:
+    losses = losses_of(0.9)
+    row = summarise_cell([losses, losses_of(0.9, 1000)])
+    assert (row["n_train_windows"], row["pieces"]) == ([9, 9], 2)
+    assert row["crps"] == pytest.approx({name: losses[name].mean() for name in row["crps"]})
+    assert {name: gain["estimate"] for name, gain in row["gain"].items()} == pytest.approx(
+        {"student": 0.1, "unprivileged": 0.05, "placebo": -0.1}
+    )
+    assert (row["floor"]["name"], row["floor"]["estimate"]) == (Contender.RIDGE, pytest.approx(1 - 0.9 / 1.2))
+    assert row["gain_of_privilege"]["estimate"] == pytest.approx(1 - 0.9 / 0.95)
+    assert row["gain_by_origin"] == pytest.approx([0.1, 0.1])
+    assert row["gain_over_origins"] == pytest.approx({"estimate": 0.1, "low": 0.1, "high": 0.1, "origins": 2})
+    assert row["gain_by_seed"] == pytest.approx([0.1, 0.1])
+
+
+def test_with_earlier__fewer_pieces_take_no_place() -> None:
+    earlier = {"50": {"pieces": 2, "commit": "old"}, "100": {"pieces": 3, "commit": "old"}}
+    rows = with_earlier({"50": {"pieces": 2}, "100": {"pieces": 2}, "200": {"pieces": 1}}, earlier)
+    assert {name: (row["pieces"], row["commit"] == "old") for name, row in rows.items()} == {
+        "50": (2, False),
+        "100": (3, True),
+        "200": (1, False),
+    }
