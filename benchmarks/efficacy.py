@@ -194,6 +194,7 @@ def main() -> None:
     earlier = read_json(results) if results.exists() else None
     paths = {cell: folder / f"{cell.name}-{cell.origin}.npz" for cell in every_cell() if can_be_measured(cell)}
     done: dict[Cell, Losses] = {}
+    figures = summarise(done, paths.keys(), days_of_all=(end - first).days - TESTED_DAYS, earlier=earlier)
     for finished, losses in measure_pieces(paths, measure_cell):
         done[finished] = losses
         figures = summarise(done, paths.keys(), days_of_all=(end - first).days - TESTED_DAYS, earlier=earlier)

@@ -182,17 +182,25 @@ def measure(piece: Piece) -> Losses:
 
 
 def mean_gain(ratios: Iterable[tuple[int, float]]) -> Row:
-    """1 − the geometric mean of CRPS ratios over homes, its p over homes, and the gain of each home.
+    """1 − the geometric mean of CRPS ratios over homes, its 95 % t interval and p over homes, and each home's gain.
 
-    ratios: the number of the home from 1, and a ratio, several of a home where it has several; p is None with one home
+    ratios: the number of the home from 1, and a ratio, several of a home where it has several; with one home there are
+    no interval and no p
     """
     by_home: dict[int, list[float]] = {}
     for number, ratio in ratios:
         by_home.setdefault(number, []).append(math.log(ratio))
     means = np.array([np.mean(each) for each in by_home.values()])
-    p = float(stats.ttest_1samp(means, 0.0, alternative="less").pvalue) if len(means) > 1 else None
-    by_number = {str(number): 1 - math.exp(np.mean(each)) for number, each in sorted(by_home.items())}
-    return {"gain": 1 - math.exp(float(means.mean())), "p": p, "homes": len(means), "by_home": by_number}
+    mean, several = float(means.mean()), len(means) > 1
+    half = float(stats.sem(means) * stats.t.ppf(0.975, len(means) - 1)) if several else math.inf
+    return {
+        "gain": 1 - math.exp(mean),
+        "low": 1 - math.exp(mean + half) if several else None,
+        "high": 1 - math.exp(mean - half) if several else None,
+        "p": float(stats.ttest_1samp(means, 0.0, alternative="less").pvalue) if several else None,
+        "homes": len(means),
+        "by_home": {str(number): 1 - math.exp(np.mean(each)) for number, each in sorted(by_home.items())},
+    }
 
 
 def gain_over_homes(done: Iterable[tuple[int, Losses]], name: str, reference: str) -> Row:
@@ -219,6 +227,8 @@ def summarise(done: Mapping[Piece, Losses], earlier: Row | None = None) -> Row:
         measured[str(days)] = {"pieces": len(of_days), "starts": starts, "crps": mean, "gains": gains}
     by_history = with_earlier(measured, earlier["by_history"] if earlier else {})
     short_rows = [row for days, row in by_history.items() if int(days) <= SHORT_DAYS]
+    if not short_rows:
+        return {"mean_gain_short": None, "p": None, "short": {}, "by_history": by_history}
     short = {
         f"{name} over {reference}": mean_gain(
             (int(number), 1 - gain)

@@ -35,6 +35,7 @@ def test_mean_gain__weighs_homes_not_their_size() -> None:
     assert row["gain"] == pytest.approx(1 - math.sqrt(0.9 * 1.01))
     assert row["by_home"] == pytest.approx({"1": 0.1, "2": -0.01})
     assert row["homes"] == 2
+    assert row["low"] < 0 < row["gain"] < row["high"]
     assert 0 < row["p"] < 0.5
     alone = summarise({Piece(0, 28, 0): losses_of(0.9, 1.0)})
     assert alone["p"] is None

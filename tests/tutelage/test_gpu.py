@@ -132,8 +132,9 @@ def test_pipeline__trees_teach_on_cuda(dataset: WindowDataset) -> None:
 
 @pytest.mark.parametrize("family", ["bolt", "2"])
 def test_load_chronos__forecasts_there_as_here(family: Family, tmp_path: Path) -> None:
-    panel = target_alone(synthetic_panel([600], missing=0.02))
+    panel = target_alone(synthetic_panel([1000], missing=0.02))
     here = dataset_of(panel, train_hours=300, validation_hours=100, horizon=3)
+    assert len(here.test) > 300, "more than one batch"
     model = write_chronos(tmp_path / "model", family)
     there = dataset_to(here, CUDA)
     on_cpu, on_cuda = (load_chronos(model, horizon=3)(each, each.test[:300]) for each in (here, there))

@@ -25,13 +25,14 @@ from tutelage.distil.recipe import Recipe
 from tutelage.distil.teacher_recipe import TeacherRecipe
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import SpecError, TutelageError
-from tutelage.files import file_digest, value_digest
+from tutelage.files import file_digest, read_json, value_digest
 from tutelage.forecasts import Forecasts, interpolated
 from tutelage.model.kinds import PRETRAINED_HOURS, Pretrained
 from tutelage.model.pretrained import CONTEXT_DAYS, pretrained_network
+from tutelage.model.threads import stop_if_given_up
 
 FOLDER = "recipe.teacher.pretrained_folder"
-CONFIG, WEIGHTS, ADAPTER = "config.json", "*.safetensors", "adapter_config.json"
+CONFIG, WEIGHTS, ADAPTER = "config.json", "model.safetensors", "adapter_config.json"
 CHRONOS_WINDOWS = 256
 """Windows per call of a Chronos model."""
 
@@ -99,7 +100,9 @@ def load_chronos(folder: Path, *, horizon: int, digest: str | None = None) -> Fo
     def forecast(dataset: WindowDataset, origins: Tensor) -> Float[np.ndarray, "windows horizon levels"]:
         pipeline.model.to(dataset.panel.observed.device)
         by_window: list[Tensor] = []
-        for past in _context(dataset, origins).split(CHRONOS_WINDOWS):
+        for part in origins.split(CHRONOS_WINDOWS):
+            stop_if_given_up()
+            past = _context(dataset, part)[:, -pipeline.model_context_length :]
             by_window += pipeline.predict(past[:, None] if takes_variables else past, prediction_length=horizon)
         quantiles = torch.stack([each.reshape(-1, horizon) for each in by_window])
         return quantiles.transpose(1, 2).sort(dim=-1).values.float().cpu().numpy()
@@ -119,25 +122,34 @@ def weights_digest(folder: Path) -> str:
         )
     if (folder / ADAPTER).exists():
         raise SpecError(f"{FOLDER}: {folder} holds an adapter ({ADAPTER}); merge it into its model")
-    return value_digest({file.name: file_digest(file) for file in [*folder.glob("*.json"), *_weights_in(folder)]})
+    try:
+        return value_digest({file.name: file_digest(file) for file in [*folder.glob("*.json"), *_weights_in(folder)]})
+    except OSError as error:
+        raise SpecError(f"{FOLDER}: {folder} can't be read: {error}") from error
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob(WEIGHTS))
+    """The files that the package loads: one, or those that an index names."""
+    whole, index = folder / WEIGHTS, folder / f"{WEIGHTS}.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    return sorted({folder / name for name in read_json(index).get("weight_map", {}).values()})
 
 
 def _chronos_pipeline(folder: Path) -> Any:
     try:
         from chronos import BaseChronosPipeline, ForecastType
         from transformers.utils import logging
-    except ImportError:
+    except ImportError as error:
         raise TutelageError(
-            f"{FOLDER}: the package chronos-forecasting is not installed: pip install 'tutelage[chronos]'"
-        ) from None
+            f"{FOLDER}: the package chronos-forecasting can't be imported ({error}): pip install 'tutelage[chronos]'"
+        ) from error
     logging.disable_progress_bar()  # a bar for each weight that is loaded
     trusted = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
     try:
         pipeline = BaseChronosPipeline.from_pretrained(str(folder), dtype="float32", **trusted)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # the packages have no class of their own for what they can't read
         raise SpecError(f"{FOLDER}: {folder} holds no Chronos model that can be loaded: {error}") from error
     if pipeline.forecast_type is not ForecastType.QUANTILES:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tests.tutelage.builders import dataset_of, recipe_of, small_recipe, synthetic_panel, target_alone
 from tests.tutelage.chronos import LEVELS, LONGEST, Family, write_chronos
 from tutelage.data.grid import Grid
+from tutelage.distil import pretrained
 from tutelage.distil.blocks import fit_teachers
 from tutelage.distil.dataset import WindowDataset
 from tutelage.distil.pretrained import load_chronos, pretrained_teacher, weights_digest, with_pretrained_digest
@@ -66,6 +67,39 @@ def test_load_chronos__of_other_steps_than_hours(tmp_path: Path) -> None:
     assert np.isfinite(model(of_quarters, dataset.test[:2]).quantiles).all()
 
 
+def _into_shards(folder: Path) -> None:
+    loaded = BaseChronosPipeline.from_pretrained(folder).model
+    (folder / "model.safetensors").unlink()
+    loaded.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+
+
+def _in_half_precision(folder: Path) -> None:
+    BaseChronosPipeline.from_pretrained(folder, dtype="bfloat16").model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("family", ["bolt", "2"])
+@pytest.mark.parametrize("written", [_into_shards, _in_half_precision])
+def test_load_chronos__however_its_weights_are_written(
+    written: Callable[[Path], None], family: Family, dataset: WindowDataset, tmp_path: Path
+) -> None:
+    folder = write_chronos(tmp_path / "model", family)
+    before = load_chronos(folder, horizon=3)(dataset, dataset.test[:5])
+    written(folder)
+    after = load_chronos(folder, horizon=3)(dataset, dataset.test[:5])
+    np.testing.assert_allclose(after.quantiles, before.quantiles, rtol=0.05, atol=0.5)
+
+
+def test_load_chronos__takes_its_windows_part_by_part(
+    dataset: WindowDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_chronos(tmp_path / "model", "2")
+    whole = load_chronos(folder, horizon=3)(dataset, dataset.test[:16])
+    monkeypatch.setattr(pretrained, "CHRONOS_WINDOWS", 7)
+    parts = load_chronos(folder, horizon=3)(dataset, dataset.test[:16])
+    np.testing.assert_allclose(parts.quantiles, whole.quantiles, rtol=1e-5, atol=1e-5)
+
+
 def test_load_chronos__computes_each_window_once_whatever_the_order(dataset: WindowDataset, tmp_path: Path) -> None:
     model = load_chronos(write_chronos(tmp_path / "model", "2"), horizon=3)
     first = model(dataset, dataset.test[:4])
@@ -109,7 +143,7 @@ def test_with_pretrained_digest__only_a_folder_has_one() -> None:
 
 
 def test_weights_digest__needs_safetensors(tmp_path: Path) -> None:
-    sentence = r"^recipe\.teacher\.pretrained_folder: .*model has no config\.json and \*\.safetensors, the files of a"
+    sentence = r"^recipe\.teacher\.pretrained_folder: .*model has no config\.json and model\.safetensors, the"
     with pytest.raises(SpecError, match=sentence):
         weights_digest(tmp_path / "model")
     folder = write_chronos(tmp_path / "model", "bolt")
@@ -140,6 +174,17 @@ def _own_code(folder: Path) -> None:
     (folder / "own.py").write_text("raise SystemExit('this code ran')\n", encoding="utf-8")
 
 
+def _incomplete_next_to_another(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    _incomplete(folder)
+    (folder / "older.safetensors").write_bytes(whole)
+
+
+def _without_a_shard(folder: Path) -> None:
+    _into_shards(folder)
+    max(folder.glob("model-*.safetensors")).unlink()
+
+
 def _adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
 
@@ -152,6 +197,8 @@ def _adapter(folder: Path) -> None:
         (_without_config, "holds no Chronos model that can be loaded: Not a Chronos config file"),
         (_cut_off, "holds no Chronos model that can be loaded: "),
         (_incomplete, r"lacks 1 of the model's \d+ weights, such as "),
+        (_incomplete_next_to_another, r"lacks 1 of the model's \d+ weights, such as "),
+        (_without_a_shard, r"can't be read: .*No such file"),
         (_own_code, "holds no Chronos model that can be loaded: "),
         (_adapter, r"holds an adapter \(adapter_config\.json\); merge it into its model"),
     ],
