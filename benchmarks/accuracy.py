@@ -48,12 +48,12 @@ from benchmarks.common import (
     with_earlier,
 )
 from benchmarks.homes import home_panels, span_of
+from benchmarks.household_cells import load_household
 from benchmarks.peers import LEVELS, PEERS
 from runtime.paths import home
 from runtime.provenance import code_digest
-from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.grid import HOURLY
-from tutelage.data.windows import DAY_HOURS, LEAST_WINDOWS, Panel, read_panel
+from tutelage.data.windows import DAY_HOURS, LEAST_WINDOWS, Panel
 from tutelage.distil.base import forecast_simple
 from tutelage.distil.blocks import FittedStudents, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
@@ -70,7 +70,6 @@ from tutelage.model.aggregation import Members, as_issued
 from tutelage.model.trees import PAST_DAYS, tree_columns
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
-SPEC = Path(__file__).parent.parent / "deployments" / "datasets" / "household.yaml"
 RECIPE = Recipe(teacher=TeacherRecipe(more_views=())) if QUICK else Recipe()
 LONG_DAYS = 400
 FIRST_HOMES = (0, 6, 12)
@@ -104,7 +103,7 @@ class Piece:
 def _source(name: str, series: int) -> tuple[Panel, dt.datetime, dt.datetime]:
     """A source's panel, the start of its first hour and the end of its last."""
     if name == "household":
-        return read_panel(load_dataset_spec(SPEC))
+        return load_household()
     if name == "ett":
         return ett_cells.load_transformer()
     panel = home_panels()[series]

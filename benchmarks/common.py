@@ -31,7 +31,7 @@ from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import Recipe, TeacherRecipe, teacher_part
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
-from tutelage.files import write_json, written_whole
+from tutelage.files import read_json, write_json, written_whole
 from tutelage.forecasts import Contender
 from tutelage.judge.baselines import BASELINES
 from tutelage.judge.comparison import Gain, gain_over
@@ -172,15 +172,21 @@ def measure_into(
     results: Path,
     paths: Mapping[Piece, Path],
     measure: Callable[[Piece], Losses],
-    summarise: Callable[[Mapping[Piece, Losses]], Row],
+    summarise: Callable[[Mapping[Piece, Losses], Row | None], Row],
+    settings: Row | None = None,
 ) -> Row:
-    """Measure what is missing; write the figures with their settings after each piece, and return them."""
+    """Measure what is missing; write the figures with their settings after each piece, and return them.
+
+    summarise: the figures of what is measured, and of the figures in the file before, where there are any
+    settings: further ones
+    """
+    earlier = read_json(results) if results.exists() else None
+    every_setting = {"pieces": len(paths), "quick": QUICK, "torch": torch.__version__} | (settings or {})
     done: dict[Piece, Losses] = {}
     for piece, losses in measure_pieces(paths, measure):
         done[piece] = losses
-        settings = {"pieces": len(paths), "quick": QUICK, "torch": torch.__version__}
-        write_json(results, summarise(done) | {"settings": settings})
-    return summarise(done)
+        write_json(results, summarise(done, earlier) | {"settings": every_setting})
+    return summarise(done, earlier)
 
 
 def with_earlier(measured: Mapping[Key, Row], earlier: Mapping[Key, Row]) -> dict[Key, Row]:

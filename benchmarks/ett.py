@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from benchmarks import ett_protocol as protocol
 from benchmarks.common import (
     ORIGINS,
@@ -28,14 +26,14 @@ from benchmarks.common import (
     Row,
     add_holm,
     cells_table,
-    measure_pieces,
+    measure_into,
     summarise_cell,
     with_earlier,
 )
 from benchmarks.ett_cells import SPEC, every_cell, measure_cell
 from runtime.paths import home
 from runtime.provenance import code_digest
-from tutelage.files import file_digest, read_json, value_digest, write_json
+from tutelage.files import file_digest, value_digest
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import gain_over
 
@@ -152,20 +150,13 @@ def table(figures: Row) -> str:
 def main() -> None:
     """Measure what is missing, write the JSON after each piece, and print the tables."""
     results = path_of("ETTm1").with_name("ett.json") if QUICK else RESULTS
-    earlier = read_json(results) if results.exists() else None
     settings = {
         "protocol": {name: asdict(settings) for name, settings in protocol.SETTINGS.items()},
         "seeds": SEEDS,
         "origins": ORIGINS,
-        "quick": QUICK,
-        "torch": torch.__version__,
         "device": "cpu",
     }
-    done: dict[Piece, Losses] = {}
-    for piece, losses in measure_pieces({piece: path_of(piece) for piece in pieces()}, measure):
-        done[piece] = losses
-        write_json(results, summarise(done, earlier) | {"settings": settings})
-    print(table(summarise(done, earlier)))
+    print(table(measure_into(results, {piece: path_of(piece) for piece in pieces()}, measure, summarise, settings)))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, load_recipe
 from tutelage.distil.sites import add_sites
 from tutelage.distil.teachers import ForecastFunction
-from tutelage.files import read_json, value_digest
+from tutelage.files import value_digest
 from tutelage.forecasts import Contender, Forecasts, crps
 from tutelage.judge.baselines import forecast_baselines
 from tutelage.judge.verdict import actual_values
@@ -252,8 +252,7 @@ def main() -> None:
     folder = folder_of_pieces()
     results = folder / "homes.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
-    earlier = read_json(results) if results.exists() else None
-    figures = measure_into(results, pieces, measure, partial(summarise, earlier=earlier))
+    figures = measure_into(results, pieces, measure, summarise)
     for pair, row in figures["short"].items():
         p = math.nan if row["p"] is None else row["p"]
         print(f"{pair:<40}{row['gain']:>+8.1%}  p {p:.3f}  homes {row['homes']}")

@@ -111,7 +111,8 @@ def main() -> None:
     by = {"code": code_digest("benchmarks.members"), "recipe": RECIPE.model_dump(mode="json"), "quick": QUICK}
     folder = home() / "benchmarks" / f"members-{value_digest(by)[:12]}"
     results = folder / "members.json" if QUICK else RESULTS
-    figures = measure_into(results, {p: folder / f"{p.name}.npz" for p in every_piece()}, measure, summarise)
+    paths = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
+    figures = measure_into(results, paths, measure, lambda done, _: summarise(done))
     for cell in figures["cells"]:
         gains = "".join(f"{name:>34}{row['gain']:>+8.1%}" for name, row in cell["gains"].items())
         print(f"{cell['horizon']:>3} h{cell['history_days']:>4} d{cell['pieces']:>4} pieces{gains}")

@@ -14,7 +14,6 @@ figures stay until as many pieces of it are measured anew. QUICK=1 takes one ori
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ from tutelage.distil.base import forecast_with_base
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.distil.recipe import Recipe
-from tutelage.files import read_json, value_digest
+from tutelage.files import value_digest
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.verdict import actual_values
 
@@ -152,8 +151,7 @@ def main() -> None:
     folder = home() / "benchmarks" / f"teachers-{value_digest(by)[:12]}"
     results = folder / "teachers.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in every_piece()}
-    earlier = read_json(results) if results.exists() else None
-    print(table(measure_into(results, pieces, measure, partial(summarise, earlier=earlier))))
+    print(table(measure_into(results, pieces, measure, summarise)))
 
 
 if __name__ == "__main__":

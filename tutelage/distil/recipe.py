@@ -13,6 +13,8 @@ from tutelage.distil.terms import HIDDEN_STATE_TERMS, Terms
 from tutelage.model.kinds import PRETRAINED_HOURS, Architecture, Base, Budget, Head, PointLoss, Pretrained, Width
 
 Gate = Literal["none", "hours", "windows"]
+NO_PRETRAINED = dict.fromkeys(("teacher.pretrained", "teacher.pretrained_folder", "teacher.pretrained_digest"))
+"""What leaves a pretrained model out of a recipe's teachers."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -207,11 +209,9 @@ class Recipe(Contract):
                 "teacher.more_views": (),
                 "teacher.ensemble_size": size,
                 "teacher.other_sites": None,
-                "teacher.pretrained": None,
-                "teacher.pretrained_folder": None,
-                "teacher.pretrained_digest": None,
                 "teacher.coupling": 0.0,
             }
+            | NO_PRETRAINED
         )
 
     @property

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.grid import DAY
-from tutelage.distil.recipe import Recipe
+from tutelage.distil.recipe import NO_PRETRAINED, Recipe
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import LEVEL, NEGLIGIBLE, Gain, Losses, gain_between
 
@@ -47,8 +47,7 @@ def without(recipe: Recipe, privilege: Privilege) -> Recipe:
     if privilege is Privilege.OTHER_SITES:
         return recipe.override({"teacher.other_sites": None, "distillation.transfer": False})
     if privilege is Privilege.PRETRAINED:
-        lacking = ("teacher.pretrained", "teacher.pretrained_folder", "teacher.pretrained_digest")
-        return recipe.override(dict.fromkeys(lacking))
+        return recipe.override(NO_PRETRAINED)
     left = recipe.without_views({privilege})
     networks = recipe.teacher.ensemble_size * len(recipe.teacher.every_view)
     return left.override({"teacher.ensemble_size": max(1, round(networks / len(left.teacher.every_view)))})
