@@ -67,6 +67,7 @@ from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.metrics import quantile_at
 from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
 from tutelage.model.aggregation import Members, as_issued
+from tutelage.model.days import recent_days
 from tutelage.model.trees import PAST_DAYS, tree_columns
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
@@ -207,7 +208,8 @@ def boosted_quantiles(dataset: WindowDataset) -> Forecasts:
 
 def _boosted_rows(dataset: WindowDataset, origins: torch.Tensor) -> np.ndarray:
     past = dataset.long_past(origins, PAST_DAYS * DAY_HOURS)[..., 0]
-    return tree_columns(past, dataset.student_inputs(origins)[1], grid=HOURLY).flatten(0, 1).numpy()
+    recent = recent_days(past, PAST_DAYS, of_day=DAY_HOURS)
+    return tree_columns(recent, dataset.student_inputs(origins)[1], grid=HOURLY).flatten(0, 1).numpy()
 
 
 def members_of(fitted: FittedStudents, name: Contender, dataset: WindowDataset) -> Members:

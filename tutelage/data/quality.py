@@ -33,9 +33,9 @@ def off_grid_time(spec: DatasetSpec) -> pl.Expr:
 
 def duplicate_time(spec: DatasetSpec) -> pl.Expr:
     """Rows whose key appears in another row; the first, or by the spec the last, of them is not marked."""
-    place = pl.int_range(pl.len()).over(KEY)
-    stays = pl.lit(0) if spec.quality.duplicate_time.keep == "first" else pl.len().over(KEY) - 1
-    return (place != stays) & pl.col("time_utc").is_not_null()
+    key = pl.struct(KEY)
+    stays = key.is_first_distinct() if spec.quality.duplicate_time.keep == "first" else key.is_last_distinct()
+    return ~stays & pl.col("time_utc").is_not_null()
 
 
 def out_of_range(name: str, minimum: float, maximum: float) -> pl.Expr:
@@ -155,7 +155,7 @@ def regular_grid(table: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
 
 def masked(grid: pl.DataFrame, spec: DatasetSpec) -> pl.DataFrame:
     """The grid with repeated rows, frozen and flat runs and values out of range set to null."""
-    bad_row = repeated(spec) | frozen(spec)
+    bad_row = pl.lit(grid.select(repeated(spec) | frozen(spec)).to_series())
     keep = {c.name: ~(bad_row | out_of_range(c.name, c.minimum, c.maximum)) for c in spec.columns}
     keep[spec.target] &= ~flat(spec)
     return grid.with_columns(pl.when(ok).then(pl.col(name)).alias(name) for name, ok in keep.items())

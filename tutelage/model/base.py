@@ -20,7 +20,6 @@ from tutelage.data.grid import HOURLY, Grid
 from tutelage.data.windows import spread_step
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
 from tutelage.model.aggregation import KNOTS, Atom, Members
-from tutelage.model.days import recent_days
 from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster
 from tutelage.model.pretrained import CONTEXT_DAYS
@@ -132,20 +131,15 @@ def quantile_weights(days: int) -> Float[Tensor, "days levels"]:
 
 
 def same_hour(
-    past: Float[Tensor, "windows lookback"],
-    days: int,
-    horizon: int,
-    weights: Float[Tensor, "days levels"],
-    *,
-    of_day: int,
+    days: Float[Tensor, "windows days of_day"], horizon: int, weights: Float[Tensor, "days levels"]
 ) -> tuple[Float[Tensor, "windows horizon"], Float[Tensor, "windows horizon levels"]]:
-    """Mean and quantiles of the same step of the day on the last `days` days that are known at issue time.
+    """Mean and quantiles of the same step of the day on the last days that are known at issue time.
 
-    past, of_day: as in `recent_days`; weights: `quantile_weights` of this number of days
+    days: `recent_days`; weights: `quantile_weights` of their number
     """
-    values = recent_days(past, days, of_day=of_day).movedim(1, -1)
-    mean, quantiles = values.sum(dim=-1) / days, values.sort(dim=-1).values @ weights
-    step = torch.arange(horizon, device=past.device) % of_day
+    values = days.movedim(1, -1)
+    mean, quantiles = values.sum(dim=-1) / values.shape[-1], values.sort(dim=-1).values @ weights
+    step = torch.arange(horizon, device=days.device) % values.shape[1]
     return mean[:, step], quantiles[:, step]
 
 

@@ -4,22 +4,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Days = Float[Tensor, "windows days of_day"]
+"""Days before the issue time, the latest first."""
 
-def recent_days(
-    past: Float[Tensor, "windows steps"], days: int, *, of_day: int
-) -> Float[Tensor, "windows days of_day"]:
+
+def recent_days(past: Float[Tensor, "windows steps"], days: int, *, of_day: int) -> Days:
     """The last days before the issue time, the latest first.
 
     past: `of_day` steps for each day, or more; a missing value is NaN and takes that of the next later day, else of
         the next earlier one, else the last value before the issue time
     """
+    return fill_from_earlier(fill_from_later(past, days, of_day=of_day))
+
+
+def fill_from_later(past: Float[Tensor, "windows steps"], days: int, *, of_day: int) -> Days:
+    """The last days before the issue time, in which a missing value takes that of the next later day, if there is one.
+
+    The first of these days are those of a smaller number.
+    """
     values = past[:, -of_day * days :].unflatten(1, (days, of_day)).flip(1)
-    # In steps of 1, 2, 4 … days, which end at the nearest: an exported graph has a node for each.
-    steps = [2**power for power in range((days - 1).bit_length())]
-    for step in steps:
+    # In steps of 1, 2, 4 … days, which end at the nearest: an exported graph has nodes for each.
+    for step in (2**power for power in range((days - 1).bit_length())):
         later = torch.cat([values[:, :step], values[:, :-step]], dim=1)
         values = torch.where(values.isnan(), later, values)
-    for step in steps:
-        earlier = torch.cat([values[:, step:], values[:, -step:]], dim=1)
-        values = torch.where(values.isnan(), earlier, values)
-    return torch.where(values.isnan(), past[:, -1, None, None], values)
+    return values
+
+
+def fill_from_earlier(days: Days) -> Days:
+    """Days of `fill_from_later` in which a missing value takes that of the next earlier day, else the last value."""
+    # What is missing here has no later day, so the nearest earlier one is the first that has a value.
+    first = days.isnan().logical_not().long().argmax(dim=1, keepdim=True)
+    filled = torch.where(days.isnan(), days.gather(1, first), days)
+    return torch.where(filled.isnan(), days[:, :1, -1:], filled)

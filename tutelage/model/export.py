@@ -20,13 +20,14 @@ from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.sizes import Sizes
 from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, normal_interpolation
-from tutelage.model.base import SAME_HOUR_DAYS, Base, quantile_weights, same_hour
+from tutelage.model.base import SAME_HOUR_DAYS, SEEN_DAYS, Base, quantile_weights, same_hour
+from tutelage.model.days import fill_from_earlier, fill_from_later
 from tutelage.model.heads import Bins, forecast_of
 from tutelage.model.inference import AVERAGE, CARD, GRAPH, grid_of, plain_grid
 from tutelage.model.linear import CALENDAR_COLUMNS, DAY_HOURS, LAST_WORKDAY, LinearForecaster
 from tutelage.model.networks import Forecaster
 from tutelage.model.pretrained import CREDITS, pretrained_network
-from tutelage.model.trees import LEVELS, tree_quantiles
+from tutelage.model.trees import LEVELS, PAST_DAYS, tree_quantiles
 
 HOLIDAY_YEARS_AHEAD = 10
 OUTPUTS = [*AVERAGE, "member_means", "member_quantiles"]
@@ -102,16 +103,18 @@ class _Simple(nn.Module):
         past: the target's past; near: its last steps, as many as the network sees
         """
         means, quantiles = [], []
+        recent = self._recent_days(past)
         for name in self.names:
             if name in SAME_HOUR_DAYS:
-                days, weights = SAME_HOUR_DAYS[name], self.get_buffer(name.value)
-                mean, levels = same_hour(past, days, known.shape[1], weights, of_day=self.grid.of_day)
+                mean, levels = same_hour(recent[SAME_HOUR_DAYS[name]], known.shape[1], self.get_buffer(name.value))
             elif name is Contender.LAST_VALUE:
                 last = near[:, -1:]
                 mean, levels = last + self.get_buffer("change"), last.unsqueeze(-1) + self.get_buffer("changes")
             elif name is Contender.BOOSTED:
                 trees = (self.get_buffer(part) for part in ("column", "threshold", "value"))
-                levels = tree_quantiles(past, known, *trees, grid=self.grid) @ self.get_buffer("all_levels")
+                levels = tree_quantiles(recent[PAST_DAYS], known, *trees, grid=self.grid) @ self.get_buffer(
+                    "all_levels"
+                )
                 mean = levels.sum(dim=-1) / levels.shape[-1]
             elif name is Contender.PRETRAINED:
                 levels = self.pretrained(past)[:, : known.shape[1]] @ self.get_buffer("pretrained_levels")
@@ -122,6 +125,14 @@ class _Simple(nn.Module):
             means.append(mean)
             quantiles.append(levels)
         return torch.stack(means, dim=1), torch.stack(quantiles, dim=1)
+
+    def _recent_days(self, past: Tensor) -> dict[int, Tensor]:
+        """The last days by their number, for each simple forecast that sees some; filled once as far as that goes."""
+        numbers = {SEEN_DAYS[name] for name in self.names if name in SEEN_DAYS and name is not Contender.PRETRAINED}
+        if not numbers:
+            return {}
+        every = fill_from_later(past, max(numbers), of_day=self.grid.of_day)
+        return {days: fill_from_earlier(every[:, :days]) for days in sorted(numbers)}
 
 
 class _Graph(nn.Module):

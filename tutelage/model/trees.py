@@ -76,43 +76,44 @@ class Trees:
         tensors = [torch.from_numpy(each) for each in (self.column, self.threshold, self.value)]
         at_once = max(1, CHUNK_ROWS // known.shape[1])
         parts = [
-            tree_quantiles(*part, *tensors, grid=grid)
-            for part in zip(past.split(at_once), known.split(at_once), strict=True)
+            tree_quantiles(recent_days(part, PAST_DAYS, of_day=grid.of_day), ahead, *tensors, grid=grid)
+            for part, ahead in zip(past.split(at_once), known.split(at_once), strict=True)
         ]
         return interpolated(torch.cat(parts).numpy(), LEVELS)
 
 
 def tree_columns(
-    past: Float[Tensor, "windows steps"], known: Float[Tensor, "windows horizon known"], *, grid: Grid
+    recent: Float[Tensor, "windows days of_day"], known: Float[Tensor, "windows horizon known"], *, grid: Grid
 ) -> Float32[Tensor, "windows horizon columns"]:
     """What the trees see of each step ahead: all values of the target but one relative to the last.
 
-    past: the target, NaN where it is missing, but not in the last step
+    recent: the target's `recent_days`, PAST_DAYS of them
     """
-    horizon, last = known.shape[1], past[:, -1:].double()
     # In double precision, so that the graph's sums are on the same side of every threshold.
-    days = recent_days(past.double(), PAST_DAYS, of_day=grid.of_day) - last.unsqueeze(-1)
-    lead = torch.arange(horizon, device=past.device)
+    horizon, values = known.shape[1], recent.double()
+    last = values[:, 0, -1:]
+    days = values - last.unsqueeze(-1)
+    lead = torch.arange(horizon, device=recent.device)
     place, week = lead % grid.of_day, days[:, :WEEK_DAYS]
     last_day, last_hour = _by_hour(days[:, 0], grid)
     week_by_day = week.sum(dim=2) / grid.of_day
     of_window = [*last_day, week_by_day, week_by_day.sum(dim=1, keepdim=True) / WEEK_DAYS, last, *last_hour]
     same_step = days[:, :, place]
-    mean = same_step.sum(dim=1) / PAST_DAYS
-    spread = (((same_step - mean.unsqueeze(1)) ** 2).sum(dim=1) / PAST_DAYS).sqrt()
-    ordered = same_step.sort(dim=1).values
+    of_week = same_step[:, :WEEK_DAYS]
+    mean = same_step.sum(dim=1, keepdim=True) / PAST_DAYS
+    # In few operations: the time that an export takes grows with their number.
     of_step = [
-        *(same_step[:, day] for day in range(WEEK_DAYS)),
-        same_step[:, :WEEK_DAYS].sum(dim=1) / WEEK_DAYS,
+        of_week,
+        of_week.sum(dim=1, keepdim=True) / WEEK_DAYS,
         mean,
-        spread,
-        *(ordered[:, rank] for rank in ORDER_STATISTICS),
-        *(days[:, 0, (place + shift) % grid.of_day] for shift in (-1, 1)),
-        lead.double().expand(known.shape[0], -1),
+        (((same_step - mean) ** 2).sum(dim=1, keepdim=True) / PAST_DAYS).sqrt(),
+        same_step.sort(dim=1).values[:, list(ORDER_STATISTICS)],
+        days[:, :1, (place - 1) % grid.of_day],
+        days[:, :1, (place + 1) % grid.of_day],
+        lead.double().expand(known.shape[0], 1, -1),
     ]
     of_windows = torch.cat(of_window, dim=1).unsqueeze(1).expand(-1, horizon, -1)
-    every = [of_windows, torch.stack(of_step, dim=-1), known.double()]
-    return torch.cat(every, dim=-1).float()
+    return torch.cat([of_windows, torch.cat(of_step, dim=1).transpose(1, 2), known.double()], dim=-1).float()
 
 
 def _by_hour(day: Float[Tensor, "windows of_day"], grid: Grid) -> tuple[list[Tensor], list[Tensor]]:
@@ -123,7 +124,7 @@ def _by_hour(day: Float[Tensor, "windows of_day"], grid: Grid) -> tuple[list[Ten
 
 
 def tree_quantiles(
-    past: Float[Tensor, "windows steps"],
+    recent: Float[Tensor, "windows days of_day"],
     known: Float[Tensor, "windows horizon known"],
     column: Tensor,
     threshold: Tensor,
@@ -132,7 +133,7 @@ def tree_quantiles(
     grid: Grid,
 ) -> Float[Tensor, "windows horizon levels"]:
     """The quantiles at LEVELS, ascending, in the target's unit; the last three are the arrays of `Trees`."""
-    rows = tree_columns(past, known, grid=grid).flatten(0, 1)
+    rows = tree_columns(recent, known, grid=grid).flatten(0, 1)
     columns, thresholds, values = (each.flatten().unsqueeze(1) for each in (column.long(), threshold, value))
     number = torch.arange(columns.shape[0] // INNER_NODES, device=rows.device)
     node = torch.zeros(1, dtype=torch.int64, device=rows.device)
@@ -144,7 +145,7 @@ def tree_quantiles(
         node = 2 * node + 1 + right.long()
     of_trees = embedding(number * (INNER_NODES + 1) + node - INNER_NODES, values).squeeze(-1)
     changes = of_trees.unflatten(1, (len(LEVELS), -1)).sum(dim=-1).unflatten(0, (-1, known.shape[1]))
-    return (past[:, -1, None, None] + changes).sort(dim=-1).values
+    return (recent[:, 0, -1, None, None] + changes).sort(dim=-1).values
 
 
 def fit_trees(
@@ -157,7 +158,7 @@ def fit_trees(
 ) -> Trees:
     """Fit on windows; `past` and `known` are as in `Trees.forecast`. More than MOST_ROWS rows only take longer."""
     change = (truth - past[:, -1:].double().numpy()).ravel()
-    rows = tree_columns(past, known, grid=grid).flatten(0, 1).numpy()
+    rows = tree_columns(recent_days(past, PAST_DAYS, of_day=grid.of_day), known, grid=grid).flatten(0, 1).numpy()
     dataset = lightgbm.Dataset(rows, change, params=PARAMETERS).construct()
 
     def fit(level: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -104,6 +104,8 @@ def hourly(path: Path) -> DatasetSpec:
         ("text.csv.gz", b"time,power\n", "can't be unpacked: Not a gzipped file"),
         ("cut.csv.gz", gzip.compress(b"time,power\n" * 1000)[:-20], "can't be unpacked: Compressed file ended"),
     ],
+    # Not the contents, which hold the time: the workers of a run would collect different tests.
+    ids=["packed bomb", "long", "packed and long", "not packed", "cut"],
 )
 @pytest.mark.bad_input
 def test_file__that_is_no_table_is_refused_in_little_memory(

@@ -5,6 +5,7 @@ import torch
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
 from tutelage.model.aggregation import Atom
 from tutelage.model.base import LEAST_WEIGHT, find_atom, find_weights, fit_changes, quantile_weights, same_hour
+from tutelage.model.days import recent_days
 
 WINDOWS, HORIZON = 400, 3
 
@@ -26,7 +27,7 @@ def test_fit_changes__are_from_the_last_value() -> None:
 @pytest.mark.parametrize("days", [2, 7, 28])
 def test_same_hour__are_the_quantiles_of_numpy(days: int) -> None:
     past = np.random.default_rng(0).normal(size=(4, 24 * days + 5))
-    mean, quantiles = same_hour(torch.from_numpy(past), days, 30, quantile_weights(days), of_day=24)
+    mean, quantiles = same_hour(recent_days(torch.from_numpy(past), days, of_day=24), 30, quantile_weights(days))
     for lead in (0, 7, 23, 29):
         values = past[:, -24 * days :][:, lead % 24 :: 24]
         np.testing.assert_allclose(mean[:, lead], values.mean(axis=1))

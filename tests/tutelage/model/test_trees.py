@@ -6,7 +6,17 @@ import torch
 from tutelage.data.grid import HOURLY
 from tutelage.forecasts import Forecasts, crps
 from tutelage.model import trees as module
-from tutelage.model.trees import LEVELS, PARAMETERS, TREES, Trees, fit_trees, tree_columns, tree_quantiles
+from tutelage.model.days import recent_days
+from tutelage.model.trees import (
+    LEVELS,
+    PARAMETERS,
+    PAST_DAYS,
+    TREES,
+    Trees,
+    fit_trees,
+    tree_columns,
+    tree_quantiles,
+)
 
 WINDOWS, HORIZON, HOURS = 900, 3, 28 * 24
 
@@ -35,13 +45,14 @@ def test_fit_trees__forecast_what_lightgbm_does(
 ) -> None:
     past, known, truth = windows
     change = (truth[:700] - past[:700, -1:].double().numpy()).ravel()
-    rows = tree_columns(past, known, grid=HOURLY).flatten(0, 1).numpy()
+    recent = recent_days(past, PAST_DAYS, of_day=24)
+    rows = tree_columns(recent, known, grid=HOURLY).flatten(0, 1).numpy()
     table = lightgbm.Dataset(rows[: 700 * HORIZON], change, params=PARAMETERS)
     expected = []
     for level in LEVELS:
         booster = lightgbm.train(PARAMETERS | {"alpha": level}, table, num_boost_round=TREES)
         expected.append(np.asarray(booster.predict(rows)).reshape(WINDOWS, HORIZON))
-    native = tree_quantiles(past, known, *(torch.from_numpy(each) for each in vars(trees).values()), grid=HOURLY)
+    native = tree_quantiles(recent, known, *(torch.from_numpy(each) for each in vars(trees).values()), grid=HOURLY)
     last = past[:, -1:, None].numpy()
     np.testing.assert_allclose(native, np.sort(np.stack(expected, axis=-1) + last, axis=-1), rtol=1e-5, atol=1e-5)
 
@@ -97,7 +108,7 @@ def test_tree_columns__missing_hours_take_those_of_a_day_nearby(
     past, known, _ = windows
     gaps = past[:1].clone()
     gaps[0, :30] = torch.nan
-    assert tree_columns(gaps, known[:1], grid=HOURLY).isfinite().all()
+    assert tree_columns(recent_days(gaps, PAST_DAYS, of_day=24), known[:1], grid=HOURLY).isfinite().all()
 
 
 def test_rounded_down__the_same_float32_values_are_above() -> None:
