@@ -31,7 +31,6 @@ from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster, fit_linear
 from tutelage.model.networks import Forecaster
 from tutelage.model.pretrained import pretrained_network
-from tutelage.model.threads import side_by_side
 from tutelage.model.trees import MOST_ROWS, TREES, TREES_OF_SITES, Trees, fit_trees
 
 Origins = Int64[Tensor, " windows"]
@@ -217,26 +216,16 @@ def fit_simple(
     pretrained: a pretrained model that is one of them
     """
 
-    parts = (*blocks, whole)
+    def fit(whole: WindowDataset, blocks: Sequence[WindowDataset], before: FittedSimple | None = None) -> FittedSimple:
+        others = [MappingProxyType({})] * len(blocks) if before is None else before.blocks
+        held_out = tuple(
+            forecast_simple(fit_base(block, pretrained=pretrained), block, block.validation, other)
+            for block, other in zip(blocks, others, strict=True)
+        )
+        return FittedSimple(fit_base(whole, pretrained=pretrained), held_out)
 
-    def fit(number: int) -> list[tuple[Base, dict[Contender, Forecasts]]]:
-        """Fitted on a part alone, then with other sites where there are some; with the forecasts of the block."""
-        part, fitted = parts[number], []
-        forecasts: dict[Contender, Forecasts] = {}
-        for dataset in (part.alone(), part) if len(whole.transfer) else (part.alone(),):
-            base = fit_base(dataset, pretrained=pretrained)
-            if number < len(blocks):
-                forecasts = forecast_simple(base, dataset, dataset.validation, forecasts)
-            fitted.append((base, forecasts))
-        return fitted
-
-    def joined(fitted: Sequence[tuple[Base, dict[Contender, Forecasts]]]) -> FittedSimple:
-        *of_blocks, (of_whole, _) = fitted
-        return FittedSimple(of_whole, tuple(forecasts for _, forecasts in of_blocks))
-
-    by_part = side_by_side(fit, range(len(parts)), whole.panel.observed.device)
-    alone, *with_sites = (joined(fitted) for fitted in zip(*by_part, strict=True))
-    return SimpleForecasts(alone, with_sites[0] if with_sites else alone)
+    alone = fit(whole.alone(), [block.alone() for block in blocks])
+    return SimpleForecasts(alone, fit(whole, blocks, alone) if len(whole.transfer) else alone)
 
 
 def forecast_held_out(

@@ -17,7 +17,6 @@ from tutelage.judge.comparison import Floor, Gain, Gains, Losses, gain_over, los
 from tutelage.judge.metrics import ScoredForecasts, score_members
 from tutelage.model.base import Base
 from tutelage.model.networks import Forecaster
-from tutelage.model.threads import side_by_side
 
 REGISTRABLE = (Contender.STUDENT, Contender.TWIN)
 """The contenders one of which may be registered; the last one wins a tie."""
@@ -47,13 +46,12 @@ def score_contenders(
     """
     actual = actual_values(dataset, dataset.test)
     simple = _simple_of(bases, dataset)
-
-    def score(name: Contender) -> ScoredForecasts:
-        members = forecast_with_base(students[name], dataset, dataset.test, bases.get(name), simple.get(name))
-        return score_members(members, actual)
-
-    names = list(students)
-    scored = dict(zip(names, side_by_side(score, names, dataset.panel.observed.device), strict=True))
+    scored = {
+        name: score_members(
+            forecast_with_base(network, dataset, dataset.test, bases.get(name), simple.get(name)), actual
+        )
+        for name, network in students.items()
+    }
     scored[Contender.TEACHER] = score_members([label_forecasts(teacher, dataset.edges())], actual)
     return scored
 

@@ -131,15 +131,15 @@ def quantile_weights(days: int) -> Float[Tensor, "days levels"]:
 
 
 def same_hour(
-    days: Float[Tensor, "windows days of_day"], horizon: int, weights: Float[Tensor, "days levels"]
+    recent: Float[Tensor, "windows days of_day"], horizon: int, weights: Float[Tensor, "days levels"]
 ) -> tuple[Float[Tensor, "windows horizon"], Float[Tensor, "windows horizon levels"]]:
     """Mean and quantiles of the same step of the day on the last days that are known at issue time.
 
-    days: `recent_days`; weights: `quantile_weights` of their number
+    recent: `recent_days`; weights: `quantile_weights` of their number
     """
-    values = days.movedim(1, -1)
+    values = recent.movedim(1, -1)
     mean, quantiles = values.sum(dim=-1) / values.shape[-1], values.sort(dim=-1).values @ weights
-    step = torch.arange(horizon, device=days.device) % values.shape[1]
+    step = torch.arange(horizon, device=recent.device) % values.shape[1]
     return mean[:, step], quantiles[:, step]
 
 

@@ -20,7 +20,7 @@ def recent_days(past: Float[Tensor, "windows steps"], days: int, *, of_day: int)
 def fill_from_later(past: Float[Tensor, "windows steps"], days: int, *, of_day: int) -> Days:
     """The last days before the issue time, in which a missing value takes that of the next later day, if there is one.
 
-    The first of these days are those of a smaller number.
+    Its first days are what it gives for fewer.
     """
     values = past[:, -of_day * days :].unflatten(1, (days, of_day)).flip(1)
     # In steps of 1, 2, 4 … days, which end at the nearest: an exported graph has nodes for each.
@@ -30,9 +30,9 @@ def fill_from_later(past: Float[Tensor, "windows steps"], days: int, *, of_day: 
     return values
 
 
-def fill_from_earlier(days: Days) -> Days:
+def fill_from_earlier(recent: Days) -> Days:
     """Days of `fill_from_later` in which a missing value takes that of the next earlier day, else the last value."""
     # What is missing here has no later day, so the nearest earlier one is the first that has a value.
-    first = days.isnan().logical_not().long().argmax(dim=1, keepdim=True)
-    filled = torch.where(days.isnan(), days.gather(1, first), days)
-    return torch.where(filled.isnan(), days[:, :1, -1:], filled)
+    first = recent.isnan().logical_not().long().argmax(dim=1, keepdim=True)
+    filled = torch.where(recent.isnan(), recent.gather(1, first), recent)
+    return torch.where(filled.isnan(), recent[:, :1, -1:], filled)

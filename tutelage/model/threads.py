@@ -14,6 +14,7 @@ from threading import Event
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,8 +56,9 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: 
         stop_if_given_up()
         return work(item)
 
-    # Workers begin with as many threads as there are here: with one, which their own blocks put back.
-    with one_thread(), ThreadPoolExecutor(workers) as pool:
+    # Workers begin with as many threads as there are here: with one, which their own blocks put back. BLAS has one
+    # limit for the whole process: set by a worker, it would end while others compute, or stay when all have ended.
+    with one_thread(), threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
         try:
             # A copy for each: a run's logger, for one, is in the context.
             begun = [pool.submit(copy_context().run, begin, item) for item in items]

@@ -87,7 +87,7 @@ def tree_columns(
 ) -> Float32[Tensor, "windows horizon columns"]:
     """What the trees see of each step ahead: all values of the target but one relative to the last.
 
-    recent: the target's `recent_days`, PAST_DAYS of them
+    recent: the target's `recent_days`, PAST_DAYS of them, of a past whose last value is there
     """
     # In double precision, so that the graph's sums are on the same side of every threshold.
     horizon, values = known.shape[1], recent.double()

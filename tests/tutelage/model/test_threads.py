@@ -2,10 +2,11 @@ import _thread
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from threading import Event
+from threading import Barrier, Event
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor
 
 from tests.tutelage.builders import CPU, dataset_of, small_network, small_recipe, synthetic_panel
@@ -49,6 +50,34 @@ def test_side_by_side__works_on_two_at_once_each_on_one_thread() -> None:
 
     assert side_by_side(work, range(4), CPU) == [(item, 1, "with its context") for item in range(4)]
     assert torch.get_num_threads() == 2
+
+
+def test_side_by_side__blas_has_one_thread_while_another_s_limit_ends() -> None:
+    both, second_inside, first_ended = Barrier(2), Event(), Event()
+
+    def work(item: int) -> set[int]:
+        # Each sets a limit while the other has one, and one of them ends first: what it puts back is the process's.
+        if item == 1:
+            both.wait(20)
+        with threadpool_limits(1, "blas"):
+            if item == 0:
+                both.wait(20)
+                assert second_inside.wait(20)
+            else:
+                second_inside.set()
+                assert first_ended.wait(20)
+                return blas_threads()
+        first_ended.set()
+        return {1}
+
+    with threadpool_limits(2, "blas"):
+        before = blas_threads()
+        assert side_by_side(work, range(2), CPU) == [{1}, {1}]
+        assert blas_threads() == before
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
 @pytest.mark.parametrize(
