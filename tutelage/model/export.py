@@ -112,9 +112,8 @@ class _Simple(nn.Module):
                 mean, levels = last + self.get_buffer("change"), last.unsqueeze(-1) + self.get_buffer("changes")
             elif name is Contender.BOOSTED:
                 trees = (self.get_buffer(part) for part in ("column", "threshold", "value"))
-                levels = tree_quantiles(recent[PAST_DAYS], known, *trees, grid=self.grid) @ self.get_buffer(
-                    "all_levels"
-                )
+                native = tree_quantiles(recent[PAST_DAYS], known, *trees, grid=self.grid)
+                levels = native @ self.get_buffer("all_levels")
                 mean = levels.sum(dim=-1) / levels.shape[-1]
             elif name is Contender.PRETRAINED:
                 levels = self.pretrained(past)[:, : known.shape[1]] @ self.get_buffer("pretrained_levels")
