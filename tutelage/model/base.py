@@ -20,6 +20,7 @@ from tutelage.data.grid import HOURLY, Grid
 from tutelage.data.windows import spread_step
 from tutelage.forecasts import QUANTILE_LEVELS, Contender, Forecasts, crps
 from tutelage.model.aggregation import KNOTS, Atom, Members
+from tutelage.model.days import Days
 from tutelage.model.kinds import Pretrained
 from tutelage.model.linear import LinearForecaster
 from tutelage.model.pretrained import CONTEXT_DAYS
@@ -131,7 +132,7 @@ def quantile_weights(days: int) -> Float[Tensor, "days levels"]:
 
 
 def same_hour(
-    recent: Float[Tensor, "windows days of_day"], horizon: int, weights: Float[Tensor, "days levels"]
+    recent: Days, horizon: int, weights: Float[Tensor, "days levels"]
 ) -> tuple[Float[Tensor, "windows horizon"], Float[Tensor, "windows horizon levels"]]:
     """Mean and quantiles of the same step of the day on the last days that are known at issue time.
 

@@ -22,7 +22,7 @@ from torch.nn.functional import embedding
 
 from tutelage.data.grid import HOURLY, Grid
 from tutelage.forecasts import Forecasts, interpolated
-from tutelage.model.days import recent_days
+from tutelage.model.days import Days, recent_days
 from tutelage.model.threads import side_by_side
 
 LEVELS = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
@@ -83,7 +83,7 @@ class Trees:
 
 
 def tree_columns(
-    recent: Float[Tensor, "windows days of_day"], known: Float[Tensor, "windows horizon known"], *, grid: Grid
+    recent: Days, known: Float[Tensor, "windows horizon known"], *, grid: Grid
 ) -> Float32[Tensor, "windows horizon columns"]:
     """What the trees see of each step ahead: all values of the target but one relative to the last.
 
@@ -124,7 +124,7 @@ def _by_hour(day: Float[Tensor, "windows of_day"], grid: Grid) -> tuple[list[Ten
 
 
 def tree_quantiles(
-    recent: Float[Tensor, "windows days of_day"],
+    recent: Days,
     known: Float[Tensor, "windows horizon known"],
     column: Tensor,
     threshold: Tensor,
