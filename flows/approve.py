@@ -1,10 +1,9 @@
 """Approve: a person decides on the Prefect page whether a version becomes the champion."""
 
 from prefect import flow
-from prefect.flow_runs import suspend_flow_run
 
 from schemas.promotion import ApprovalParameters, Decision, Promoted
-from tasks.promotion.decisions import decline, describe_version, set_champion
+from tasks.promotion.decisions import ask, decline, describe_version, set_champion
 
 
 @flow(name="approve", flow_run_name="approve")
@@ -15,7 +14,7 @@ def approve(parameters: ApprovalParameters) -> Promoted:
     """
     name, version = parameters.name, parameters.version
     form = Decision.with_initial_data(description=describe_version(name, version))
-    decision = suspend_flow_run(wait_for_input=form, timeout=60 * parameters.wait_minutes)
+    decision = ask(form, wait_minutes=parameters.wait_minutes)
     if not decision.promote:
         return decline(name, version, by=decision.by, why=decision.why)
     return set_champion(name, version, action="approval", by=decision.by, why=decision.why)

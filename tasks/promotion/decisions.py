@@ -3,11 +3,15 @@
 import datetime as dt
 
 from prefect import get_run_logger
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import keyset_from_base_key
 
 from runtime.champion import turn_to_change
 from runtime.registry import champion_version, client, find_version
 from runtime.stage import stage
-from schemas.promotion import Promoted
+from schemas.promotion import Decision, Promoted
+
+QUESTION = "decision"
 
 
 @stage("describe", run_name="describe {name} {version}")
@@ -22,6 +26,19 @@ def describe_version(name: str, version: int) -> str:
     promotion = candidate.tags.get("promotion")
     said = f"{comparison} Version {version} {promotion}." if promotion else comparison
     return f"{said}\n\n{candidate.description or ''}"
+
+
+def ask(form: type[Decision], *, wait_minutes: int) -> Decision:
+    """Suspend the flow until a person has filled in the form; after `wait_minutes` the run fails.
+
+    Prefect 3.8 stores the form after it has suspended the run, and where that fails the run stays suspended: nobody
+    could answer it. So the form is stored once more.
+    """
+    try:
+        return suspend_flow_run(wait_for_input=form, timeout=60 * wait_minutes, key=QUESTION)
+    except Exception:
+        form.save(keyset_from_base_key(f"suspended-{QUESTION}"))
+        raise
 
 
 @stage("set champion", run_name="champion {name} {version}")

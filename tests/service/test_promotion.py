@@ -23,11 +23,18 @@ def approvals() -> list[FlowRun]:
         return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["approve"])))
 
 
-def suspended(version: int) -> FlowRun | None:
+def asking(version: int) -> FlowRun | None:
+    """The suspended run that asks about a version, once its form is stored, which Prefect does after it suspends."""
     for run in approvals():
-        if run.parameters["parameters"]["version"] == version and run.state.name == "Suspended":
+        if run.parameters["parameters"]["version"] == version and run.state.name == "Suspended" and has_form(run):
             return run
     return None
+
+
+def has_form(run: FlowRun) -> bool:
+    with get_client(sync_client=True) as client:
+        inputs = client.filter_flow_run_input(run.id, key_prefix="suspended-", limit=10, exclude_keys=set())
+    return run.state.state_details.run_input_keyset["schema"] in {stored.key for stored in inputs}
 
 
 def state_of(run: FlowRun) -> str:
@@ -56,7 +63,7 @@ def test_approve__a_time_out_promotes_nothing(waiting: int) -> None:
 
 
 def test_approve__a_form_without_a_name_is_refused(waiting: int) -> None:
-    run = until(lambda: suspended(waiting))
+    run = until(lambda: asking(waiting))
     with get_client(sync_client=True) as client:
         answer = client.resume_flow_run(run.id, run_input={"promote": True})
     assert answer.status.value == "REJECT"
@@ -65,9 +72,10 @@ def test_approve__a_form_without_a_name_is_refused(waiting: int) -> None:
 
 def test_approve__a_person_s_yes_promotes(waiting: int) -> None:
     before = champion()
-    run = until(lambda: suspended(waiting))
+    run = until(lambda: asking(waiting))
     with get_client(sync_client=True) as client:
-        client.resume_flow_run(run.id, run_input={"promote": True, "by": "ada", "why": "looks right"})
+        answer = client.resume_flow_run(run.id, run_input={"promote": True, "by": "ada", "why": "looks right"})
+    assert answer.status.value == "ACCEPT", answer.details
     until(lambda: state_of(run) == "Completed")
     assert champion() == waiting
     tags = mlflow.MlflowClient().get_model_version(NAME, str(waiting)).tags
