@@ -83,7 +83,8 @@ def _state_after(before: pl.DataFrame, true: pl.DataFrame, fixed: Weights, spec:
     last, *widths, weights = before.select("issue_time_utc", WIDTH_BELOW, WIDTH_ABOVE, WEIGHTS).row(-1)
     since = spec.grid.index(last) - 1
     step = true.select(number_of(pl.col("time_utc"), spec.grid)).to_series().to_numpy()
-    actual = true["actual"].to_numpy().astype(np.float64)
+    # In the graph's precision, as the edges are: both may be the value that many targets have.
+    actual = true["actual"].cast(pl.Float32).to_numpy().astype(np.float64)
     # The shapes are needed where nothing has come true.
     members, edges = (
         np.array(true[column].to_list(), dtype=np.float64).reshape(len(true), *shape)

@@ -8,7 +8,8 @@ from runtime.stage import cached_stage
 from schemas.quality import quality_rows
 from schemas.readings import Breach, find_breaches, key_schema, value_schema
 from schemas.retrain import ReadingsManifest, RuleCount, ValidatedManifest
-from tutelage.data.dataset import KEY, DatasetSpec
+from tutelage.data.dataset import KEY, DatasetSpec, Role
+from tutelage.data.issued import last_time
 from tutelage.data.quality import QUARANTINED, masked, regular_grid, step_change
 from tutelage.data.readings import inside_period
 from tutelage.errors import QualityError
@@ -76,12 +77,17 @@ def _tolerance(rule: str, spec: DatasetSpec) -> float:
 
 
 def _gaps(good: pl.DataFrame, grid: pl.DataFrame, spec: DatasetSpec) -> list[RuleCount]:
-    """Counts of rows that the grid added, and of nulls in existing rows; both are null already."""
+    """Counts of rows that the grid added, and of nulls in existing rows; both are null already.
+
+    Rows after a series' last measured value hold what is known ahead, and lack no reading.
+    """
     joined = grid.select(KEY).join(good.select(*KEY, present=True), on=KEY, how="left", maintain_order="left")
     missing = joined["present"].is_null()
     counts = [_count(grid, "missing_row", None, missing, spec)]
+    ahead = (pl.col("time_utc") > last_time(spec).over("series_id")).fill_null(False)
     for column in sorted(spec.columns, key=lambda column: column.name != spec.target):
-        lacking = grid.select(inside_period(column) & pl.col(column.name).is_null()).to_series()
+        due = inside_period(column) if column.role is Role.KNOWN_FUTURE else inside_period(column) & ~ahead
+        lacking = grid.select(due & pl.col(column.name).is_null()).to_series()
         counts.append(_count(grid, "missing_value", column.name, lacking & ~missing, spec))
     return [c for c in counts if c.rows or c.column is None]
 

@@ -7,6 +7,7 @@ from schemas.retrain import ValidatedManifest
 from schemas.study import FoldsManifest, FoldSpan
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.folds import rolling_folds
+from tutelage.data.issued import last_time
 
 
 @cached_stage("folds", run_name="folds {folds} x {score_days} days")
@@ -22,8 +23,8 @@ def lay_folds(
     validation_share: float,
 ) -> FoldsManifest:
     """Lay the folds in the history before the test part, from the times of the readings only."""
-    time = pl.col("time_utc")
-    first, last = pl.scan_parquet(validated.path).select(time.min(), time.max().alias("last")).collect().row(0)
+    ends = (pl.col("time_utc").min().alias("first"), last_time(spec).alias("last"))
+    first, last = pl.scan_parquet(validated.path).select(ends).collect().row(0)
     parts = rolling_folds(
         spec.grid.floor(first),
         spec.grid.floor(last) + spec.student_step,

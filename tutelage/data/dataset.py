@@ -211,10 +211,15 @@ class DatasetSpec(Contract):
         if times != sorted(set(times)):
             raise ValueError("step_changes: each must be later than the one before")
         if self.event_hold is not None:
-            totals = [c.name for c in self.columns if c.aggregation == "sum"]
-            if totals or self.step_changes or self.timestamp.marks == "end":
-                what = f"column {totals[0]} a sum" if totals else "step_changes" if self.step_changes else "marks: end"
-                raise ValueError(f"event_hold: a value that holds until the next one can't go together with {what}")
+            against = [f"column {column.name} a sum" for column in self.columns if column.aggregation == "sum"]
+            # The file would end with its plans, and the last readings would hold until then.
+            against += [f"known_future column {name}" for name in self.names(Role.KNOWN_FUTURE)]
+            against += ["step_changes"] if self.step_changes else []
+            against += ["marks: end"] if self.timestamp.marks == "end" else []
+            if against:
+                raise ValueError(
+                    f"event_hold: a value that holds until the next one can't go together with {against[0]}"
+                )
         return self
 
     def _require_grid(self) -> None:

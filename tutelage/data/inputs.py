@@ -36,15 +36,15 @@ def recent_steps(
 
     Columns: series_id, time_utc, the observed columns, the known_future columns, missing, filled. The rows of the
     lookback come first; where there are known_future columns, the rows of the horizon follow, with null observed
-    columns. `missing` is true where a step of the lookback has no reading. In the last `complete_hours` the spec's
-    rule then fills it (`filled` is true), or it stays null; earlier steps stay null, as in training. No reading from
-    `issued` on is used, except known_future columns.
+    columns. `missing` is true where a step of the lookback lacks an observed value. In the last `complete_hours` the
+    spec's rule then fills it (`filled` is true), or it stays null; earlier steps stay null, as in training. No reading
+    from `issued` on is used, except known_future columns, which no model sees in the past, so gaps there stay.
     """
     observed, known = spec.names(Role.OBSERVED), spec.names(Role.KNOWN_FUTURE)
     past = steps_before(readings.filter(pl.col("time_utc") < issued), spec, issued, lookback_hours + LONGEST_HOURS)
-    bare = pl.all_horizontal(pl.col(observed + known).is_not_null())
+    bare = pl.all_horizontal(pl.col(observed).is_not_null())
     table = past.with_columns(missing=~bare)
-    filled = fill_gaps(table, spec, observed + known, since=issued - complete_hours * HOUR)
+    filled = fill_gaps(table, spec, observed, since=issued - complete_hours * HOUR)
     filled = filled.filter(pl.col("time_utc") >= issued - lookback_hours * HOUR).with_columns(
         filled=pl.col("missing") & bare
     )

@@ -82,8 +82,12 @@ def with_forecasts(
 
 def last_measured(table: pl.DataFrame, spec: DatasetSpec) -> dt.datetime | None:
     """The last time; where columns are known ahead of time, the last one with a value that is measured."""
-    if spec.names(Role.KNOWN_FUTURE):
-        table = table.filter(has_reading(spec))
-    last = table["time_utc"].max()
+    last = table.select(last_time(spec)).item()
     assert last is None or isinstance(last, dt.datetime)
     return last
+
+
+def last_time(spec: DatasetSpec) -> pl.Expr:
+    """What `last_measured` returns, as an expression."""
+    time = pl.col("time_utc")
+    return (time.filter(has_reading(spec)) if spec.names(Role.KNOWN_FUTURE) else time).max()

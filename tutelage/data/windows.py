@@ -28,7 +28,7 @@ from tutelage.data.source import source_files
 from tutelage.data.steps import number_of
 from tutelage.errors import DataError
 
-DAY_HOURS = 24
+WEEK_HOURS = 7 * 24
 LEAST_WINDOWS = 32
 """A part with fewer is too small for training, early stopping or evaluation."""
 
@@ -256,10 +256,10 @@ def window_origins(
 def spread_step(windows: int, most: int) -> int:
     """The distance at which to take no more than `most` of windows that follow step by step.
 
-    It shares no divisor with 24, so that the windows taken are of all hours of the day.
+    It shares no divisor with the hours of a week, so that the windows taken are of all hours of all its days.
     """
     distance = max(1, -(-windows // most))
-    while math.gcd(distance, DAY_HOURS) > 1:
+    while math.gcd(distance, WEEK_HOURS) > 1:
         distance += 1
     return distance
 

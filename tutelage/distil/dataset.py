@@ -90,7 +90,8 @@ class WindowDataset:
         """For each of `number` blocks of time: the block as validation part, and the other windows for training.
 
         The blocks have equally many issue times of the training and the validation part. Windows for training share
-        no target step with the block.
+        no target step with the block, those of other sites neither: what many sites have in common, such as the
+        weather of these days, is not known when a forecast is issued.
 
         Raises GapsError where a block leaves no windows for training.
         """
@@ -107,7 +108,8 @@ class WindowDataset:
             if not len(block) or not len(parted(origins)[1]):
                 raise GapsError(f"{len(origins)} windows are too few for {number} blocks that share no target step")
             inside, apart = parted(origins)
-            datasets.append(replace(self, train=apart, validation=inside, unlabelled=parted(self.unlabelled)[1]))
+            unlabelled, transfer = parted(self.unlabelled)[1], parted(self.transfer)[1]
+            datasets.append(replace(self, train=apart, validation=inside, unlabelled=unlabelled, transfer=transfer))
         return datasets
 
     def taught(self) -> Int64[Tensor, " taught"]:

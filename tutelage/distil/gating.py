@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tutelage.distil.dataset import WindowDataset
@@ -24,11 +24,17 @@ def entropy(log_probabilities: Float[Tensor, "windows horizon bins"]) -> Float[T
     return -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean(dim=1)
 
 
-def _trust(advantage: Float[Tensor, " windows"], chosen: Bool[Tensor, " windows"], lag: int) -> float:
-    """The gate of the chosen windows. Windows are in order of time, and depend on each other over `lag` windows.
+def _trust(
+    advantage: Float[Tensor, " windows"],
+    chosen: Bool[Tensor, " windows"],
+    lag: int,
+    issued: Int64[Tensor, " windows"] | None,
+) -> float:
+    """The gate of the chosen windows. Issue times depend on each other over `lag` of them.
 
-    The standard error is heteroscedasticity and autocorrelation consistent, with Bartlett weights.
-    Source: Newey and West 1987.
+    The standard error is heteroscedasticity and autocorrelation consistent, with Bartlett weights, over issue times:
+    several series share their days.
+    Source: Newey and West 1987; Driscoll and Kraay 1998 for sums over series.
     """
     count = int(chosen.sum())
     if not count:
@@ -37,6 +43,9 @@ def _trust(advantage: Float[Tensor, " windows"], chosen: Bool[Tensor, " windows"
     advantage, chosen = advantage.cpu().double(), chosen.cpu()
     mean = advantage[chosen].mean()
     deviation = torch.where(chosen, advantage - mean, 0.0)
+    if issued is not None:
+        place = issued.cpu().unique(return_inverse=True)[1]
+        deviation = deviation.new_zeros(int(place.max()) + 1).index_add(0, place, deviation)
     variance = deviation.square().sum()
     for step in range(1, min(lag, len(deviation) - 1) + 1):
         variance += 2 * (1 - step / (lag + 1)) * (deviation[step:] * deviation[:-step]).sum()
@@ -47,14 +56,19 @@ def _trust(advantage: Float[Tensor, " windows"], chosen: Bool[Tensor, " windows"
 
 
 def gate_hours(
-    teacher: Float[Tensor, "windows horizon"], baseline: Float[Tensor, "windows horizon"], *, lag: int
+    teacher: Float[Tensor, "windows horizon"],
+    baseline: Float[Tensor, "windows horizon"],
+    *,
+    lag: int,
+    issued: Int64[Tensor, " windows"] | None = None,
 ) -> Float[Tensor, " horizon"]:
-    """A gate for each hour of the horizon, from both sides' losses on the validation windows, in order of time.
+    """A gate for each hour of the horizon, from both sides' losses on the validation windows.
 
-    lag: windows over which losses depend on each other; at least the horizon in windows
+    lag: issue times over which losses depend on each other; at least the horizon in steps
+    issued: the step that each window is issued at; None: each at another, in order of time
     """
     everywhere = torch.ones(len(teacher), dtype=torch.bool, device=teacher.device)
-    gates = [_trust(advantage, everywhere, lag) for advantage in (baseline - teacher).unbind(dim=1)]
+    gates = [_trust(advantage, everywhere, lag, issued) for advantage in (baseline - teacher).unbind(dim=1)]
     return torch.tensor(gates, device=teacher.device)
 
 
@@ -66,6 +80,7 @@ def gate_windows(
     *,
     lag: int,
     groups: int = 4,
+    issued: Int64[Tensor, " windows"] | None = None,
 ) -> Float[Tensor, " train"]:
     """A gate for each training window, by the teacher's uncertainty about it.
 
@@ -78,7 +93,8 @@ def gate_windows(
         raise ValueError(f"{len(unsure)} windows can't be cut into {groups} groups")
     cuts = torch.quantile(unsure, torch.linspace(0, 1, groups + 1, device=unsure.device)[1:-1])
     group, advantage = torch.bucketize(unsure, cuts), (baseline - teacher).mean(dim=1)
-    gates = torch.tensor([_trust(advantage, group == number, lag) for number in range(groups)], device=unsure.device)
+    trusts = [_trust(advantage, group == number, lag, issued) for number in range(groups)]
+    gates = torch.tensor(trusts, device=unsure.device)
     return gates[torch.bucketize(wanted, cuts)]
 
 
@@ -117,11 +133,12 @@ def find_gates(
         return None
     baseline = _baseline_losses(dataset, recipe, seed=seed)
     lag, gates = max(dataset.horizon, dataset.panel.grid.of_day), []
+    issued = dataset.panel.step[dataset.validation]
     for labels, held_out in zip(taught, validation, strict=True):
         teacher = label_losses(held_out, dataset)
         if distillation.gate == "hours":
-            gates.append(gate_hours(teacher, baseline, lag=lag)[None])
+            gates.append(gate_hours(teacher, baseline, lag=lag, issued=issued)[None])
         else:
             unsure, wanted = entropy(held_out.log_probabilities), entropy(labels.log_probabilities)
-            gates.append(gate_windows(teacher, baseline, unsure, wanted, lag=lag)[:, None])
+            gates.append(gate_windows(teacher, baseline, unsure, wanted, lag=lag, issued=issued)[:, None])
     return torch.stack(gates)

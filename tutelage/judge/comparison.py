@@ -79,7 +79,8 @@ def gain_over(
 
     Windows issued at the same hour (of several series) are averaged first. With several replicates of both, paired by
     seed, the gain is that of the mean loss, and the interval also covers training with another seed. One issue time
-    says nothing: its interval reaches 100 % to both sides.
+    says nothing: its interval reaches 100 % to both sides. Of a reference without any loss, such as yesterday's value
+    of a meter that stands still, a candidate with some is 100 % worse.
 
     Raises ValueError where the arrays differ in shape or are empty.
     Source: `cosine_error`; Satterthwaite 1946 for the degrees of freedom of a sum of two variances.
@@ -90,6 +91,9 @@ def gain_over(
         )
     hours, place = np.unique(issue_hour, return_inverse=True)
     first, second = (_by_hour(np.atleast_2d(losses), place) for losses in (candidate, reference))
+    if second.mean() == 0:
+        gain = -1.0 if first.mean() > 0 else 0.0
+        return Gain(gain, gain, gain, 1.0, len(hours))
     ratio = first.mean() / second.mean()
     if len(hours) == 1:
         return Gain(float(1 - ratio), float(-ratio), float(2 - ratio), 1.0, 1)

@@ -39,6 +39,8 @@ def verified_hours(
     }
     spread = np.stack([spread_of.get(name, np.zeros(len(LEVELS))) for name in joined["series_id"]])
     actual, naive = joined["actual"].to_numpy(), joined["season"].to_numpy()
+    # In the graph's precision: a value that many targets have may be one of its quantiles.
+    true, low, high = (pl.col(name).cast(pl.Float32) for name in ("actual", "q10", "q90"))
     quantiles = joined.select(QUANTILE_NAMES).to_numpy()
     return joined.select(
         *KEY,
@@ -46,7 +48,7 @@ def verified_hours(
         "model_version",
         crps=pl.Series(_crps(joined["mean"].to_numpy(), quantiles, actual)),
         naive_crps=pl.Series(_crps(naive, naive[:, None] + spread, actual)),
-        inside_80=pl.col("actual").is_between("q10", "q90"),
+        inside_80=true.is_between(low, high),
     )
 
 
@@ -58,7 +60,8 @@ def _crps(mean: np.ndarray, quantiles: np.ndarray, actual: np.ndarray) -> np.nda
 def rolling_health(verified: pl.DataFrame, window_days: int, *, step_hours: float = 1) -> pl.DataFrame:
     """One row per day (UTC) with verified steps, over the `window_days` up to the end of the day.
 
-    Columns: day, hours, crps, naive_crps, coverage_80, skill. CRPS is in units of the seasonal naive one's mean of each
+    Columns: day, hours, crps, naive_crps, coverage_80, skill. An hour counts once, whatever series and forecasts it is
+    verified of. CRPS is in units of the seasonal naive one's mean of each
     series, so that the largest meter does not decide, or in the target's unit where that is 0.
     """
     unit = pl.col("naive_crps").mean().over("series_id")
@@ -71,14 +74,14 @@ def rolling_health(verified: pl.DataFrame, window_days: int, *, step_hours: floa
         .sort("day")
         .rolling("day", period=f"{window_days}d")
         .agg(
-            hours=(pl.len() * step_hours).round().cast(pl.Int64),
+            hours=(pl.col("time_utc").n_unique() * step_hours).round().cast(pl.Int64),
             crps=pl.col("crps").mean(),
             naive_crps=pl.col("naive_crps").mean(),
             coverage_80=pl.col("inside_80").mean(),
         )
         .unique("day", keep="last")
         .sort("day")
-        .with_columns(skill=1 - pl.col("crps") / pl.col("naive_crps"))
+        .with_columns(skill=pl.when(pl.col("naive_crps") > 0).then(1 - pl.col("crps") / pl.col("naive_crps")))
     )
 
 

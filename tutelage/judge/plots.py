@@ -105,9 +105,9 @@ def plot_reliability(shares: Mapping[Contender, Float[np.ndarray, " levels"]]) -
 
 
 def plot_skill(by_lead: Mapping[Contender, list[Scores]], *, reference: Contender, step_hours: float = 1) -> Figure:
-    """CRPS skill over a reference forecast by lead time: 0 is no better, 1 is perfect."""
+    """CRPS skill over a reference forecast by lead time: 0 is no better, 1 is perfect; none over one without a loss."""
     figure, axes = _axes(8, 4)
-    base = np.array([scores.crps for scores in by_lead[reference]])
+    base = np.array([scores.crps or np.nan for scores in by_lead[reference]])
     axes.axhline(0, color="black", lw=0.8, ls="--")
     for name, rows in by_lead.items():
         if name != reference:

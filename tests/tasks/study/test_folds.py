@@ -6,7 +6,7 @@ import pytest
 from schemas.retrain import ValidatedManifest
 from tasks.study.folds import lay_folds
 from tests.runtime.builders import DAY
-from tests.tutelage.data.builders import HOUR, MINUTE, START, meter
+from tests.tutelage.data.builders import HOUR, MINUTE, START, meter, meter_with_plan, random_readings
 from tutelage.errors import DataError
 from tutelage.files import write_table
 
@@ -45,3 +45,15 @@ def test_lay_folds__are_on_full_hours(validated: ValidatedManifest, tmp_path: Pa
 def test_lay_folds__refuse_too_short_a_history(validated: ValidatedManifest) -> None:
     with pytest.raises(DataError, match="the history is too short for the folds: 6 x 3"):
         lay_folds.fn(validated, **SETTINGS | {"folds": 6})
+
+
+def test_lay_folds__end_where_the_test_part_begins_whatever_is_known_ahead(
+    validated: ValidatedManifest, tmp_path: Path
+) -> None:
+    spec = meter_with_plan()
+    readings = random_readings(spec, days=24)
+    nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name != "planned_c"]
+    plan = readings.tail(7 * 24 * 60).with_columns(pl.col("time_utc") + 7 * DAY, *nothing)
+    path, digest = write_table(pl.concat([readings, plan]), tmp_path)
+    with_plan = validated.model_copy(update={"path": path, "digest": digest})
+    assert lay_folds.fn(with_plan, **SETTINGS | {"spec": spec}).folds[-1].end_utc == START + 20 * DAY

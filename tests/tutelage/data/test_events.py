@@ -99,6 +99,15 @@ def test_events__each_column_and_series_holds_its_own_values(tmp_path: Path) -> 
     ("changes", "what"),
     [
         ({"columns": [METER["columns"][0] | {"aggregation": "sum"}]}, "column power_kw a sum"),
+        (
+            {
+                "columns": [
+                    METER["columns"][0],
+                    METER["columns"][0] | {"name": "planned_kw", "source": "planned", "role": "known_future"},
+                ]
+            },
+            "known_future column planned_kw",
+        ),
         ({"step_changes": [{"since": START, "raw_step": "PT1H"}]}, "step_changes"),
         ({"timestamp": METER["timestamp"] | {"marks": "end"}}, "marks: end"),
     ],

@@ -97,3 +97,15 @@ def test_issue_time__a_plan_of_the_coming_days_is_no_reading() -> None:
     nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name != "planned_c"]
     ahead = table.tail(48 * 60).with_columns(pl.col("time_utc") + dt.timedelta(days=2), *nothing)
     assert issue_time(pl.concat([table, ahead]), spec, None) == ISSUED
+
+
+def test_recent_hours__a_gap_in_what_is_known_ahead_is_none_in_the_past() -> None:
+    """No model sees it there, and training takes such windows."""
+    spec = meter_with_plan()
+    table = readings(spec, days=DAYS + 1)
+    gone = pl.col("time_utc").is_between(ISSUED - 20 * HOUR, ISSUED - 8 * HOUR, closed="left")
+    gap = table.with_columns(pl.when(~gone).then("planned_c").alias("planned_c"))
+    recent = hours(gap, spec)
+    assert not recent["missing"].any()
+    assert recent["planned_c"].null_count() == 12
+    assert recent.drop("planned_c").equals(hours(table, spec).drop("planned_c"))

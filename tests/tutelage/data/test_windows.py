@@ -210,10 +210,12 @@ def test_make_panel__fills_as_a_forecast_does() -> None:
     assert origin == row
 
 
-@pytest.mark.parametrize(("windows", "most"), [(10, 600), (601, 600), (2_400, 600), (14_400, 600), (1, 1), (10**6, 7)])
-def test_spread_step__takes_all_hours_of_the_day_and_no_more_than_most(windows: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("windows", "most"), [(10, 600), (601, 600), (2_400, 600), (4_200, 600), (14_400, 600), (1, 1), (1_000, 7)]
+)
+def test_spread_step__takes_all_hours_of_the_week_and_no_more_than_most(windows: int, most: int) -> None:
     step = spread_step(windows, most)
-    assert math.gcd(step, 24) == 1
+    assert math.gcd(step, 7 * 24) == 1
     assert -(-windows // step) <= most
 
 

@@ -46,6 +46,15 @@ def test_gate_hours__overlapping_windows_are_less_evidence() -> None:
     assert overlapping > 0.05
 
 
+def test_gate_hours__series_of_the_same_days_are_no_more_evidence() -> None:
+    one = noise(300, 1) + 0.1
+    several, issued = one.repeat(20, 1), torch.arange(300).repeat(20)
+    alone = gate_hours(one, torch.zeros_like(one), lag=3)
+    together = gate_hours(several, torch.zeros_like(several), lag=3, issued=issued)
+    assert together.tolist() == pytest.approx(alone.tolist(), rel=1e-5)
+    assert gate_hours(several, torch.zeros_like(several), lag=3) < together / 10
+
+
 @pytest.mark.parametrize(("worse_by", "expected"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0)])
 def test_gate_hours__without_any_spread(worse_by: float, expected: float) -> None:
     assert gate_hours(torch.full((9, 1), worse_by), torch.zeros(9, 1), lag=3).tolist() == [expected]

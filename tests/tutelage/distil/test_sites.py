@@ -40,6 +40,17 @@ def joined(dataset: WindowDataset) -> WindowDataset:
     return add_sites(dataset, other_panel(), until_step=int(dataset.panel.step[UNTIL]), most=200)
 
 
+def test_blocks__no_window_of_other_sites_is_of_the_days_that_are_held_out(joined: WindowDataset) -> None:
+    step, horizon, lost = joined.panel.step, joined.horizon, 0
+    for block in joined.blocks(BLOCKS):
+        first, last = step[block.validation].min(), step[block.validation].max()
+        issued = step[block.transfer]
+        assert ((issued <= first - horizon) | (issued >= last + horizon)).all()
+        lost += len(joined.transfer) - len(block.transfer)
+    assert lost > 0
+    assert torch.equal(joined.whole().transfer, joined.transfer)
+
+
 def test_add_sites__leaves_this_sites_windows_as_they_are(dataset: WindowDataset, joined: WindowDataset) -> None:
     for part in ("train", "validation", "test"):
         origins = getattr(dataset, part)
@@ -130,10 +141,6 @@ def test_distil_students__twins_resume_from_a_checkpoint_of_their_own(joined: Wi
     assert names == ["students", "twins"]
     assert len(students.progress.best_epoch) == 3
     assert len({place for at in students.members.values() for place in range(3)[at]}) == 3
-
-
-def test_blocks__other_sites_are_in_all_of_them(joined: WindowDataset) -> None:
-    assert all(torch.equal(block.transfer, joined.transfer) for block in joined.blocks(BLOCKS))
 
 
 def test_long_past__another_sites_window_sees_what_is_before_this_history(joined: WindowDataset) -> None:

@@ -183,3 +183,9 @@ def test_gain_between__is_that_of_common_issue_times() -> None:
     )
     gain = gain_between((first, Contender.STUDENT), (second, Contender.STUDENT))
     assert (gain.estimate, gain.windows) == (0.5, 20)
+
+
+@pytest.mark.parametrize(("loss", "gain"), [(0.0, 0.0), (0.1, -1.0)])
+def test_gain_over__a_reference_without_any_loss(loss: float, gain: float) -> None:
+    over = gain_over(np.full(50, loss), np.zeros(50), np.arange(50))
+    assert (over.estimate, over.low, over.high, over.p, over.windows) == (gain, gain, gain, 1, 50)

@@ -127,3 +127,22 @@ def test_input_drift__is_nought_for_the_same_and_one_for_what_is_all_higher() ->
 def test_broken_limits__has_a_sentence_for_each(figures: dict, sentences: list[str]) -> None:
     healthy = {"hours": 100, "skill": 0.2, "coverage": 0.8, "drift": {"power_kw": 0.1}}
     assert broken_limits(Monitoring(), **(healthy | figures)) == sentences
+
+
+def test_verified_hours__a_value_that_is_a_quantile_in_the_graphs_precision_is_inside() -> None:
+    stands_by = float(np.float32(0.1))
+    forecast = forecast_of(0.2, 0.05).with_columns(q05=stands_by, q10=stands_by, q15=stands_by)
+    table = verified_hours(forecast, hours_of(np.full(DAYS * 24, 0.1)), meter(), horizon_hours=24)
+    assert table["inside_80"].all()
+
+
+def test_rolling_health__an_hour_counts_once() -> None:
+    hours = pl.DataFrame({"time_utc": [START, START + HOUR]})
+    several = hours.join(pl.DataFrame({"series_id": ["a", "b", "b"]}), how="cross")
+    table = several.with_columns(crps=1.0, naive_crps=2.0, inside_80=True)
+    assert rolling_health(table, 7)["hours"].to_list() == [2]
+
+
+def test_rolling_health__a_meter_that_stands_still_has_no_skill() -> None:
+    table = pl.DataFrame({"series_id": "meter", "time_utc": [START], "crps": 0.1, "naive_crps": 0.0, "inside_80": True})
+    assert rolling_health(table, 7)["skill"].to_list() == [None]
