@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
@@ -29,6 +30,8 @@ SILENCE = dt.timedelta(seconds=90)
 BEGINNING = dt.timedelta(minutes=10)
 """What a run may take from a worker's first touch to its beginning."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+FOUND = {StateType.RUNNING: "tutelage.run.found-running", StateType.PENDING: "tutelage.run.found-pending"}
+"""Events of runs that are there when the service starts: what was counted of them may be lost, and begins anew."""
 WAITS = ("Paused", "Suspended", "AwaitingRetry", "AwaitingConcurrencySlot", "Scheduled", "Late")
 
 
@@ -42,14 +45,14 @@ def lost_runs() -> list[AutomationCore]:
     return [
         ended_without(
             LOST,
-            after=heartbeat,
+            after={heartbeat, FOUND[StateType.RUNNING]},
             expect=[heartbeat, *_events(ENDS + WAITS)],
             within=SILENCE,
             message="No heartbeat: its process is gone.",
         ),
         ended_without(
             NEVER_BEGUN,
-            after="prefect.flow-run.Pending",
+            after={"prefect.flow-run.Pending", FOUND[StateType.PENDING]},
             expect=_events(("Running", "Cancelling", *ENDS, *WAITS)),
             within=BEGINNING,
             message=f"It did not begin within {BEGINNING.total_seconds() / 60:.0f} minutes: its process is gone.",
@@ -57,13 +60,15 @@ def lost_runs() -> list[AutomationCore]:
     ]
 
 
-def ended_without(name: str, *, after: str, expect: list[str], within: dt.timedelta, message: str) -> AutomationCore:
-    """An automation that marks a run as crashed where none of these events follows another in time."""
+def ended_without(
+    name: str, *, after: set[str], expect: list[str], within: dt.timedelta, message: str
+) -> AutomationCore:
+    """An automation that marks a run as crashed where none of these events follows one of others in time."""
     return AutomationCore(
         name=name,
         description=f"{message} Worker and flow were killed together.",
         trigger=EventTrigger(
-            after={after},
+            after=after,
             expect=set(expect),
             match={"prefect.resource.id": ["prefect.flow-run.*"]},
             for_each={"prefect.resource.id"},
@@ -108,12 +113,20 @@ def _ensure_queue(client: SyncPrefectClient) -> None:
 
 
 def ensure_automation(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Create an automation, or update the one of its name."""
+    """Create an automation, or update the one of its name where it differs: an update forgets what it has counted."""
     existing = client.read_automations_by_name(automation.name)
-    if existing:
-        client.update_automation(existing[0].id, automation)
-    else:
+    if not existing:
         client.create_automation(automation)
+    elif any(getattr(existing[0], field) != getattr(automation, field) for field in ("trigger", "actions", "enabled")):
+        client.update_automation(existing[0].id, automation)
+
+
+def watch_found(client: SyncPrefectClient) -> None:
+    """Watch the runs that are there when the service starts, so that those are marked whose process is gone."""
+    for state, event in FOUND.items():
+        wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
+        for run in client.read_flow_runs(flow_run_filter=wanted):
+            emit_event(event, {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})
 
 
 def cancel_missed(client: SyncPrefectClient) -> None:
@@ -139,12 +152,13 @@ def cancel_missed(client: SyncPrefectClient) -> None:
 
 
 def main() -> None:
-    """Create or update pool, queue and automations; cancel missed runs."""
+    """Create or update pool, queue and automations; watch the runs that are there; cancel missed ones."""
     with get_client(sync_client=True) as client:
         _ensure_pool(client)
         _ensure_queue(client)
         for automation in lost_runs():
             ensure_automation(client, automation)
+        watch_found(client)
         cancel_missed(client)
 
 

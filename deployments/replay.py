@@ -15,7 +15,8 @@ from prefect.client.schemas.schedules import RRuleSchedule
 from runtime.clock import clock_path
 from runtime.paths import datasets_folder
 from tutelage.data.dataset import load_dataset_spec
-from tutelage.data.replay import Replay, read_clock, started, write_clock
+from tutelage.data.grid import HOUR
+from tutelage.data.replay import Clock, Replay, read_clock, started, write_clock
 from tutelage.errors import TutelageError
 
 SLUG = "replay"
@@ -25,14 +26,20 @@ FIRST_MINUTES = {"forecast": 5, "monitor": 8}
 """Minutes from the first start to the first run: a forecast needs a champion, the monitor needs forecasts."""
 
 
-def replay_schedule(replay: Replay, flow: str, wall: dt.datetime, *, new: bool) -> RRuleSchedule:
-    """The schedule of a flow on a replay's clock: an interval of whole real minutes, at least one.
+def replay_schedule(clock: Clock, flow: str, *, new: bool) -> RRuleSchedule | None:
+    """The schedule of a flow on a replay's clock: an interval of whole real minutes, at least one, until its end.
 
-    The first run is one interval after `wall`, the real time; with a new clock, after FIRST_MINUTES.
+    The first run is one interval after the clock's real time; with a new clock, after FIRST_MINUTES. None: the replay
+    ends before.
     """
-    minutes = max(1, round(EVERY_HOURS[flow] / replay.hours_per_minute))
-    first = wall + dt.timedelta(minutes=FIRST_MINUTES.get(flow, minutes) if new else minutes)
-    return RRuleSchedule(rrule=f"DTSTART:{first:%Y%m%dT%H%M%SZ}\nRRULE:FREQ=MINUTELY;INTERVAL={minutes}")
+    minutes = max(1, round(EVERY_HOURS[flow] / clock.hours_per_minute))
+    first = clock.wall + dt.timedelta(minutes=FIRST_MINUTES.get(flow, minutes) if new else minutes)
+    # With the first run after it: that one sees all the data.
+    end = clock.wall + dt.timedelta(minutes=(clock.end - clock.data) / HOUR / clock.hours_per_minute + minutes)
+    if first > end:
+        return None
+    rule = f"FREQ=MINUTELY;UNTIL={end:%Y%m%dT%H%M%SZ};INTERVAL={minutes}"
+    return RRuleSchedule(rrule=f"DTSTART:{first:%Y%m%dT%H%M%SZ}\nRRULE:{rule}")
 
 
 def _replays() -> dict[str, Replay]:
@@ -40,12 +47,13 @@ def _replays() -> dict[str, Replay]:
     return {spec.name: spec.replay for spec in specs if spec.replay is not None}
 
 
-def start_clock(dataset: str, replay: Replay) -> bool:
-    """Start or continue a dataset's clock now; return whether it is new."""
+def start_clock(dataset: str, replay: Replay) -> tuple[Clock, bool]:
+    """Start or continue a dataset's clock now; return it, and whether it is new."""
     before = read_clock(clock_path(dataset))
     # Now is after the reading: a service that runs moves the clock on, and an earlier now would count that time twice.
-    write_clock(started(replay, dt.datetime.now(dt.UTC), before), clock_path(dataset))
-    return before is None
+    clock = started(replay, dt.datetime.now(dt.UTC), before)
+    write_clock(clock, clock_path(dataset))
+    return clock, before is None
 
 
 def _unschedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
@@ -57,18 +65,18 @@ def _unschedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> No
 def main() -> None:
     """Start or continue the clocks and set the schedules; datasets that are no longer replayed lose both."""
     replays = _replays()
-    new = {dataset: start_clock(dataset, replay) for dataset, replay in replays.items()}
-    wall = dt.datetime.now(dt.UTC)
+    clocks = {dataset: start_clock(dataset, replay) for dataset, replay in replays.items()}
     with get_client(sync_client=True) as client:
         for deployment in client.read_deployments():
             flow = client.read_flow(deployment.flow_id).name
             dataset = (deployment.parameters.get("parameters") or {}).get("dataset")
             _unschedule(client, deployment)
             if flow in EVERY_HOURS and dataset in replays:
-                schedule = replay_schedule(replays[dataset], flow, wall, new=new[dataset])
-                wanted = DeploymentScheduleCreate(schedule=schedule, active=True, slug=SLUG)
-                client.create_deployment_schedules(deployment.id, [wanted])
-                if flow == "retrain" and new[dataset]:
+                clock, new = clocks[dataset]
+                if (schedule := replay_schedule(clock, flow, new=new)) is not None:
+                    wanted = DeploymentScheduleCreate(schedule=schedule, active=True, slug=SLUG)
+                    client.create_deployment_schedules(deployment.id, [wanted])
+                if flow == "retrain" and new:
                     client.create_flow_run_from_deployment(deployment.id)  # the other flows need its champion
     for path in clock_path("any").parent.glob("*.json"):
         if path.stem not in replays:

@@ -52,6 +52,8 @@ def shared_settings() -> dict[str, str]:
         **access_settings(home() / "service"),
         "PYTHONUNBUFFERED": "1",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # In memory, by default, a restart of the server would end all runs whose deployment has a limit.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         # Job execution would start a dozen processes that nothing here uses.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }

@@ -25,7 +25,7 @@ class Turn:
     before: str | None
 
     def make_champion(self, version: str, action: str) -> None:
-        """Make a version the champion by one of ACTIONS, and record which one it replaces.
+        """Make a version the champion by one of ACTIONS, and record which one it replaces; one that is it stays it.
 
         Raises RegistryError where the turn was lost to others meanwhile.
         """
@@ -34,6 +34,8 @@ class Turn:
                 f"version {version} of {self.name} did not become the champion: the registry took longer than "
                 f"{LEASE_SECONDS:.0f} s to answer, and others change the champion by now"
             )
+        if version == self.before:
+            return
         client().set_model_version_tag(self.name, version, f"{action}.from", self.before or "none")
         client().set_registered_model_alias(self.name, CHAMPION, version)
 

@@ -15,7 +15,7 @@ class HealthManifest(Manifest):
     """The verification of stored forecasts: the champion's figures of the last days, and the limits that they break.
 
     hours: verified hours of this version; with 0, skill and coverage are None
-    asked_utc: when a retrain was asked for because of this version, now or in the cooldown before; None: it was not
+    asked_utc: when a retrain was asked for because of this version, in the cooldown before; None: it was not
     """
 
     folder: Path
@@ -32,4 +32,4 @@ class HealthManifest(Manifest):
     @property
     def asks(self) -> bool:
         """Whether to ask for a retrain now."""
-        return self.asked_utc == self.as_of_utc
+        return bool(self.broken) and self.asked_utc is None

@@ -7,6 +7,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
+from runtime.health import record_request
 from runtime.stage import stage
 from schemas.monitor import HealthManifest
 
@@ -46,6 +47,8 @@ def publish_health(health: HealthManifest) -> None:
                 "model_version": health.model_version,
             },
         )
+        # Not before: a run that ended in between would have asked nobody, and say that it had.
+        record_request(health)
 
 
 def _sentence(health: HealthManifest) -> str:

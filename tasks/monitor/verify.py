@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from runtime.health import ASKED, HEALTH, asked_before, health_folder
 from runtime.paths import home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest
@@ -17,13 +18,12 @@ from tutelage.data.quality import clean
 from tutelage.data.readings import read_readings
 from tutelage.data.resample import student_table
 from tutelage.errors import DataError
-from tutelage.files import folder_written_whole, read_json, write_json
+from tutelage.files import folder_written_whole, write_json
 from tutelage.forecasts import QUANTILE_NAMES
 from tutelage.judge.monitoring import SPREAD_DAYS, broken_limits, input_drift, rolling_health, verified_hours
 from tutelage.judge.plots import plot_health
 
 SHOWN_WINDOWS = 8
-AS_OF, ISSUE_FORMAT, HEALTH = "as-of=", "%Y-%m-%dT%H%MZ", "health.json"
 NOTHING: dict[str, Any] = {"hours": 0, "skill": None, "coverage_80": None}
 
 
@@ -34,7 +34,8 @@ def verify_forecasts(
     """Verify the forecasts of the days before `as_of`, and write table and plot.
 
     Table and plot are of all versions; the limits are those of the champion's own forecasts. A retrain is asked for
-    where they are broken, unless it was for the same version in the cooldown before.
+    where they are broken, unless it was for the same version in the cooldown before; what a version has forecast of the
+    days that it learned from does not count.
 
     Raises DataError where there is no actual value for any stored forecast yet.
     """
@@ -52,12 +53,14 @@ def verify_forecasts(
     health = partial(rolling_health, window_days=rule.window_days, step_hours=spec.grid.hours)
     daily = health(verified)
     drift = input_drift(hours, spec, as_of=end, trained_until=champion.trained_until_utc)
-    present = verified.filter(pl.col("model_version") == champion.version)
+    # A forecast for days that it has learned from says nothing of it.
+    is_own = (pl.col("model_version") == champion.version) & (pl.col("issue_time_utc") >= champion.trained_until_utc)
+    present = verified.filter(is_own)
     figures = NOTHING if present.is_empty() else health(present).row(-1, named=True)
     hours_verified, skill, coverage = (figures[name] for name in NOTHING)
     broken = broken_limits(rule, hours=hours_verified, skill=skill, coverage=coverage, drift=drift)
-    folder = home() / "monitoring" / champion.name / f"{AS_OF}{end:{ISSUE_FORMAT}}"
-    asked = _asked_before(folder, champion.version, end, rule.cooldown_days) or end if broken else None
+    folder = health_folder(champion.name, end)
+    asked = asked_before(champion.name, champion.version, end, rule.cooldown_days) if broken else None
     with folder_written_whole(folder) as part:
         daily.write_parquet(part / "daily.parquet")
         figure = plot_health(
@@ -69,7 +72,7 @@ def verify_forecasts(
             title=f"{champion.name}: the last {rule.window_days} days, day by day",
         )
         figure.savefig(part / "health.png")
-        state = {"model_version": champion.version, "asked_utc": asked.isoformat() if asked else None}
+        state = {"model_version": champion.version, ASKED: asked.isoformat() if asked else None}
         write_json(part / HEALTH, {**figures, "drift": drift, "broken": broken, **state})
     return HealthManifest(
         folder=folder,
@@ -83,16 +86,6 @@ def verify_forecasts(
         broken=broken,
         asked_utc=asked,
     )
-
-
-def _asked_before(folder: Path, version: str, end: dt.datetime, days: int) -> dt.datetime | None:
-    """When earlier runs last asked for a retrain because of this version; None: not in the days before `end`."""
-    asked = []
-    for path in folder.parent.glob(f"{AS_OF}*/{HEALTH}"):
-        state = read_json(path)
-        if path.parent != folder and state.get("model_version") == version and state.get("asked_utc"):
-            asked.append(dt.datetime.fromisoformat(state["asked_utc"]))
-    return max((time for time in asked if dt.timedelta(0) < end - time < dt.timedelta(days=days)), default=None)
 
 
 def _reference_start(champion: ChampionManifest, days: int) -> dt.datetime:

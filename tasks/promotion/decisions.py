@@ -1,10 +1,16 @@
 """The form for a decision on a version, and the decision's effect on the registry."""
 
 import datetime as dt
+from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
 from prefect.flow_runs import suspend_flow_run
-from prefect.input import keyset_from_base_key
+from prefect.input import create_flow_run_input, keyset_from_base_key
+from prefect.runtime import flow_run
 
 from runtime.champion import turn_to_change
 from runtime.registry import champion_version, client, find_version
@@ -31,14 +37,33 @@ def describe_version(name: str, version: int) -> str:
 def ask(form: type[Decision], *, wait_minutes: int) -> Decision:
     """Suspend the flow until a person has filled in the form; after `wait_minutes` the run fails.
 
-    Prefect 3.8 stores the form after it has suspended the run, and where that fails the run stays suspended: nobody
-    could answer it. So the form is stored once more.
+    Prefect 3.8 stores the form after it has suspended the run, and where that fails, or the answer to the suspension is
+    lost, the run stays suspended: nobody could answer it. So what is not there of the form is stored then.
     """
     try:
         return suspend_flow_run(wait_for_input=form, timeout=60 * wait_minutes, key=QUESTION)
-    except Exception:
-        form.save(keyset_from_base_key(f"suspended-{QUESTION}"))
+    except Pause:
+        _store_form(form)
         raise
+    except Exception:
+        state = _store_form(form)
+        if state is not None and state.name == "Suspended":
+            raise Pause(state=state) from None
+        raise
+
+
+def _store_form(form: type[Decision]) -> State[Any] | None:
+    """Store what Prefect has not stored of the form, its fields before its description; return the run's state."""
+    keyset = keyset_from_base_key(f"suspended-{QUESTION}")
+    with get_client(sync_client=True) as api:
+        run = api.read_flow_run(UUID(flow_run.id))
+        inputs = api.filter_flow_run_input(run.id, key_prefix="suspended-", limit=10, exclude_keys=set())
+    stored = {each.key for each in inputs}
+    if keyset["schema"] not in stored:
+        form.save(keyset)
+    elif keyset["description"] not in stored and form._description:
+        create_flow_run_input(keyset["description"], form._description)
+    return run.state
 
 
 @stage("set champion", run_name="champion {name} {version}")

@@ -20,7 +20,7 @@ from prefect.events import emit_event
 from runtime.artifacts import EXPORT, read_table
 from runtime.champion import turn_to_change
 from runtime.packaging import write_model
-from runtime.registry import CHALLENGER, CHAMPION, EVALUATED, TEST_END, client
+from runtime.registry import CHALLENGER, CHAMPION, EVALUATED, TEST_END, client, find_version
 from runtime.stage import stage
 from schemas.forecast import model_columns
 from schemas.manifests import RunManifest
@@ -44,6 +44,8 @@ from tutelage.model.inference import CARD, grid_of
 RUN_TAG = "tutelage.run_id"
 AWAITS = "awaits a person's approval"
 AWAITS_APPROVAL = "tutelage.version.awaits-approval"
+DECIDED = {"approval.by", "approval.declined"}
+"""Tags of a version that a person has decided on."""
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, trim_blocks=True
 )
@@ -80,7 +82,7 @@ def register(
             model_id=model_id,
         )
     aliases, reason = _set_aliases(name, str(version.version), evaluation, parameters)
-    if parameters.promotion == "approval":
+    if parameters.promotion == "approval" and not DECIDED & set(version.tags):
         _ask_for_approval(name, str(version.version))
     get_run_logger().info("%s version %s, %s: %s", name, version.version, " and ".join(aliases), reason)
     return RegisteredManifest(
@@ -93,7 +95,8 @@ def _set_aliases(
 ) -> tuple[list[str], str]:
     """Set the aliases that a version has earned, and the reason as its tag.
 
-    It becomes the champion only where that is still the one that it was compared with.
+    It becomes the champion only where that is still the one that it was compared with, and no person has replaced this
+    version by it.
     """
     aliases, reason = earned_aliases(evaluation, parameters)
     compared = None if evaluation.champion is None else evaluation.champion.version
@@ -101,11 +104,19 @@ def _set_aliases(
         if CHAMPION in aliases and turn.before not in (compared, version):
             aliases = [CHALLENGER]
             reason = f"compared with {_named(compared)}, but {_named(turn.before)} is the champion by now ({reason})"
+        if CHAMPION in aliases and turn.before is not None and _replaced(name, turn.before) == version:
+            aliases, reason = [CHALLENGER], f"a person has put {_named(turn.before)} in its place ({reason})"
         client().set_registered_model_alias(name, CHALLENGER, version)
         client().set_model_version_tag(name, version, "promotion", reason)
         if CHAMPION in aliases and turn.before != version:
             turn.make_champion(version, "promotion")
     return aliases, reason
+
+
+def _replaced(name: str, champion: str) -> str | None:
+    """The version that a person replaced by the present champion; None where no person made it the champion."""
+    tags = find_version(name, champion).tags
+    return next((tags[f"{action}.from"] for action in ("rollback", "approval") if f"{action}.from" in tags), None)
 
 
 def _named(version: str | None) -> str:

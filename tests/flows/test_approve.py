@@ -1,3 +1,4 @@
+import prefect.flow_runs
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -39,19 +40,45 @@ def test_ask__a_person_s_answer_is_the_decision(asked: FlowRun) -> None:
     assert (decision.promote, decision.by) == (True, "Ada")
 
 
-def test_ask__a_form_that_prefect_could_not_store_is_stored_again(
-    asked: FlowRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create = SyncPrefectClient.create_flow_run_input
-    failures = iter([ConnectionError("the connection broke")])
+KEYS = ["suspended-decision-schema", "suspended-decision-description"]
 
-    def fails_once(*args: object, **kwargs: object) -> None:
-        if failure := next(failures, None):
-            raise failure
-        create(*args, **kwargs)
+
+@pytest.mark.fault
+@pytest.mark.parametrize("failing", KEYS)
+@pytest.mark.parametrize("arrives", [False, True])
+def test_ask__what_prefect_could_not_store_of_the_form_is_stored_again(
+    asked: FlowRun, failing: str, arrives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storing it fails once, or its answer is lost."""
+    create, failures = SyncPrefectClient.create_flow_run_input, [ConnectionError("the connection broke")]
+
+    def fails_once(client: SyncPrefectClient, *args: object, **values: object) -> None:
+        lost = values["key"] == failing and failures
+        if not lost or arrives:
+            create(client, *args, **values)
+        if lost:
+            raise failures.pop()
 
     monkeypatch.setattr(SyncPrefectClient, "create_flow_run_input", fails_once)
-    with pytest.raises((Pause, ConnectionError)):
+    with pytest.raises(Pause):
         run_flow(question, flow_run=asked)
-    keyset = {"suspended-decision-schema", "suspended-decision-description"}
-    assert stored(asked) == keyset
+    assert stored(asked) == set(KEYS)
+
+
+@pytest.mark.fault
+def test_ask__a_suspension_whose_answer_is_lost_has_its_form(asked: FlowRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Prefect's client sees it: it sends the state again, and hears that the run is suspended already."""
+    propose, lost = prefect.flow_runs.propose_state_sync, []
+
+    def proposed(*args: object, **values: object) -> object:
+        state = propose(*args, **values)
+        if state.name == "Suspended" and not lost:
+            lost.append(state)
+            raise Pause(state=state)
+        return state
+
+    monkeypatch.setattr(prefect.flow_runs, "propose_state_sync", proposed)
+    with pytest.raises(Pause):
+        run_flow(question, flow_run=asked)
+    assert lost
+    assert stored(asked) == set(KEYS)

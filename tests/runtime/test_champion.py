@@ -139,3 +139,11 @@ def test_champion_to_meet__is_never_the_own_version(name: str, tmp_path: Path) -
     set_champion.fn(name, 1, action="rollback", by="Ada", why="a start")
     set_champion.fn(name, int(own), action="approval", by="Ada", why="it is better")
     assert champion_to_meet(name, run_id=run_id) == "1"
+
+
+@pytest.mark.fault
+def test_make_champion__again_leaves_the_record_of_what_it_replaced(name: str) -> None:
+    for version in ("1", "2", "2"):
+        with turn_to_change(name) as turn:
+            turn.make_champion(version, "rollback")
+    assert find_version(name, 2).tags["rollback.from"] == "1"

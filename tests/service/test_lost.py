@@ -11,11 +11,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Pending, Scheduled
 
-from deployments.arrange import SILENCE, cancel_missed, ended_without, ensure_automation
+from deployments.arrange import FOUND, SILENCE, cancel_missed, ended_without, ensure_automation
 from deployments.service import POOL
 from schemas.retrain import RetrainParameters
 from tests.service.conftest import ROOT, SMALL, Up, until
@@ -40,6 +40,13 @@ retrain(RetrainParameters.model_validate_json(sys.argv[1]))
 def now(run: FlowRun) -> FlowRun:
     with get_client(sync_client=True) as client:
         return client.read_flow_run(run.id)
+
+
+def is_watched(run: FlowRun, service: Up) -> bool:
+    """Whether the server has heard that the run was there when the service started."""
+    wanted = {"event": {"name": [FOUND[StateType.RUNNING]]}, "resource": {"id": [f"prefect.flow-run.{run.id}"]}}
+    answer = httpx.post(f"{service.prefect}/api/events/filter", json={"filter": wanted})
+    return bool(answer.raise_for_status().json()["events"])
 
 
 def running_retrains() -> list[FlowRun]:
@@ -71,6 +78,10 @@ def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str
         alone.wait()
     killed = time.monotonic()
     assert now(run).state.name == "Running"
+    # As at the next start of the service, which must not forget the run.
+    arrange = [sys.executable, "-m", "deployments.arrange"]
+    subprocess.run(arrange, cwd=ROOT, env=service.environment | addresses, check=True)
+    until(lambda: is_watched(run, service), 30)
     until(lambda: now(run).state.name != "Running", SILENCE.total_seconds() + 60)
     assert (now(run).state.name, now(run).state.message) == ("Crashed", "No heartbeat: its process is gone.")
     assert time.monotonic() - killed > SILENCE.total_seconds() / 2, "something else ended it"
@@ -80,7 +91,11 @@ def test_lost__a_killed_run_without_a_worker_is_marked_as_crashed(retrained: str
 def test_lost__a_run_that_never_begins_is_marked_as_crashed(service: Up) -> None:
     """As where a worker is killed between taking a run and starting it; ten minutes are ten seconds here."""
     quick = ended_without(
-        "Quick", after="prefect.flow-run.Pending", expect=["prefect.flow-run.Running"], within=SECONDS, message="Gone."
+        "Quick",
+        after={"prefect.flow-run.Pending"},
+        expect=["prefect.flow-run.Running"],
+        within=SECONDS,
+        message="Gone.",
     )
     with get_client(sync_client=True) as client:
         ensure_automation(client, quick)

@@ -138,7 +138,7 @@ def test_replay__time_that_a_running_service_has_counted_is_not_counted_again(
         return shown[-1]
 
     monkeypatch.setattr("deployments.replay.read_clock", moved_by_the_service)
-    assert not start_clock("household", Replay(start=START, end=END, hours_per_minute=24))
+    assert not start_clock("household", Replay(start=START, end=END, hours_per_minute=24))[1]
     after = read_clock(clock_path("household"))
     assert after is not None
     assert after.data == shown[0].data

@@ -4,10 +4,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import tasks.monitor.alert
+from runtime.health import ASKED, HEALTH
 from schemas.monitor import HealthManifest
 from tasks.monitor.alert import DEGRADED, publish_health
 from tests.runtime.builders import Published
 from tests.tutelage.data.builders import START
+from tutelage.files import read_json, write_json
 
 
 def health_of(folder: Path, *broken: str) -> HealthManifest:
@@ -17,6 +20,7 @@ def health_of(folder: Path, *broken: str) -> HealthManifest:
     table = pl.DataFrame({"day": days, **columns, "skill": [0.5] * 3, "coverage_80": [0.81] * 3})
     table.write_parquet(folder / "daily.parquet")
     (folder / "health.png").write_bytes(b"hi")
+    write_json(folder / HEALTH, {ASKED: None, "hours": 72})
     return HealthManifest(
         folder=folder,
         task="meter-2h",
@@ -27,13 +31,13 @@ def health_of(folder: Path, *broken: str) -> HealthManifest:
         coverage_80=0.81,
         drift={},
         broken=list(broken),
-        asked_utc=START if broken else None,
     )
 
 
 def test_publish_health__a_healthy_one_alerts_nobody(tmp_path: Path, published: Published) -> None:
     publish_health.fn(health_of(tmp_path))
     assert published.of("emit_event") == []
+    assert read_json(tmp_path / HEALTH)[ASKED] is None
     [((rows,), table)] = published.of("create_table_artifact", "health-meter-2h")
     assert [row["hours"] for row in rows] == [24, 48, 72]
     assert rows[0]["CRPS"] == "0.5000"
@@ -56,8 +60,23 @@ def test_publish_health__a_degraded_one_asks_for_a_retrain(
         "as_of": "2024-07-01T00:00:00+00:00",
         "model_version": "3",
     }
+    assert read_json(tmp_path / HEALTH) == {ASKED: START.isoformat(), "hours": 72}
     [(_, table)] = published.of("create_table_artifact", "health-meter-2h")
     assert table["description"] == f"degraded: {'; '.join(broken)}"
+
+
+@pytest.mark.fault
+def test_publish_health__that_ends_before_it_asks_has_asked_nobody(
+    tmp_path: Path, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(tasks.monitor.alert, "create_markdown_artifact", fails)
+    with pytest.raises(ConnectionError):
+        publish_health.fn(health_of(tmp_path, "the skill"))
+    assert published.of("emit_event") == []
+    assert read_json(tmp_path / HEALTH)[ASKED] is None
 
 
 def test_publish_health__asked_before_asks_nobody(tmp_path: Path, published: Published) -> None:

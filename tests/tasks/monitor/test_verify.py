@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from runtime.health import record_request
 from runtime.paths import home
 from schemas.forecast import ChampionManifest
 from tasks.forecast.issue import forecast_path
@@ -109,11 +110,21 @@ def test_verify_forecasts__asks_once_for_a_retrain(
         return health.asks, health.asked_utc
 
     first = AS_OF - 5 * DAY
-    assert asked(5) == (True, first)
-    assert asked(5) == (True, first), "the same run again"
+    assert asked(5) == (True, None)
+    assert asked(5) == (True, None), "the first run ended before it asked"
+    record_request(verify_forecasts.fn([meter_file], spec, champion, first))
+    assert asked(5) == (False, first), "the same end of the data again"
     assert asked(4) == (False, first)
     assert asked(3) == (False, first)
-    assert asked(2) == (True, AS_OF - 2 * DAY), "after the cooldown"
+    assert asked(2) == (True, None), "after the cooldown"
+
+
+def test_verify_forecasts__what_a_version_forecast_of_days_that_it_learned_from_does_not_count(
+    spec: DatasetSpec, meter_file: Path, champion: ChampionManifest, hours: pl.DataFrame
+) -> None:
+    store(champion.name, hours, AS_OF - 5 * DAY, 5, bias=0.0)
+    later = champion.model_copy(update={"trained_until_utc": AS_OF - 2 * DAY})
+    assert verify_forecasts.fn([meter_file], spec, later, None).hours == 2 * 24
 
 
 def test_verify_forecasts__a_version_answers_for_its_own_forecasts(

@@ -8,6 +8,7 @@ import pytest
 
 import tasks.retrain.register
 from runtime.artifacts import EXPORT, TABLE
+from runtime.champion import turn_to_change
 from runtime.provenance import git_commit
 from runtime.registry import (
     CHALLENGER,
@@ -314,3 +315,36 @@ def test_example__is_of_the_first_series_that_has_one(tmp_path: Path, spec: Data
     example = tasks.retrain.register._example(features_of(tmp_path), card)
     assert example["series_id"].tolist() == ["c"] * 6
     assert example["time_utc"].iloc[-1] == "2024-07-12T23:00:00"
+
+
+@pytest.mark.fault
+def test_register__what_a_person_has_replaced_stays_replaced(
+    inputs: tuple[object, ...], registered: RegisteredManifest, run: RunManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retrain is started again after its version became champion, and a person went back to the one before."""
+    name, evaluated = registered.name, inputs[-1]
+    assert isinstance(evaluated, EvaluationManifest)
+    other = run.model_copy(update={"run_id": client().create_run(run.experiment_id).info.run_id})
+    before = register.fn(*inputs, None, promoted("never"), other)
+    with turn_to_change(name) as turn:
+        turn.make_champion(before.version, "rollback")
+    monkeypatch.setattr(tasks.retrain.register, "earned_aliases", lambda *_: ([CHAMPION], "better"))
+    champion = met(BETTER).model_copy(update={"version": before.version})
+    evaluation = evaluated.evaluation.model_copy(update={"champion": champion})
+    again = register.fn(*inputs[:-1], evaluated.model_copy(update={"evaluation": evaluation}), None, PARAMETERS, run)
+    assert (again.version, again.aliases) == (registered.version, [CHALLENGER])
+    assert again.reason == f"a person has put version {before.version} in its place (better)"
+    assert champion_version(name) == before.version
+    client().set_registered_model_alias(name, CHAMPION, registered.version)
+
+
+@pytest.mark.no_champion
+def test_register__asks_nobody_again_who_has_decided(
+    inputs: tuple[object, ...], run: RunManifest, published: Published
+) -> None:
+    run = run.model_copy(update={"run_id": client().create_run(run.experiment_id).info.run_id})
+    waiting = register.fn(*inputs, None, promoted("approval"), run)
+    assert len(published.of("emit_event")) == 1
+    client().set_model_version_tag(waiting.name, waiting.version, "approval.declined", "ada: no")
+    register.fn(*inputs, None, promoted("approval"), run)
+    assert len(published.of("emit_event")) == 1
