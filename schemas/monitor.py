@@ -14,7 +14,7 @@ class MonitorParameters(DatedParameters):
 class HealthManifest(Manifest):
     """The verification of stored forecasts: the champion's figures of the last days, and the limits that they break.
 
-    hours: verified hours of this version; with 0, skill and coverage are None
+    hours: verified hours of this version; with 0, skill and coverage are None, and skill is where naive misses nothing
     asked_utc: when a retrain was asked for because of this version, in the cooldown before; None: it was not
     """
 

@@ -25,7 +25,7 @@ def publish_health(health: HealthManifest) -> None:
                 "hours": row["hours"],
                 "CRPS": f"{row['crps']:.4f}",
                 "CRPS of seasonal naive": f"{row['naive_crps']:.4f}",
-                "skill": f"{row['skill']:+.1%}",
+                "skill": "" if row["skill"] is None else f"{row['skill']:+.1%}",
                 "inside 80 % interval": f"{row['coverage_80']:.1%}",
             }
             for row in daily.iter_rows(named=True)
@@ -55,8 +55,7 @@ def _sentence(health: HealthManifest) -> str:
     if health.broken:
         since = "" if health.asks else f" (a retrain was asked for as of {health.asked_utc:%Y-%m-%d %H:%M} UTC)"
         return f"degraded: {'; '.join(health.broken)}{since}"
-    if health.skill is None or health.coverage_80 is None:
+    if health.coverage_80 is None:
         return f"no hour that version {health.model_version} has forecast has come true yet"
-    return (
-        f"healthy: over {health.hours} hours the skill is {health.skill:+.1%} and the coverage {health.coverage_80:.1%}"
-    )
+    skill = "" if health.skill is None else f"the skill is {health.skill:+.1%} and "
+    return f"healthy: over {health.hours} hours {skill}the coverage {'' if skill else 'is '}{health.coverage_80:.1%}"

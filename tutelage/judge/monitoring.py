@@ -61,8 +61,8 @@ def rolling_health(verified: pl.DataFrame, window_days: int, *, step_hours: floa
     """One row per day (UTC) with verified steps, over the `window_days` up to the end of the day.
 
     Columns: day, hours, crps, naive_crps, coverage_80, skill. An hour counts once, whatever series and forecasts it is
-    verified of. CRPS is in units of the seasonal naive one's mean of each
-    series, so that the largest meter does not decide, or in the target's unit where that is 0.
+    verified of. CRPS is in units of the seasonal naive one's mean of each series, so that the largest meter does not
+    decide, or in the target's unit where that is 0; skill is null where it is 0 of all.
     """
     unit = pl.col("naive_crps").mean().over("series_id")
     several = verified["series_id"].n_unique() > 1
@@ -110,12 +110,15 @@ def input_drift(
 def broken_limits(
     rule: Monitoring, *, hours: int, skill: float | None, coverage: float | None, drift: dict[str, float]
 ) -> list[str]:
-    """The spec's limits that the figures break, one sentence each; none with fewer than `least_hours` hours."""
-    if hours < rule.least_hours or skill is None or coverage is None:
+    """The spec's limits that the figures break, one sentence each; none with fewer than `least_hours` hours.
+
+    skill: None where seasonal naive misses nothing, as of a meter that stands still
+    """
+    if hours < rule.least_hours or coverage is None:
         return []
     low, high = rule.coverage_80
     broken = []
-    if skill < rule.least_skill:
+    if skill is not None and skill < rule.least_skill:
         broken.append(f"CRPS skill over seasonal naive is {skill:+.1%}, below {rule.least_skill:+.1%}")
     if not low <= coverage <= high:
         broken.append(f"the 80 % interval covers {coverage:.1%}, outside {low:.0%} to {high:.0%}")

@@ -173,7 +173,7 @@ def plot_losses(histories: Mapping[Contender, list[dict[str, float]]]) -> Figure
 
 def plot_health(
     days: list[dt.date],
-    skill: list[float],
+    skill: list[float | None],
     coverage: list[float],
     *,
     least_skill: float,

@@ -87,6 +87,16 @@ def test_publish_health__asked_before_asks_nobody(tmp_path: Path, published: Pub
     assert table["description"] == "degraded: the skill (a retrain was asked for as of 2024-06-29 00:00 UTC)"
 
 
+def test_publish_health__of_a_meter_that_stands_still_has_no_skill(tmp_path: Path, published: Published) -> None:
+    health = health_of(tmp_path).model_copy(update={"skill": None})
+    file = tmp_path / "daily.parquet"
+    pl.read_parquet(file).with_columns(skill=pl.lit(None, pl.Float64)).write_parquet(file)
+    publish_health.fn(health)
+    [((rows,), table)] = published.of("create_table_artifact", "health-meter-2h")
+    assert {row["skill"] for row in rows} == {""}
+    assert table["description"] == "healthy: over 72 hours the coverage is 81.0%"
+
+
 def test_publish_health__of_a_new_version_says_that_nothing_is_known(tmp_path: Path, published: Published) -> None:
     nothing = {"hours": 0, "skill": None, "coverage_80": None}
     publish_health.fn(health_of(tmp_path).model_copy(update=nothing))

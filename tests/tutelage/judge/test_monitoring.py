@@ -1,4 +1,5 @@
 import datetime as dt
+import io
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,7 @@ from tutelage.data.dataset import DatasetSpec
 from tutelage.data.rules import Monitoring
 from tutelage.judge.metrics import LEVELS
 from tutelage.judge.monitoring import broken_limits, input_drift, rolling_health, verified_hours
+from tutelage.judge.plots import plot_health
 
 DAYS = 40
 ISSUED = START + dt.timedelta(days=35)
@@ -145,4 +147,9 @@ def test_rolling_health__an_hour_counts_once() -> None:
 
 def test_rolling_health__a_meter_that_stands_still_has_no_skill() -> None:
     table = pl.DataFrame({"series_id": "meter", "time_utc": [START], "crps": 0.1, "naive_crps": 0.0, "inside_80": True})
-    assert rolling_health(table, 7)["skill"].to_list() == [None]
+    health = rolling_health(table, 7)
+    assert health["skill"].to_list() == [None]
+    days, coverage = health["day"].to_list(), health["coverage_80"].to_list()
+    limits = {"least_skill": 0.0, "coverage_range": (0.6, 0.95), "title": "no line of skill, and no fault"}
+    plot_health(days, [None], coverage, **limits).savefig(io.BytesIO())
+    assert broken_limits(Monitoring(), hours=100, skill=None, coverage=0.5, drift={}) != []
