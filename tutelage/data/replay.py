@@ -35,17 +35,19 @@ class Replay(Contract):
 class Clock:
     """Maps real time to the data's time: `data` at `wall`, then `hours_per_minute` hours of data per real minute.
 
-    It stops at `end`. All times are aware.
+    It stops at `end`, and it stood still until `since`, when the service started. All times are aware.
     """
 
     wall: dt.datetime
     data: dt.datetime
     end: dt.datetime
     hours_per_minute: float
+    since: dt.datetime | None = None
 
     def at(self, wall: dt.datetime) -> dt.datetime:
         """The data's time at a real time."""
         # Not divided by a timedelta: the interval between two pendulum times, which Prefect uses, can't be.
+        wall = wall if self.since is None else max(wall, self.since)
         minutes = (wall - self.wall).total_seconds() / 60
         return min(self.data + minutes * self.hours_per_minute * HOUR, self.end)
 
@@ -64,7 +66,7 @@ def started(replayed: Replay, wall: dt.datetime, before: Clock | None) -> Clock:
     A continued clock takes speed and end from the spec, too.
     """
     data = replayed.start if before is None else before.data
-    return Clock(wall, min(data, replayed.end), replayed.end, replayed.hours_per_minute)
+    return Clock(wall, min(data, replayed.end), replayed.end, replayed.hours_per_minute, since=wall)
 
 
 def write_clock(clock: Clock, path: Path) -> None:
@@ -76,6 +78,7 @@ def write_clock(clock: Clock, path: Path) -> None:
             "data_utc": clock.data.astimezone(dt.UTC).isoformat(),
             "end_utc": clock.end.astimezone(dt.UTC).isoformat(),
             "hours_per_minute": clock.hours_per_minute,
+            "since_utc": clock.since.astimezone(dt.UTC).isoformat() if clock.since else None,
         },
     )
 
@@ -86,4 +89,5 @@ def read_clock(path: Path) -> Clock | None:
         return None
     content = read_json(path)
     wall, data, end = (dt.datetime.fromisoformat(content[name]) for name in ("wall_utc", "data_utc", "end_utc"))
-    return Clock(wall, data, end, content["hours_per_minute"])
+    since = content.get("since_utc")
+    return Clock(wall, data, end, content["hours_per_minute"], dt.datetime.fromisoformat(since) if since else None)

@@ -61,6 +61,14 @@ def test_started__goes_on_where_it_stood_whatever_time_went_by() -> None:
     assert again.at(NOW + dt.timedelta(days=2) + minutes(1)) == START + dt.timedelta(days=4)
 
 
+def test_started__a_run_that_was_due_before_has_the_time_at_which_it_stood() -> None:
+    """A run that waited over ten hours without the service, or that a person retries."""
+    begun = NOW + dt.timedelta(hours=10)
+    again = started(REPLAY, begun, started(REPLAY, NOW, None).moved(NOW + minutes(3))).moved(begun + minutes(2))
+    assert again.at(NOW) == again.at(begun) == START + dt.timedelta(days=3)
+    assert again.at(begun + minutes(1)) == START + dt.timedelta(days=4)
+
+
 def test_started__takes_speed_and_end_from_the_spec_as_it_is_now() -> None:
     stood = started(REPLAY, NOW, None).moved(NOW + minutes(3))
     slower = Replay(start=START, end=START + dt.timedelta(days=4), hours_per_minute=1)
@@ -70,9 +78,10 @@ def test_started__takes_speed_and_end_from_the_spec_as_it_is_now() -> None:
 
 
 def test_read_clock__gives_back_what_was_written(tmp_path: Path) -> None:
-    clock = Clock(NOW + dt.timedelta(microseconds=7), START, REPLAY.end, 2.5)
-    write_clock(clock, tmp_path / "clock" / "household.json")
-    assert read_clock(tmp_path / "clock" / "household.json") == clock
+    for since in (None, NOW):
+        clock = Clock(NOW + dt.timedelta(microseconds=7), START, REPLAY.end, 2.5, since)
+        write_clock(clock, tmp_path / "clock" / "household.json")
+        assert read_clock(tmp_path / "clock" / "household.json") == clock
     assert read_clock(tmp_path / "clock" / "nowhere.json") is None
 
 
