@@ -26,7 +26,8 @@ LOST = "Mark a run without a heartbeat as crashed"
 NEVER_BEGUN = "Mark a run that never began as crashed"
 GPU = "gpu"
 TRAININGS = 1
-SILENCE = dt.timedelta(seconds=90)
+SILENCE = dt.timedelta(minutes=5)
+"""Without a heartbeat, which comes every 30 seconds. A restart of Prefect, or a short sleep, ends no living run."""
 BEGINNING = dt.timedelta(minutes=10)
 """What a run may take from a worker's first touch to its beginning."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
@@ -35,7 +36,7 @@ FOUND = {StateType.RUNNING: "tutelage.run.found-running", StateType.PENDING: "tu
 WAITS = ("Paused", "Suspended", "AwaitingRetry", "AwaitingConcurrencySlot", "Scheduled", "Late")
 
 
-def lost_runs() -> list[AutomationCore]:
+def lost_runs(*, silence: dt.timedelta = SILENCE) -> list[AutomationCore]:
     """The automations that mark a run as crashed whose process is gone: while it ran, and before it began.
 
     Prefect itself would leave them Running or Pending forever, and a training in its queue's only place. A run that
@@ -47,8 +48,8 @@ def lost_runs() -> list[AutomationCore]:
             LOST,
             after={heartbeat, FOUND[StateType.RUNNING]},
             expect=[heartbeat, *_events(ENDS + WAITS)],
-            within=SILENCE,
-            message="No heartbeat: its process is gone.",
+            within=silence,
+            message="No heartbeat: its process is gone, or can't send any.",
         ),
         ended_without(
             NEVER_BEGUN,
@@ -117,7 +118,7 @@ def ensure_automation(client: SyncPrefectClient, automation: AutomationCore) -> 
     existing = client.read_automations_by_name(automation.name)
     if not existing:
         client.create_automation(automation)
-    elif any(getattr(existing[0], field) != getattr(automation, field) for field in ("trigger", "actions", "enabled")):
+    elif any(getattr(existing[0], name) != getattr(automation, name) for name in ("trigger", "actions", "description")):
         client.update_automation(existing[0].id, automation)
 
 
