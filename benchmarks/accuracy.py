@@ -53,7 +53,7 @@ from benchmarks.peers import LEVELS, PEERS
 from runtime.paths import home
 from runtime.provenance import code_digest
 from tutelage.data.grid import HOURLY
-from tutelage.data.windows import DAY_HOURS, LEAST_WINDOWS, Panel
+from tutelage.data.windows import LEAST_WINDOWS, Panel
 from tutelage.distil.base import forecast_simple
 from tutelage.distil.blocks import FittedStudents, fit_students, fit_teachers
 from tutelage.distil.dataset import WindowDataset
@@ -68,6 +68,7 @@ from tutelage.judge.metrics import quantile_at
 from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
 from tutelage.model.aggregation import Members, as_issued
 from tutelage.model.days import recent_days
+from tutelage.model.linear import DAY_HOURS
 from tutelage.model.trees import PAST_DAYS, tree_columns
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"

@@ -111,5 +111,6 @@ def test_forecast_and_monitor__need_only_the_file_of_today(verdict: Verdict, fil
         kept.rename(minutes)
     assert again.fresh
     assert pl.read_parquet(again.path).equals(with_both)
-    assert health.hours > 0
+    assert pl.read_parquet(health.folder / "daily.parquet")["hours"].max() > 0
+    assert health.hours == 0, "the refit version has learned from all these days"
     assert read_json(health.folder / "health.json")["drift"].keys() == {"global_active_power_kw"}
