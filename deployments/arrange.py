@@ -31,9 +31,9 @@ SILENCE = dt.timedelta(minutes=5)
 BEGINNING = dt.timedelta(minutes=10)
 """What a run may take from a worker's first touch to its beginning."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+WAITS = ("Paused", "Suspended", "AwaitingRetry", "AwaitingConcurrencySlot", "Scheduled", "Late")
 FOUND = {StateType.RUNNING: "tutelage.run.found-running", StateType.PENDING: "tutelage.run.found-pending"}
 """Events of runs that are there when the service starts: what was counted of them may be lost, and begins anew."""
-WAITS = ("Paused", "Suspended", "AwaitingRetry", "AwaitingConcurrencySlot", "Scheduled", "Late")
 
 
 def lost_runs(*, silence: dt.timedelta = SILENCE) -> list[AutomationCore]:

@@ -3,11 +3,11 @@
 import datetime as dt
 from pathlib import Path
 
-from runtime.paths import home
+from runtime.paths import ISSUE_FORMAT, home
 from schemas.monitor import HealthManifest
 from tutelage.files import read_json, write_json
 
-AS_OF, ISSUE_FORMAT, HEALTH, ASKED = "as-of=", "%Y-%m-%dT%H%MZ", "health.json", "asked_utc"
+AS_OF, HEALTH, ASKED = "as-of=", "health.json", "asked_utc"
 
 
 def health_folder(task: str, end: dt.datetime) -> Path:

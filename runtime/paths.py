@@ -5,6 +5,8 @@ from pathlib import Path
 
 STARTED_BY = "TUTELAGE_STARTED_BY"
 """In the environment of what a process starts: its id."""
+ISSUE_FORMAT = "%Y-%m-%dT%H%MZ"
+"""Of a time in a folder's name, UTC: the names sort as their times do."""
 
 
 def home() -> Path:

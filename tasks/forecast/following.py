@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from runtime.paths import ISSUE_FORMAT
 from schemas.forecast import ChampionManifest
 from tutelage.data.dataset import KEY, DatasetSpec
 from tutelage.data.grid import HOUR
@@ -16,7 +17,6 @@ from tutelage.forecasts import QUANTILE_NAMES, Forecasts
 from tutelage.model.aggregation import KNOT_LEVELS, Members, Weights, follow_weights
 from tutelage.model.conformal import EDGES, LONGEST_HOURS, Widths, follow
 
-ISSUE_FORMAT = "%Y-%m-%dT%H%MZ"
 WIDTH_BELOW, WIDTH_ABOVE = "width_below", "width_above"
 """Columns of a stored forecast: the factors on the distance of its quantiles from the median (`Widths`)."""
 EDGES_BEFORE = "before_widening"

@@ -7,10 +7,10 @@ import mlflow
 import polars as pl
 from prefect import get_run_logger
 
-from runtime.paths import home
+from runtime.paths import ISSUE_FORMAT, home
 from runtime.stage import stage
 from schemas.forecast import ChampionManifest, ForecastManifest, RecentManifest, model_columns
-from tasks.forecast.following import ISSUE_FORMAT, states_at, with_states
+from tasks.forecast.following import states_at, with_states
 from tutelage.data.dataset import DatasetSpec, Role
 from tutelage.data.grid import HOUR
 from tutelage.errors import DataError

@@ -7,7 +7,7 @@ import pytest
 from schemas.retrain import ReadingsManifest, RuleCount, ValidatedManifest
 from tasks.retrain.validate import validate
 from tests.runtime.builders import Published
-from tests.tutelage.data.builders import MINUTE, START, meter, meter_with_plan, random_readings, table_of
+from tests.tutelage.data.builders import MINUTE, START, meter, meter_with_plan, plan_after, random_readings, table_of
 from tutelage.data.dataset import DatasetSpec
 from tutelage.errors import DataError, QualityError
 from tutelage.files import file_digest, write_table
@@ -142,9 +142,7 @@ def test_validate__refuses_a_table_of_other_columns(tmp_path: Path) -> None:
 def test_validate__what_is_known_ahead_lacks_no_reading(tmp_path: Path) -> None:
     spec = meter_with_plan()
     readings, ahead = random_readings(spec, days=3), dt.timedelta(days=3)
-    nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name != "planned_c"]
-    plan = readings.with_columns(pl.col("time_utc") + ahead, *nothing)
-    path, digest = write_table(pl.concat([readings, plan]), tmp_path)
+    path, digest = write_table(pl.concat([readings, plan_after(readings, spec, ahead)]), tmp_path)
     ends = {"first_utc": START, "last_utc": START + ahead}
     manifest = ReadingsManifest(
         path=path, digest=digest, rows=2 * readings.height, series=1, source_files=["a"], **ends

@@ -6,7 +6,7 @@ import pytest
 from schemas.retrain import ValidatedManifest
 from tasks.study.folds import lay_folds
 from tests.runtime.builders import DAY
-from tests.tutelage.data.builders import HOUR, MINUTE, START, meter, meter_with_plan, random_readings
+from tests.tutelage.data.builders import HOUR, MINUTE, START, meter, meter_with_plan, plan_after, random_readings
 from tutelage.errors import DataError
 from tutelage.files import write_table
 
@@ -52,8 +52,7 @@ def test_lay_folds__end_where_the_test_part_begins_whatever_is_known_ahead(
 ) -> None:
     spec = meter_with_plan()
     readings = random_readings(spec, days=24)
-    nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name != "planned_c"]
-    plan = readings.tail(7 * 24 * 60).with_columns(pl.col("time_utc") + 7 * DAY, *nothing)
+    plan = plan_after(readings.tail(7 * 24 * 60), spec, 7 * DAY)
     path, digest = write_table(pl.concat([readings, plan]), tmp_path)
     with_plan = validated.model_copy(update={"path": path, "digest": digest})
     assert lay_folds.fn(with_plan, **SETTINGS | {"spec": spec}).folds[-1].end_utc == START + 20 * DAY

@@ -68,6 +68,12 @@ def meter_with_plan() -> DatasetSpec:
     return DatasetSpec.model_validate(METER | {"columns": [*METER["columns"], planned]})
 
 
+def plan_after(readings: pl.DataFrame, spec: DatasetSpec, after: dt.timedelta) -> pl.DataFrame:
+    """The readings' plan so much later, without any measured value."""
+    nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name != "planned_c"]
+    return readings.with_columns(pl.col("time_utc") + after, *nothing)
+
+
 def write_spec(folder: Path, content: object) -> Path:
     """Write a spec as YAML."""
     path = folder / "meter.yaml"

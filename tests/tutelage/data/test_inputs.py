@@ -3,7 +3,7 @@ import datetime as dt
 import polars as pl
 import pytest
 
-from tests.tutelage.data.builders import HOUR, START, meter, meter_with_plan, random_readings
+from tests.tutelage.data.builders import HOUR, START, meter, meter_with_plan, plan_after, random_readings
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.inputs import issue_time, recent_steps
 
@@ -94,8 +94,7 @@ def test_issue_time__floors_as_of_or_takes_the_end_of_the_readings() -> None:
 def test_issue_time__a_plan_of_the_coming_days_is_no_reading() -> None:
     spec = meter_with_plan()
     table = readings(spec)
-    nothing = [pl.lit(None, pl.Float64).alias(name) for name in spec.names() if name != "planned_c"]
-    ahead = table.tail(48 * 60).with_columns(pl.col("time_utc") + dt.timedelta(days=2), *nothing)
+    ahead = plan_after(table.tail(48 * 60), spec, dt.timedelta(days=2))
     assert issue_time(pl.concat([table, ahead]), spec, None) == ISSUED
 
 
