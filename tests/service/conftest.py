@@ -135,7 +135,10 @@ def ran(deployment: str, parameters: dict[str, Any]) -> FlowRun:
 
 @pytest.fixture(scope="session")
 def retrained(service: Up) -> str:
-    """The id of a retrain that the worker ran. It is too short to earn anything: a person makes it champion."""
-    run = ran("retrain/household", SMALL)
+    """The id of a retrain that the worker ran. It is too short to earn anything: a person makes it champion.
+
+    It learns up to six days before the readings end, so that there are days to forecast and to verify.
+    """
+    run = ran("retrain/household", SMALL | {"as_of": "2010-07-25T00:00:00Z"})
     ran("rollback/any", {"name": "household-24h", "version": 1, "by": "ada", "why": "the tests need a champion"})
     return str(run.id)

@@ -1,6 +1,5 @@
 """What the worker runs on the real servers: retrain, forecast, monitor, and the retrain that the monitor asks for."""
 
-import time
 from pathlib import Path
 
 import mlflow
@@ -75,11 +74,7 @@ def test_monitor__degraded_forecasts_start_a_retrain_with_the_reason(retrained: 
         ran("forecast/household", {"dataset": "household", "as_of": f"2010-07-{day}T00:00:00Z"})
     with_a_heater(service.home / "datasets" / "household.csv", "2010-07-25")
     ran("monitor/household", {"dataset": "household", "as_of": "2010-07-29T00:00:00Z"})
-    deadline = time.monotonic() + 300
-    while not (runs := started_by_event()) or not runs[0].state.is_final():
-        assert time.monotonic() < deadline, runs
-        time.sleep(3)
-    [run] = runs
+    [run] = until(lambda: [run for run in started_by_event() if run.state.is_final()], 600)
     assert run.state.name == "Completed", run.state.message
     assert "the 80 % interval covers" in run.parameters["parameters"]["reason"]
     assert run.parameters["parameters"]["as_of"] == "2010-07-29T00:00:00+00:00"
