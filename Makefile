@@ -44,8 +44,8 @@ ablation: .venv/installed ## what each privilege of the teachers brought, and da
 test: .venv/installed ## the tests, warnings as errors, on up to four cores
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile -m 'not gpu and not service and not chaos'
 
-test-service: .venv/installed ## the tests on real servers: Prefect, MLflow and a worker on free ports
-	@$(BIN)/python -m pytest -m service
+test-service: .venv/installed ## the tests on real servers: Prefect, MLflow and a worker on free ports, two at a time
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 2 --dist loadfile -m service
 
 test-gpu: .venv/installed ## the tests that need a CUDA device (skipped, with the reason, where there is none)
 	@$(BIN)/python -m pytest -m gpu -rs
