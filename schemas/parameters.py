@@ -83,5 +83,6 @@ class HistoryParameters(DatedParameters):
         ge=0.05,
         le=0.5,
         title="Validation share",
-        description="Share of the history, at its end, for early stopping and all choices.",
+        description="Share of the history, at its end, on which a study's trials stop. A retrain's students stop on "
+        "each fifth of the history in turn.",
     )

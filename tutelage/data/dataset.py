@@ -283,7 +283,7 @@ class DatasetSpec(Contract):
 
 
 def load_dataset_spec(path: Path) -> DatasetSpec:
-    """Read a dataset spec from YAML. `household--voltage-v.yaml` is `household.yaml` with the target voltage_v.
+    """Read a dataset spec from YAML. `seattle--temp-min-c.yaml` is `seattle.yaml` with the target temp_min_c.
 
     Raises SpecError with a sentence that names the file and the key.
     """

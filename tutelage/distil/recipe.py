@@ -87,7 +87,7 @@ class DistillationRecipe(Contract):
     gate: Gate = Field(
         "hours",
         description="Guard against negative transfer: a factor on alpha, by hour of the horizon or by window, from the "
-        "teacher's losses on the validation part compared with those of a student without a teacher.",
+        "teacher's losses on held-out windows compared with those of a student without a teacher.",
     )
     transfer: bool = Field(
         False,
