@@ -10,7 +10,8 @@ twin, both forecast hour by hour and moved by what had come true as in the flow 
 champion also with its widths alone moved (`fixed_weights`), and as the model forecasts (`uncorrected`). Default recipe,
 one replicate. Peers, on the same windows and history: the simple forecasts of `tutelage.judge.baselines`; LightGBM
 quantile regression, fitted on training and validation part; NHITS and MSTL (`benchmarks/peers.py`); a pretrained model
-as it comes, which may have seen the household and ETT, and has not seen the homes.
+as it comes, which may have seen the household and ETT, and has not seen the homes. Nothing of the peers moves with what
+came true; `relative_uncorrected` compares them with what the champion is without that, too.
 
 Nothing is chosen on a test part; the floor and the best peer of a cell are the best there, with hindsight. Finished
 pieces stay under TUTELAGE_HOME. A cell in the results takes the place of an earlier one once it has as many pieces;
@@ -273,6 +274,7 @@ def summarise(done: dict[Piece, Losses], earlier: Sequence[Row] = ()) -> Row:
         "summary": {
             "relative_to_best_peer": _relative(cells, "champion"),
             "relative_with_fixed_weights": _relative(cells, "fixed_weights"),
+            "relative_uncorrected": _relative(cells, "uncorrected"),
             "worst_cell_vs_floor": max(cell["crps"]["champion"] / cell["crps"][cell["floor"]] for cell in cells),
             "cells_won": sum(cell["crps"]["champion"] < cell["crps"][cell["best_peer"]] for cell in cells),
             "cells": len(cells),

@@ -63,7 +63,7 @@ def _column_lines(column: SeenColumn, role: Role) -> list[str]:
     unknown = OPEN if role == Role.OBSERVED else "unknown"
     unit = _quoted(unknown if column.unit is None else column.unit)
     lines = [
-        f"  - name: {column.name}",
+        f"  - name: {_quoted(column.name)}",
         f"    source: {_quoted(column.source)}",
         f"    role: {role}",
         f"    unit: {unit}" + ("  # the file doesn't say" if column.unit is None else ""),
@@ -108,7 +108,7 @@ def spec_text(sketch: Sketch, name: str, report: list[str], pattern: str, *, by_
         "  marks: start  # end, where a time is the end of its reading",
         *([f"series_column: {_quoted(sketch.series)}"] if sketch.series else []),
         *(["series_from: file"] if by_file else []),
-        f"target: {first.name}  # what to forecast",
+        f"target: {_quoted(first.name)}  # what to forecast",
         *_step_lines(step),
         "columns:",
         *_column_lines(first, Role.OBSERVED),
@@ -132,6 +132,8 @@ def main(arguments: list[str]) -> int:
         pattern, files = files_of(given["file"])
         stem = re.sub(r"[^a-z0-9]+", "-", (files[0].parent if len(files) > 1 else files[0]).name.split(".")[0].lower())
         name = given.get("name") or (stem.strip("-") if stem[:1].isalpha() else f"data-{stem.strip('-')}")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+            raise SpecError(f"name: {name!r} is not made of small letters, digits and hyphens, a letter first")
         path = datasets_folder() / f"{name}.yaml"
         if path.exists():
             raise SpecError(f'there is a spec {path.name} already; take another name: WITH="name=…"')

@@ -96,7 +96,7 @@ def evaluate_variant(piece: Variant) -> Losses | str:
 
 
 def retrain_member(piece: RetrainParameters) -> FleetRow:
-    """Retrain one dataset's forecaster, unless that is done already; a fault of input or configuration is its row."""
+    """Retrain one dataset's forecaster, unless that is done already; a fault is its row, and stops no other."""
     try:
         spec = load_dataset_spec(datasets_folder() / f"{piece.dataset}.yaml")
         files = fetch(spec)
@@ -105,6 +105,9 @@ def retrain_member(piece: RetrainParameters) -> FleetRow:
     except TutelageError as error:
         get_run_logger().warning("%s: %s", piece.task, error)
         return FleetRow(task=piece.task, sentence=str(error))
+    except Exception as error:  # a server, the disk, the device: whatever it is, the others are still to be retrained
+        get_run_logger().exception("%s", piece.task)
+        return FleetRow(task=piece.task, sentence=f"{type(error).__name__}: {error}")
     registered = verdict.registered
     return FleetRow(task=piece.task, version=registered.version, alias=registered.alias, sentence=verdict.sentence)
 

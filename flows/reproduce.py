@@ -17,6 +17,7 @@ from flows.terminal import sentences
 from runtime.paths import copies_folder
 from runtime.provenance import ROOT, code_digest, git_commit
 from runtime.record import RECORD, Record, read_record
+from schemas.training import CUSTOM
 from tasks.retrain.run import FLOW
 from tutelage.data.dataset import DatasetSpec
 from tutelage.data.source import Source, relative_names, source_files
@@ -82,7 +83,9 @@ def repeated(record: Record) -> Record:
             source = source_then(spec, record.files[name], Path(folder) / "copies")
             plain = spec.model_copy(update={"source": source}).model_dump(mode="json")
             (specs / f"{name}.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
-        command = [sys.executable, "-c", AGAIN, json.dumps(record.parameters)]
+        # The recipe is recorded whole; the preset that it came from may have changed.
+        parameters = record.parameters | {"preset": CUSTOM}
+        command = [sys.executable, "-c", AGAIN, json.dumps(parameters)]
         if subprocess.run(command, cwd=ROOT, env=environment_of(Path(folder)), check=False).returncode:
             raise TutelageError("the retrain could not be repeated: see above")
         [path] = (Path(folder) / "mlflow-artifacts").rglob(RECORD)

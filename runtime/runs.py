@@ -18,14 +18,14 @@ from prefect.context import get_run_context
 from pydantic import BaseModel
 
 from runtime.beat import BEAT_TAG, beat, beat_of, beating, goes_on
-from runtime.paths import home
+from runtime.paths import copies_folder, datasets_folder, home
 from runtime.provenance import code_digest, git_commit
 from runtime.registry import client
 from runtime.servers import end_left_servers
 from runtime.turns import turn
 from schemas.manifests import RunManifest
-from tutelage.data.dataset import DatasetSpec
-from tutelage.data.source import called
+from tutelage.data.dataset import DatasetSpec, load_dataset_spec
+from tutelage.data.source import called, source_files
 from tutelage.errors import BusyError
 from tutelage.files import file_digest, value_digest
 
@@ -41,15 +41,28 @@ MOST_IN_A_BATCH = 900
 
 
 def work_key(flow_module: str, parameters: BaseModel, spec: DatasetSpec, files: list[Path]) -> str:
-    """The key of a piece of work: a digest of its parameters (but WHERE), spec, data, and the flow's code."""
+    """The key of a piece of work: a digest of its parameters (but WHERE), specs, data, and the flow's code.
+
+    Specs and data are those of the dataset, and of the other sites that its teachers learn from.
+    """
+    read = [(spec, files), *_other_sites(parameters)]
     return value_digest(
         {
             "parameters": parameters.model_dump(mode="json", exclude=WHERE),
-            "spec": spec.model_dump(mode="json"),
-            "data": [[called(file), file_digest(file)] for file in files],
+            "specs": [each.model_dump(mode="json") for each, _ in read],
+            "data": [[[called(file), file_digest(file)] for file in of_dataset] for _, of_dataset in read],
             "code": code_digest(flow_module),
         }
     )
+
+
+def _other_sites(parameters: BaseModel) -> list[tuple[DatasetSpec, list[Path]]]:
+    """The spec and the files of the other sites that the parameters name: one pair, or none."""
+    recipe = getattr(parameters, "recipe", None)
+    if recipe is None or recipe.teacher.other_sites is None:
+        return []
+    spec = load_dataset_spec(datasets_folder() / f"{recipe.teacher.other_sites}.yaml")
+    return [(spec, source_files(spec.source, copies_folder(spec.name)))]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -60,8 +60,8 @@ def _take(name: str, owner: str, doing: str) -> None:
         present = owner_of(name)
         if present != seen:
             seen, since = present, time.monotonic()
-        elif present is not None and time.monotonic() - since > LEASE_SECONDS:
-            _end(name)
+        elif present is not None and time.monotonic() - since > LEASE_SECONDS and owner_of(name) == present:
+            _end(name)  # looked at once more: another one who waits may have taken over meanwhile
         if time.monotonic() - begun > WAIT_SECONDS:
             raise RegistryError(f"others have been {doing} for {WAIT_SECONDS:.0f} s: try again")
         time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # so that those who wait don't ask at once

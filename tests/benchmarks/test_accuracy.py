@@ -25,7 +25,7 @@ from tutelage.judge.verdict import actual_values
 
 def losses_of(champion: float, peer: float, pretrained: float) -> Losses:
     crps_of = {name.value: 2.0 for name in BASELINES} | {"twin": 1.5, "champion": champion}
-    crps_of |= {"fixed_weights": 1.1 * champion, "boosted": peer, "pretrained": pretrained}
+    crps_of |= {"fixed_weights": 1.1 * champion, "uncorrected": 1.2 * champion, "boosted": peer, "pretrained": pretrained}
     losses = {name: np.full(4, value) for name, value in crps_of.items()}
     return losses | {f"coverage:{name}": np.array(0.8) for name in crps_of} | {"network_share": np.array(0.3)}
 
@@ -48,6 +48,7 @@ def test_summarise__a_peer_that_may_have_seen_the_data_is_no_best_peer() -> None
     summary = figures["summary"]
     assert summary["relative_to_best_peer"] == pytest.approx(math.sqrt(3.0 * 0.8))
     assert summary["relative_with_fixed_weights"] == pytest.approx(1.1 * math.sqrt(3.0 * 0.8))
+    assert summary["relative_uncorrected"] == pytest.approx(1.2 * math.sqrt(3.0 * 0.8))
     assert summary["worst_cell_vs_floor"] == 0.75
     assert (summary["cells_won"], summary["cells"], summary["coverage_in_77_83"]) == (1, 2, 1.0)
     lines = table(figures).splitlines()

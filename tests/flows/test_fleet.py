@@ -5,14 +5,18 @@ from collections.abc import Iterator
 import mlflow
 import pytest
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from pydantic import ValidationError
 
+import flows.pieces
 import flows.retrain
 from flows.fleet import fleet
 from runtime.paths import datasets_folder
 from schemas.fleet import FleetManifest, FleetParameters
+from schemas.retrain import RetrainParameters
+from schemas.verdict import Verdict
 from tests.flows.power import cut_at
 from tests.flows.test_retrain import small
 from tests.household import write_slice
@@ -68,6 +72,23 @@ def test_fleet__a_fault_of_one_stops_no_other(cut_off: None) -> None:
     with get_client(sync_client=True) as prefect:
         [artifact] = prefect.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["fleet"])))[-1:]
     assert artifact.description == "2 of 3 have a new version"
+
+
+def test_fleet__a_server_that_fails_for_one_stops_no_other(cut_off: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = flows.pieces.retrain_once
+
+    def fails_for_the_first(parameters: RetrainParameters, *given: object) -> Verdict:
+        if parameters.dataset == "group-d":
+            raise MlflowException("the server has no room")
+        return real(parameters, *given)
+
+    monkeypatch.setattr(flows.pieces, "retrain_once", fails_for_the_first)
+    for name in ("group-d", "group-e"):
+        write_slice(datasets_folder(), name=name, days=30)
+    with pytest.raises(FleetError, match=r"^1 of 2 .*; group-d-1h: MlflowException: the server has no room$"):
+        fleet(asked("group-d", "group-e"))
+    [version] = mlflow.MlflowClient().search_model_versions("name = 'group-e-1h'")
+    assert int(version.version) == 1
 
 
 @pytest.mark.slow

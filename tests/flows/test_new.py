@@ -77,6 +77,8 @@ def test_new__names_each_open_value(folder: Path) -> None:
     [
         ([], "file: name the file to look at: make new FILE=meters.csv"),
         (["file=nowhere.csv"], "no file matches "),
+        (["file={folder}", "name=My Air"], "name: 'My Air' is not made of small letters, digits and hyphens"),
+        (["file={folder}", "name=/outside"], "name: '/outside' is not made of small letters, digits and hyphens"),
         (["file={folder}", "name=taken"], "there is a spec taken.yaml already; take another name"),
         (["file={folder}", "target=q"], "meters.csv: 'q' is no column of numbers; these are: 'p'"),
     ],
@@ -93,6 +95,14 @@ def test_new__refuses_with_a_sentence(
     assert "Traceback" not in shown.err
     assert (datasets_folder() / "taken.yaml").read_text() == "name: taken\n"
     (datasets_folder() / "taken.yaml").unlink()
+
+
+def test_new__a_column_may_be_called_as_yaml_calls_no_and_yes(tmp_path: Path) -> None:
+    rows = [f"2024-01-{day:02d} {hour:02d}:00,{day + hour},{hour},{day}" for day in range(1, 15) for hour in range(24)]
+    (tmp_path / "air.csv").write_text("\n".join(["time,NO,NO2,on", *rows]) + "\n")
+    assert flows.new.main([f"file={tmp_path / 'air.csv'}"]) == 0
+    content = yaml.safe_load((datasets_folder() / "air.yaml").read_text())
+    assert (content["target"], [column["name"] for column in content["columns"]]) == ("no", ["no", "no2", "on"])
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 """A retrain, repeated from its record."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+import yaml
 
 import flows.reproduce
 from flows.retrain import retrain
 from runtime.paths import copies_folder, datasets_folder
 from runtime.record import read_record
 from schemas.verdict import Verdict
-from tests.flows.test_retrain import small
+from tests.flows.test_retrain import SMALL, small
 from tests.household import write_slice
 from tests.tutelage.data.builders import meter
 from tutelage.data.source import relative_names, source_files
@@ -21,9 +23,16 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture(scope="module")
-def verdict(prefect_server: None) -> Verdict:
+def verdict(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verdict]:
+    """That of a retrain by a preset, which has changed since."""
     name = write_slice(datasets_folder(), name="again-slice", days=24)
-    return retrain(small(name, history_days=12, test_days=7, refit=True))
+    preset = tmp_path_factory.mktemp("recipes") / "again.yaml"
+    preset.write_text(yaml.safe_dump(SMALL.model_dump(mode="json")), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUTELAGE_RECIPES", str(preset.parent))
+        done = retrain(small(name, preset="again", history_days=12, test_days=7, refit=True))
+        preset.write_text(yaml.safe_dump({"seed_of_nothing": 1}), encoding="utf-8")
+        yield done
 
 
 def run_of(verdict: Verdict) -> str:

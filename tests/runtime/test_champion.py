@@ -94,6 +94,33 @@ def test_turn_to_change__takes_over_from_a_killed_process_and_never_from_a_livin
 
 
 @pytest.mark.fault
+def test_turn_to_change__takes_nothing_from_one_that_took_over_first(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two wait for a process that was killed; the other one takes its turn right before this one would."""
+    monkeypatch.setattr(runtime.turns, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(runtime.turns, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(runtime.turns, "POLL_SECONDS", 0.05)
+    taken(name, "a killed process")
+    real, looks = runtime.turns.owner_of, 0
+
+    def owner_of(turn: str) -> str | None:
+        nonlocal looks
+        looks += 1
+        seen = real(turn)
+        if looks == 4:  # the second look at who has it, after two attempts to take it
+            client().set_registered_model_tag(f"{name}.turn", OWNER, "the other one")
+        elif looks > 4:
+            monkeypatch.setattr(runtime.turns, "LEASE_SECONDS", 60.0)
+        return seen
+
+    monkeypatch.setattr(runtime.turns, "owner_of", owner_of)
+    with pytest.raises(RegistryError, match="try again"):
+        turn_to_change(name).__enter__()
+    assert real(name) == "the other one"
+
+
+@pytest.mark.fault
 def test_turn_to_change__says_that_others_do_not_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.turns, "WAIT_SECONDS", 0.3)
     taken(name, "somebody")

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import yaml
 from pydantic import BaseModel
 
 import runtime.beat
 import runtime.runs
 from runtime.beat import beat, beating
-from runtime.paths import home
+from runtime.paths import datasets_folder, home
 from runtime.provenance import git_commit
 from runtime.registry import client
 from runtime.runs import (
@@ -39,7 +40,9 @@ from runtime.runs import (
 )
 from schemas.forecast import ForecastParameters
 from schemas.manifests import RunManifest
+from schemas.retrain import RetrainParameters
 from tests.runtime.builders import FLOW_RUN
+from tests.tutelage.builders import recipe_of
 from tests.tutelage.data.builders import meter
 from tutelage.errors import BusyError
 from tutelage.files import value_digest
@@ -329,6 +332,21 @@ def test_work_key__is_that_of_parameters_spec_data_and_code(tmp_path: Path) -> N
         work_key("tutelage.errors", parameters, meter(), [file.rename(tmp_path / "another-series.csv")]),
     ]
     assert len({key, *others}) == 7
+
+
+def test_work_key__other_readings_of_the_other_sites_are_other_work(tmp_path: Path) -> None:
+    datasets_folder().mkdir(parents=True, exist_ok=True)
+    file = tmp_path / "homes.csv"
+    spec = meter(name="other-homes", source={"path": str(file)})
+    path = datasets_folder() / "other-homes.yaml"
+    keys = []
+    for readings, description in (("1", "homes"), ("2", "homes"), ("2", "the same homes")):
+        file.write_text(readings)
+        changed = spec.model_copy(update={"description": description})
+        path.write_text(yaml.safe_dump(changed.model_dump(mode="json")), encoding="utf-8")
+        knowing = RetrainParameters(recipe=recipe_of(other_sites="other-homes"))
+        keys.append(work_key("tutelage.errors", knowing, meter(), []))
+    assert len(set(keys)) == 3
 
 
 def steps_of(run_id: str, metric: str) -> list[tuple[int, float]]:
