@@ -6,8 +6,8 @@ that pass. The figures of promotions by luck are those of the last `make bench-p
 worst one; size and power are of test parts of 120 days, which is the default.
 
 Writes benchmarks/results/reliability.json in less than an hour; the files of tests/chaos run two at a time. Files whose
-cases all passed are not run again while they and the code stay the same. QUICK=1 leaves out what is in `make chaos`
-alone and what needs the servers, takes some minutes, and writes under TUTELAGE_HOME.
+cases all passed are not run again while the project's code, its tests and its specs stay the same. QUICK=1 leaves out
+what is in `make chaos` alone and what needs the servers, takes some minutes, and writes under TUTELAGE_HOME.
 """
 
 import os
@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from runtime.paths import home
-from runtime.provenance import ROOT, code_digest, git_commit
+from runtime.provenance import OURS, ROOT, code_digest, git_commit
 from tutelage.files import file_digest, read_json, value_digest, write_json
 
 QUICK = os.environ.get("QUICK") == "1"
@@ -33,6 +33,20 @@ SIDE_BY_SIDE = 2
 TEST_DAYS = 120
 POWER = "1.0% better"
 NOT_QUICK = " and not chaos and not service" if QUICK else ""
+
+
+def cache_folder() -> Path:
+    """Where passed cases are stored: under all that they run, so that those of other code are never counted.
+
+    Tests start programs and read specs and templates, which no import names: each file of the packages and the tests
+    counts, of the benchmarks this one only. The digest of a flow adds the versions of Python and of packages.
+    """
+    folders = (ROOT / name for name in (*OURS, "tests") if name != "benchmarks")
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files.append(ROOT / "benchmarks" / "reliability.py")
+    by_name = {str(path.relative_to(ROOT)): file_digest(path) for path in files if path.parent.name != "__pycache__"}
+    by = {"files": by_name, "flow": code_digest("flows.retrain"), "quick": QUICK}
+    return home() / "benchmarks" / f"reliability-{value_digest(by)[:12]}"
 
 
 def rows_of(report: Path, kind: str) -> Iterator[dict[str, Any]]:
@@ -114,7 +128,7 @@ def summarise(rows: list[dict[str, Any]], promotion: dict[str, Any]) -> dict[str
 
 def main() -> int:
     """Run all, write the JSON and print the counts; 0 where everything passed."""
-    folder = home() / "benchmarks" / f"reliability-{code_digest('flows.retrain')[:12]}"
+    folder = cache_folder()
     rows = [row for kind in KINDS for rows in run_groups(groups_of(kind), kind, folder) for row in rows]
     figures = summarise(rows, read_json(PROMOTION))
     path = home() / "benchmarks" / RESULTS.name if QUICK else RESULTS

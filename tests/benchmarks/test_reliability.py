@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import PROMOTION, rows_of, run_groups, summarise
+from benchmarks import reliability
+from benchmarks.reliability import PROMOTION, cache_folder, rows_of, run_groups, summarise
+from runtime.provenance import OURS
 from tutelage.files import read_json
 
 REPORT = """<testsuites><testsuite>
@@ -50,3 +52,38 @@ def test_run_groups__are_in_their_order(tmp_path: Path, monkeypatch: pytest.Monk
     names = ["tests/chaos/test_homes.py", "tests/flows/test_retrain.py", "tests/chaos/test_stages.py"]
     rows = run_groups([[Path(name)] for name in names], "fault", tmp_path)
     assert [row["where"] for [row] in rows] == names
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("deployments/up.py", True),
+        ("serving/forecaster.py", True),
+        ("flows/new.py", True),
+        ("tasks/forecast/issue.py", True),
+        ("tasks/retrain/templates/report.html", True),
+        ("tests/chaos/servers.py", True),
+        ("deployments/datasets/household.yaml", True),
+        ("benchmarks/reliability.py", True),
+        ("benchmarks/homes.py", False),
+        ("docs/reliability.md", False),
+        ("tests/__pycache__/servers.cpython-312.pyc", False),
+    ],
+)
+def test_cache_folder__is_another_once_anything_that_is_tested_changes(
+    file: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reliability, "ROOT", tmp_path)
+    for name in (*(f"{package}/__init__.py" for package in OURS), "benchmarks/reliability.py", file):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    before = cache_folder()
+    assert cache_folder() == before
+    (tmp_path / file).write_text("# changed", encoding="utf-8")
+    assert (cache_folder() != before) is counts
+
+
+def test_cache_folder__fewer_cases_of_a_file_are_not_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_case = cache_folder()
+    monkeypatch.setattr(reliability, "QUICK", True)
+    assert cache_folder() != every_case
