@@ -45,14 +45,16 @@ from benchmarks.common import (
     Row,
     make_cell_dataset,
     measure_pieces,
+    pieces_folder,
     scored_of,
     with_earlier,
 )
+from benchmarks.homes import SPEC as HOMES_SPEC
 from benchmarks.homes import home_panels, span_of
+from benchmarks.household_cells import SPEC as HOUSEHOLD_SPEC
 from benchmarks.household_cells import load_household
 from benchmarks.peers import LEVELS, PEERS
-from runtime.paths import home
-from runtime.provenance import code_digest
+from flows.homes import PACKAGE
 from tutelage.data.grid import HOURLY
 from tutelage.data.windows import LEAST_WINDOWS, Panel
 from tutelage.distil.base import forecast_simple
@@ -62,7 +64,7 @@ from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, TeacherRecipe
 from tutelage.distil.students import forecast_students
 from tutelage.errors import DataError, TutelageError
-from tutelage.files import value_digest, write_json, written_whole
+from tutelage.files import write_json, written_whole
 from tutelage.forecasts import Contender, Forecasts, crps, interpolated
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.metrics import quantile_at
@@ -352,9 +354,9 @@ def table(figures: Row) -> str:
 
 
 def folder_of_pieces() -> Path:
-    """Where the pieces' files are: under what they are computed by, so that old ones are never taken."""
-    by = {"code": code_digest("benchmarks.accuracy"), "recipe": RECIPE.model_dump(mode="json"), "quick": QUICK}
-    return home() / "benchmarks" / f"accuracy-{value_digest(by)[:12]}"
+    """Where the pieces' files are."""
+    specs = (HOUSEHOLD_SPEC, ett_cells.SPEC, HOMES_SPEC)
+    return pieces_folder("accuracy", "benchmarks.accuracy", *specs, packages=(PACKAGE, "fracast"), recipe=RECIPE)
 
 
 def write_inputs() -> Path:

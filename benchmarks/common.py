@@ -7,6 +7,7 @@ gates stay the same. Nothing is chosen but the epoch, on validation.
 """
 
 import datetime as dt
+import importlib.metadata
 import os
 import sys
 import time
@@ -23,7 +24,9 @@ import torch
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from runtime.provenance import git_commit
+from runtime.paths import home
+from runtime.provenance import code_digest, git_commit
+from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, split
 from tutelage.distil.base import fit_simple
 from tutelage.distil.blocks import BLOCKS, BlockLabels, FittedStudents, fit_students, fit_teachers
@@ -31,7 +34,7 @@ from tutelage.distil.dataset import WindowDataset, fit_on, make_dataset
 from tutelage.distil.recipe import Recipe, TeacherRecipe, teacher_part
 from tutelage.distil.teachers import ForecastFunction
 from tutelage.errors import TutelageError
-from tutelage.files import read_json, write_json, written_whole
+from tutelage.files import file_digest, read_json, value_digest, write_json, written_whole
 from tutelage.forecasts import Contender
 from tutelage.judge.baselines import BASELINES
 from tutelage.judge.comparison import Gain, gain_over
@@ -136,6 +139,33 @@ def fit_variants(
             labels[taught_by] = fit_teachers(known, recipe, seed=seed, pretrained=pretrained).labels
         taught = {Contender.STUDENT: labels[taught_by]}
         yield name, fit_students(dataset, taught, recipe, seed=seed, simple=simple)
+
+
+def pieces_folder(
+    benchmark: str, module: str, *specs: Path, packages: Sequence[str] = (), recipe: Recipe = RECIPE
+) -> Path:
+    """Where a benchmark's finished pieces are: under what they are computed by, so that old ones are never taken.
+
+    module: whose code measures them
+    specs: of the datasets; where a spec reads a package's file, the package's version counts as well
+    packages: further ones that no module imports by name: their files are read
+    """
+    sources = (load_dataset_spec(spec).source.package for spec in specs)
+    by = {
+        "code": code_digest(module),
+        "specs": {spec.name: file_digest(spec) for spec in specs},
+        "packages": {name: _version_of(name) for name in (*packages, *sources) if name},
+        "recipe": recipe.model_dump(mode="json"),
+        "quick": QUICK,
+    }
+    return home() / "benchmarks" / f"{benchmark}-{value_digest(by)[:12]}"
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # whoever reads its files says so
 
 
 def load_or_measure(path: Path, measure: Callable[[], Losses]) -> Losses:

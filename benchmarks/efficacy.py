@@ -37,6 +37,7 @@ from benchmarks.common import (
     cells_table,
     joined,
     measure_pieces,
+    pieces_folder,
     summarise_cell,
     with_earlier,
 )
@@ -51,9 +52,7 @@ from benchmarks.household_cells import (
     measure_cell,
     origins_of,
 )
-from runtime.paths import home
-from runtime.provenance import code_digest
-from tutelage.files import file_digest, read_json, value_digest, write_json
+from tutelage.files import read_json, write_json
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import Gain, gain_over
 
@@ -68,9 +67,8 @@ def _left_out() -> list[str]:
 
 
 def folder_of_pieces() -> Path:
-    """Where the pieces' files are: under what they are computed by, so that old ones are never taken."""
-    by = {"code": code_digest("benchmarks.household_cells"), "spec": file_digest(SPEC), "quick": QUICK}
-    return home() / "benchmarks" / f"efficacy-{value_digest(by)[:12]}"
+    """Where the pieces' files are."""
+    return pieces_folder("efficacy", "benchmarks.household_cells", SPEC)
 
 
 def pooled(cells: list[list[Losses]]) -> Gain:

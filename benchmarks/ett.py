@@ -27,13 +27,11 @@ from benchmarks.common import (
     add_holm,
     cells_table,
     measure_into,
+    pieces_folder,
     summarise_cell,
     with_earlier,
 )
 from benchmarks.ett_cells import SPEC, every_cell, measure_cell
-from runtime.paths import home
-from runtime.provenance import code_digest
-from tutelage.files import file_digest, value_digest
 from tutelage.forecasts import Contender
 from tutelage.judge.comparison import gain_over
 
@@ -65,14 +63,10 @@ def measure(piece: Piece) -> Losses:
 
 
 def path_of(piece: Piece) -> Path:
-    """A piece's file: under what its figures are computed by, so that old ones are never taken."""
+    """A piece's file."""
     if isinstance(piece, Cell):
-        code = [code_digest("benchmarks.ett_cells"), file_digest(SPEC)]
-        name = f"{piece.name}-{piece.origin}"
-    else:
-        code = [code_digest("benchmarks.ett_protocol")]
-        name = piece
-    return home() / "benchmarks" / f"ett-{value_digest([*code, QUICK])[:12]}" / f"{name}.npz"
+        return pieces_folder("ett", "benchmarks.ett_cells", SPEC) / f"{piece.name}-{piece.origin}.npz"
+    return pieces_folder("ett", "benchmarks.ett_protocol") / f"{piece}.npz"
 
 
 def summarise_horizon(piece: str, losses: Losses, horizon: int) -> Row:

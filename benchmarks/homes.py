@@ -36,12 +36,11 @@ from benchmarks.common import (
     fit_variants,
     make_cell_dataset,
     measure_into,
+    pieces_folder,
     scored_of,
     with_earlier,
 )
-from flows.homes import read_homes
-from runtime.paths import home
-from runtime.provenance import code_digest
+from flows.homes import PACKAGE, read_homes
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, make_panel
 from tutelage.distil.base import forecast_with_base
@@ -50,7 +49,6 @@ from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.recipe import Recipe, load_recipe
 from tutelage.distil.sites import add_sites
 from tutelage.distil.teachers import ForecastFunction
-from tutelage.files import value_digest
 from tutelage.forecasts import Contender, Forecasts, crps
 from tutelage.judge.baselines import forecast_baselines
 from tutelage.judge.verdict import actual_values
@@ -242,9 +240,8 @@ def summarise(done: Mapping[Piece, Losses], earlier: Row | None = None) -> Row:
 
 
 def folder_of_pieces() -> Path:
-    """Where the pieces' files are: under what they are computed by, so that old ones are never taken."""
-    by = {"code": code_digest("benchmarks.homes"), "recipe": RECIPE.model_dump(mode="json"), "quick": QUICK}
-    return home() / "benchmarks" / f"homes-{value_digest(by)[:12]}"
+    """Where the pieces' files are."""
+    return pieces_folder("homes", "benchmarks.homes", SPEC, packages=(PACKAGE, "fracast"), recipe=RECIPE)
 
 
 def main() -> None:

@@ -19,13 +19,12 @@ import torch
 
 from benchmarks import homes
 from benchmarks.accuracy import FIRST_HOMES, RECIPE, Piece, dataset_of, inside, issued_by, members_of
-from benchmarks.common import ORIGINS, QUICK, Cell, Losses, Row, measure_into, scored_of
-from runtime.paths import home
-from runtime.provenance import code_digest, git_commit
+from benchmarks.common import ORIGINS, QUICK, Cell, Losses, Row, measure_into, pieces_folder, scored_of
+from flows.homes import PACKAGE
+from runtime.provenance import git_commit
 from tutelage.distil.base import FittedSimple, SimpleForecasts, fit_simple
 from tutelage.distil.blocks import BLOCKS, fit_students, fit_teachers
 from tutelage.distil.pretrained import load_pretrained
-from tutelage.files import value_digest
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.baselines import BASELINES, forecast_baselines
 from tutelage.judge.verdict import REGISTRABLE, actual_values, choose
@@ -106,10 +105,14 @@ def _figures(done: Mapping[Piece, Losses]) -> Row:
     }
 
 
+def folder_of_pieces() -> Path:
+    """Where the pieces' files are."""
+    return pieces_folder("members", "benchmarks.members", homes.SPEC, packages=(PACKAGE, MODEL), recipe=RECIPE)
+
+
 def main() -> None:
     """Measure what is missing; write the JSON after each piece, and print the gains."""
-    by = {"code": code_digest("benchmarks.members"), "recipe": RECIPE.model_dump(mode="json"), "quick": QUICK}
-    folder = home() / "benchmarks" / f"members-{value_digest(by)[:12]}"
+    folder = folder_of_pieces()
     results = folder / "members.json" if QUICK else RESULTS
     paths = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
     figures = measure_into(results, paths, measure, lambda done, _: summarise(done))

@@ -30,16 +30,14 @@ from benchmarks.common import (
     holm,
     joined,
     measure_into,
+    pieces_folder,
     with_earlier,
 )
-from benchmarks.household_cells import SHORT_DAYS, SHORT_ORIGINS, dataset_of
-from runtime.paths import home
-from runtime.provenance import code_digest
+from benchmarks.household_cells import SHORT_DAYS, SHORT_ORIGINS, SPEC, dataset_of
 from tutelage.distil.base import forecast_with_base
 from tutelage.distil.pretrained import load_pretrained
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.distil.recipe import Recipe
-from tutelage.files import value_digest
 from tutelage.forecasts import Contender, crps
 from tutelage.judge.verdict import actual_values
 
@@ -145,10 +143,14 @@ def table(figures: Row) -> str:
     return "\n".join(lines)
 
 
+def folder_of_pieces() -> Path:
+    """Where the pieces' files are."""
+    return pieces_folder("teachers", "benchmarks.teachers", SPEC, packages=("fracast",))
+
+
 def main() -> None:
     """Measure what is missing; print the table and write the JSON after each piece."""
-    by = {"code": code_digest("benchmarks.teachers"), "quick": QUICK}
-    folder = home() / "benchmarks" / f"teachers-{value_digest(by)[:12]}"
+    folder = folder_of_pieces()
     results = folder / "teachers.json" if QUICK else RESULTS
     pieces = {piece: folder / f"{piece.name}-{piece.origin}.npz" for piece in every_piece()}
     print(table(measure_into(results, pieces, measure, summarise)))

