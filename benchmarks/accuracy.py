@@ -15,7 +15,7 @@ came true; `relative_uncorrected` compares them with what the champion is withou
 
 Nothing is chosen on a test part; the floor and the best peer of a cell are the best there, with hindsight. Finished
 pieces stay under TUTELAGE_HOME. A cell in the results takes the place of an earlier one once it has as many pieces;
-each names its commit. QUICK=1 takes one origin, few cells and three homes.
+each names the commits of its pieces. QUICK=1 takes one origin, few cells and three homes.
 """
 
 import datetime as dt
@@ -36,6 +36,7 @@ import torch
 
 from benchmarks import ett_cells
 from benchmarks.common import (
+    COMMIT,
     LOOKBACK_HOURS,
     ORIGINS,
     QUICK,
@@ -43,6 +44,7 @@ from benchmarks.common import (
     Cell,
     Losses,
     Row,
+    commits_of,
     make_cell_dataset,
     measure_pieces,
     pieces_folder,
@@ -309,6 +311,7 @@ def _cell(key: tuple[str, int, int], losses: list[Losses], pieces: list[Piece]) 
         "horizon": horizon,
         "history_days": days,
         "pieces": len(pieces),
+        COMMIT: commits_of(losses),
         "origins": len({piece.cell.origin for piece in pieces}),
         "crps": mean,
         "coverage_80": {name: fmean(float(each[f"coverage:{name}"]) for each in losses) for name in names},

@@ -9,12 +9,13 @@ gates stay the same. Nothing is chosen but the epoch, on validation.
 import datetime as dt
 import importlib.metadata
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from runtime.paths import home
-from runtime.provenance import code_digest, git_commit
+from runtime.provenance import OURS, ROOT, code_digest, git_commit
 from tutelage.data.dataset import load_dataset_spec
 from tutelage.data.windows import Panel, split
 from tutelage.distil.base import fit_simple
@@ -59,7 +60,9 @@ RECIPES = {
 STUDENTS = (Contender.TWIN, *RECIPES)
 
 Losses = dict[str, np.ndarray]
-"""Losses of one piece, by name: of each contender by test window, of the students also by seed."""
+"""Losses of one piece, by name: of each contender by test window, of the students also by seed. Of a piece that comes
+from its file also the commit that it was measured at (`COMMIT`)."""
+COMMIT = "commit"
 Piece = TypeVar("Piece")
 Key = TypeVar("Key")
 Row = dict[str, Any]
@@ -168,16 +171,39 @@ def _version_of(package: str) -> str | None:
         return None  # whoever reads its files says so
 
 
+@cache
+def measuring_commit() -> str:
+    """The commit of the code that this process measures with, `-dirty` where a file of the packages is changed.
+
+    It is read once, since a running process doesn't import what is changed later. Results don't count: they are written
+    while pieces are measured.
+    """
+    commit = git_commit()
+    if commit == "unknown" or os.environ.get("TUTELAGE_COMMIT"):  # a container's code is that of its image
+        return commit
+    command = ["git", "--no-optional-locks", "status", "--porcelain", "--", *OURS, ":(exclude)benchmarks/results"]
+    changed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return f"{commit}-dirty" if changed else commit
+
+
+def commits_of(pieces: Iterable[Losses]) -> str:
+    """The commits that pieces were measured at, joined by commas where they differ.
+
+    `unknown` is that of a piece without a stored commit.
+    """
+    return ", ".join(sorted({str(piece.get(COMMIT, "unknown")) for piece in pieces}))
+
+
 def load_or_measure(path: Path, measure: Callable[[], Losses]) -> Losses:
-    """A piece's losses from its file; where there is none, they are measured and the file is written.
+    """A piece's losses and commit from its file; where there is none, they are measured and the file is written.
 
     One thread: it is the pieces that run side by side.
     """
     if not path.exists():
         torch.set_num_threads(1)
-        begun = time.perf_counter()
+        begun, commit = time.perf_counter(), {COMMIT: np.array(measuring_commit())}
         with written_whole(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, **measure())  # type: ignore[arg-type]
+            np.savez_compressed(file, **measure() | commit)  # type: ignore[arg-type]
         print(f"  {path.stem}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     with np.load(path) as file:
         return dict(file)
@@ -220,16 +246,11 @@ def measure_into(
 
 
 def with_earlier(measured: Mapping[Key, Row], earlier: Mapping[Key, Row]) -> dict[Key, Row]:
-    """The measured rows, with the commit that they are summarised at, and the earlier ones that have more pieces.
+    """The measured rows, and the earlier ones that have more pieces.
 
     A measurement that is begun again, elsewhere or by changed code, so doesn't take away what is known.
     """
-    commit = {"commit": git_commit()}
-    fresh = {
-        key: row | commit
-        for key, row in measured.items()
-        if key not in earlier or row["pieces"] >= earlier[key]["pieces"]
-    }
+    fresh = {key: row for key, row in measured.items() if key not in earlier or row["pieces"] >= earlier[key]["pieces"]}
     return {**earlier, **fresh}
 
 
@@ -274,6 +295,7 @@ def summarise_cell(pieces: Sequence[Losses]) -> Row:
     floor, by_origin = min(BASELINES, key=crps.__getitem__), gain_by_origin(pieces)
     return {
         "pieces": len(pieces),
+        COMMIT: commits_of(pieces),
         "n_train_windows": [int(piece["n_train"]) for piece in pieces],
         "crps": crps,
         "floor": {"name": floor, **asdict(gain_of(pieces, Contender.STUDENT, floor))},

@@ -8,9 +8,9 @@ chosen on earlier days (docs/log.md), and on the test parts nothing was chosen; 
 Gains are CRPS against the twin, mean over seeds, with the interval of `tutelage.judge.comparison` over the test windows
 of all origins; p is one-sided (a gain) and Holm-corrected over the cells. Each cell has its floor, the best of the
 simple forecasts, and the students' gain over it. Finished pieces stay under TUTELAGE_HOME and are not computed again.
-A row of the results stays until as many pieces of it are measured anew; each names its commit. QUICK=1 takes two
-histories, one origin and two seeds. `benchmarks.homes` and `benchmarks.teachers` follow, and where TUTELAGE_ETT names a
-folder, `benchmarks.ett`; their figures, and the controls', stand in the same JSON.
+A row of the results stays until as many pieces of it are measured anew; each names the commits of its pieces. QUICK=1
+takes two histories, one origin and two seeds. `benchmarks.homes` and `benchmarks.teachers` follow, and where
+TUTELAGE_ETT names a folder, `benchmarks.ett`; their figures, and the controls', stand in the same JSON.
 """
 
 import itertools
@@ -26,6 +26,7 @@ import torch
 
 from benchmarks import ett, homes, teachers
 from benchmarks.common import (
+    COMMIT,
     LOOKBACK_HOURS,
     QUICK,
     SEEDS,
@@ -35,6 +36,7 @@ from benchmarks.common import (
     Row,
     add_holm,
     cells_table,
+    commits_of,
     joined,
     measure_pieces,
     pieces_folder,
@@ -83,8 +85,9 @@ def pooled(cells: list[list[Losses]]) -> Gain:
 
 
 def _pooled_row(cells: list[list[Losses]]) -> Row:
-    gain, count = pooled(cells), sum(len(pieces) for pieces in cells)
-    return {"mean": gain.estimate, "low": gain.low, "high": gain.high, "p": gain.p, "pieces": count}
+    gain, pieces = pooled(cells), [piece for of_cell in cells for piece in of_cell]
+    row = {"mean": gain.estimate, "low": gain.low, "high": gain.high, "p": gain.p}
+    return row | {"pieces": len(pieces), COMMIT: commits_of(pieces)}
 
 
 def _on_common_hours(pieces: Mapping[int, list[Losses]]) -> dict[int, dict[Contender, float]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import ett_protocol as protocol
 from benchmarks.common import (
+    COMMIT,
     ORIGINS,
     QUICK,
     RECIPES,
@@ -26,6 +27,7 @@ from benchmarks.common import (
     Row,
     add_holm,
     cells_table,
+    commits_of,
     measure_into,
     pieces_folder,
     summarise_cell,
@@ -74,7 +76,7 @@ def summarise_horizon(piece: str, losses: Losses, horizon: int) -> Row:
     steps_an_hour = protocol.STEPS_A_DAY[piece] // 24
     hour = losses[f"origin_{horizon}"] // steps_an_hour
     scored = (*protocol.STUDENTS, Contender.TEACHER)
-    row: Row = {"pieces": 1} | {
+    row: Row = {"pieces": 1, COMMIT: commits_of([losses])} | {
         metric: {name: float(losses[f"{name}_{metric}_{horizon}"].mean()) for name in scored}
         for metric in ("mse", "mae")
     }

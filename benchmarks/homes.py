@@ -29,10 +29,12 @@ from jaxtyping import Float
 from scipy import stats
 
 from benchmarks.common import (
+    COMMIT,
     QUICK,
     Cell,
     Losses,
     Row,
+    commits_of,
     fit_variants,
     make_cell_dataset,
     measure_into,
@@ -217,12 +219,18 @@ def summarise(done: Mapping[Piece, Losses], earlier: Row | None = None) -> Row:
     measured = {}
     for days in sorted({piece.days for piece in done}):
         of_days = {piece: losses for piece, losses in done.items() if piece.days == days}
-        names = next(iter(of_days.values()))
+        names = [name for name in next(iter(of_days.values())) if name != COMMIT]
         mean = {name: float(np.mean([losses[name].mean() for losses in of_days.values()])) for name in names}
         by_home = [(piece.number, losses) for piece, losses in of_days.items()]
         gains = {f"{name} over {reference}": gain_over_homes(by_home, name, reference) for name, reference in pairs}
         starts = len({piece.start for piece in of_days})
-        measured[str(days)] = {"pieces": len(of_days), "starts": starts, "crps": mean, "gains": gains}
+        measured[str(days)] = {
+            "pieces": len(of_days),
+            COMMIT: commits_of(of_days.values()),
+            "starts": starts,
+            "crps": mean,
+            "gains": gains,
+        }
     by_history = with_earlier(measured, earlier["by_history"] if earlier else {})
     short_rows = [row for days, row in by_history.items() if int(days) <= SHORT_DAYS]
     if not short_rows:

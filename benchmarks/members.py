@@ -19,9 +19,19 @@ import torch
 
 from benchmarks import homes
 from benchmarks.accuracy import FIRST_HOMES, RECIPE, Piece, dataset_of, inside, issued_by, members_of
-from benchmarks.common import ORIGINS, QUICK, Cell, Losses, Row, measure_into, pieces_folder, scored_of
+from benchmarks.common import (
+    COMMIT,
+    ORIGINS,
+    QUICK,
+    Cell,
+    Losses,
+    Row,
+    commits_of,
+    measure_into,
+    pieces_folder,
+    scored_of,
+)
 from flows.homes import PACKAGE
-from runtime.provenance import git_commit
 from tutelage.distil.base import FittedSimple, SimpleForecasts, fit_simple
 from tutelage.distil.blocks import BLOCKS, fit_students, fit_teachers
 from tutelage.distil.pretrained import load_pretrained
@@ -80,16 +90,18 @@ def summarise(done: Mapping[Piece, Losses]) -> Row:
     for horizon, days in sorted({(piece.cell.horizon, piece.cell.history or 0) for piece in done}):
         of_cell = {p: each for p, each in done.items() if (p.cell.horizon, p.cell.history) == (horizon, days)}
         cells.append({"horizon": horizon, "history_days": days} | _figures(of_cell))
-    return {"cells": cells, "all": _figures(done), "commit": git_commit()}
+    return {"cells": cells, "all": _figures(done)}
 
 
 def _figures(done: Mapping[Piece, Losses]) -> Row:
     by_home = [(piece.series, losses) for piece, losses in done.items()]
-    names = [name for name in next(iter(done.values())) if not name.startswith("coverage:") and name != "weight"]
+    others = (COMMIT, "weight")
+    names = [name for name in next(iter(done.values())) if not name.startswith("coverage:") and name not in others]
     mean = {name: float(np.mean([each[name].mean() for each in done.values()])) for name in names}
     floor = min((name.value for name in BASELINES if name.value in mean), key=mean.__getitem__)
     return {
         "pieces": len(done),
+        COMMIT: commits_of(done.values()),
         "origins": len({piece.cell.origin for piece in done}),
         "crps": mean,
         "floor": floor,

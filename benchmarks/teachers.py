@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import (
+    COMMIT,
     QUICK,
     RECIPE,
     Cell,
     Losses,
     Row,
+    commits_of,
     fit_variants,
     gain_by_origin,
     gain_of,
@@ -113,6 +115,7 @@ def summarise(done: Mapping[Cell, Losses], earlier: Row | None = None) -> Row:
         corrected = holm({each: gain.p for each, gain in over_twin.items()})
         cells[name] = {
             "pieces": len(pieces),
+            COMMIT: commits_of(pieces),
             "twin": float(joined(pieces, Contender.TWIN).mean()),
             "variants": {
                 each: {

@@ -1,12 +1,24 @@
 import importlib.metadata
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import accuracy, common, efficacy, ett_cells, homes, household_cells, members, teachers
-from benchmarks.common import STUDENTS, Losses, over_origins, pieces_folder, summarise_cell, with_earlier
+from benchmarks.common import (
+    STUDENTS,
+    Losses,
+    load_or_measure,
+    measuring_commit,
+    over_origins,
+    pieces_folder,
+    summarise_cell,
+    with_earlier,
+)
+from runtime import provenance
 from tutelage.files import file_digest
 from tutelage.forecasts import Contender
 from tutelage.judge.baselines import BASELINES
@@ -46,11 +58,11 @@ def test_summarise_cell__gains_over_all_origins() -> None:
 
 def test_with_earlier__fewer_pieces_take_no_place() -> None:
     earlier = {"50": {"pieces": 2, "commit": "old"}, "100": {"pieces": 3, "commit": "old"}}
-    rows = with_earlier({"50": {"pieces": 2}, "100": {"pieces": 2}, "200": {"pieces": 1}}, earlier)
-    assert {name: (row["pieces"], row["commit"] == "old") for name, row in rows.items()} == {
-        "50": (2, False),
-        "100": (3, True),
-        "200": (1, False),
+    measured = {days: {"pieces": pieces, "commit": "new"} for days, pieces in (("50", 2), ("100", 2), ("200", 1))}
+    assert {name: (row["pieces"], row["commit"]) for name, row in with_earlier(measured, earlier).items()} == {
+        "50": (2, "new"),
+        "100": (3, "old"),
+        "200": (1, "new"),
     }
 
 
@@ -107,3 +119,52 @@ def test_pieces_folder__is_another_with_another_version_of_a_package_that_is_rea
 def test_pieces_folder__a_package_that_is_not_installed_is_no_fault_yet() -> None:
     folders = {pieces_folder("homes", "benchmarks.homes", packages=names) for names in ((), ("absent",), ("fracast",))}
     assert len(folders) == 3
+
+
+def commit_all(checkout: Path) -> str:
+    """Commit all files of a folder, let this process read its commit anew, and return the commit."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=files"]):
+        subprocess.run([*git, *words], cwd=checkout, check=True)
+    measuring_commit.cache_clear()
+    return provenance.git_commit()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty checkout, whose commit is that of the measuring code."""
+    monkeypatch.delenv("TUTELAGE_COMMIT", raising=False)
+    for module in (provenance, common):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    for folder in ("tutelage", "benchmarks/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    yield tmp_path
+    measuring_commit.cache_clear()
+
+
+def test_measuring_commit__is_dirty_by_the_code_alone(checkout: Path) -> None:
+    (checkout / "tutelage" / "files.py").touch()
+    (checkout / "benchmarks" / "results" / "homes.json").touch()
+    commit = commit_all(checkout)
+    for file in ("notes.py", "benchmarks/results/homes.json"):
+        (checkout / file).write_text("{}", encoding="utf-8")
+    assert measuring_commit() == commit
+    (checkout / "tutelage" / "new.py").touch()
+    assert measuring_commit() == commit, "the process has imported what was there before"
+    measuring_commit.cache_clear()
+    assert measuring_commit() == f"{commit}-dirty"
+    commit = commit_all(checkout)
+    (checkout / "tutelage" / "files.py").write_text("# changed", encoding="utf-8")
+    assert measuring_commit() == f"{commit}-dirty"
+
+
+def test_load_or_measure__a_piece_keeps_the_commit_that_it_was_measured_at(checkout: Path) -> None:
+    commits, pieces = [], []
+    for name in ("first", "second"):
+        (checkout / "tutelage" / f"{name}.py").touch()
+        commits.append(commit_all(checkout))
+        pieces.append(load_or_measure(checkout / f"{name}.npz", partial(losses_of, 0.9)))
+    again = load_or_measure(checkout / "first.npz", partial(losses_of, 0.9))
+    assert summarise_cell([again])["commit"] == commits[0]
+    assert summarise_cell([*pieces, again])["commit"] == ", ".join(sorted(commits))
+    assert summarise_cell([losses_of(0.9)])["commit"] == "unknown", "of a file from before pieces had it"

@@ -51,8 +51,10 @@ def test_summarise__of_what_is_not_measured_anew_the_earlier_figures_stay() -> N
     earlier = summarise(short, wanted, days_of_all=1000)
     assert earlier["summary"]["mean_gain_short"] == pytest.approx(0.1)
     assert earlier["summary"]["history_saved"] == {}  # not all histories were measured
-    anew = {Cell(1, None, 0): losses_of(1.2), Cell(1, 50, 0): losses_of(0.5)}
+    anew = {Cell(1, None, 0): losses_of(1.2) | {"commit": np.array("a1")}, Cell(1, 50, 0): losses_of(0.5)}
     later = summarise(anew, wanted, days_of_all=1000, earlier=earlier)
+    assert {name: cell["commit"] for name, cell in later["cells"].items()} == {"1h-50d": "unknown", "1h-all": "a1"}
+    assert later["summary"]["gain_by_history"]["all"]["commit"] == "a1"
     gains = {name: cell["gain"]["student"]["estimate"] for name, cell in later["cells"].items()}
     assert gains == pytest.approx({"1h-50d": 0.1, "1h-all": -0.2})
     by_history = later["summary"]["gain_by_history"]

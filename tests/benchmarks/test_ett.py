@@ -238,7 +238,9 @@ def test_summarise_horizon__a_quarter_of_an_hour_is_no_hour() -> None:
         for metric in ("mse", "mae"):
             losses[f"{kind}_{metric}_192"] = random.uniform(1, 2, 4000)
             losses[f"{kind}_{metric}_192_by_seed"] = np.array([1.5, 1.5])
+    losses["commit"] = np.array("a1")
     quarters, hours = (ett.summarise_horizon(name, losses, 192) for name in ("ETTm1", "ETTh1"))
+    assert (quarters["pieces"], quarters["commit"]) == (1, "a1")
     assert quarters["gain"]["student"]["windows"] == 1000
     assert hours["gain"]["student"]["windows"] == 4000
     assert quarters["timekd"] == {"mse": 0.355, "mae": 0.367}

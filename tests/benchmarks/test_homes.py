@@ -27,6 +27,7 @@ def losses_of(student: float, twin: float) -> Losses:
         "twin": np.full(4, twin),
         "same_hour_28d": np.full(4, 1.5 * twin),
         "ridge": np.full(4, 3 * twin),
+        "commit": np.array("a1"),
     }
 
 
@@ -52,7 +53,7 @@ def test_summarise__short_histories_are_those_up_to_eight_weeks() -> None:
     long = figures["by_history"]["100"]["gains"]["both_student over both_untaught"]
     assert long["gain"] == pytest.approx(-1, abs=0.02)
     short = figures["by_history"]["28"]
-    assert (short["crps"]["twin"], short["pieces"], short["starts"]) == (1, 3, 1)
+    assert (short["crps"]["twin"], short["pieces"], short["starts"], short["commit"]) == (1, 3, 1, "a1")
     gain = short["gains"]["sites_student over same_hour_28d"]["gain"]
     assert gain == pytest.approx(1 - (0.9 * 0.91 * 0.92) ** (1 / 3) / 1.5)
 

@@ -15,7 +15,7 @@ def losses_of(champion: float, with_pretrained: float, pretrained: float) -> Los
     crps_of |= {"with_pretrained": with_pretrained, "pretrained": pretrained}
     losses = {name: np.full(4, value) for name, value in crps_of.items()}
     covered = {f"coverage:{name}": np.array(0.8) for name in ("champion", "with_pretrained")}
-    return losses | covered | {"weight": np.array(0.5)}
+    return losses | covered | {"weight": np.array(0.5), "commit": np.array("a1")}
 
 
 def test_summarise__gains_are_over_each_alternative() -> None:
@@ -34,7 +34,7 @@ def test_summarise__gains_are_over_each_alternative() -> None:
     assert gains["with_pretrained over champion"] == pytest.approx(1 - (0.9 * 0.8) ** 0.5)
     assert gains["with_pretrained over pretrained"] == pytest.approx(1 - (0.75 * 1.6 / 1.2) ** 0.5)
     assert hour["gains"]["with_pretrained over ridge"]["p"] is None, "one home says nothing"
-    assert figures["all"]["pieces"] == 3
+    assert (figures["all"]["pieces"], figures["all"]["commit"], hour["commit"]) == (3, "a1", "a1")
 
 
 def test_every_piece__a_day_ahead_of_all_homes_comes_first() -> None:

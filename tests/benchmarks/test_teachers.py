@@ -9,7 +9,7 @@ def losses_of(first_step: int, shares: dict[str, float]) -> Losses:
     twin = np.random.default_rng(first_step).uniform(1, 2, 800)
     losses = {"hour": first_step + np.arange(800), "twin": twin}
     losses |= {name: share * twin for name, share in shares.items()}
-    return losses | {f"share:{name}": np.array(0.25) for name in ("twin", *shares)}
+    return losses | {f"share:{name}": np.array(0.25) for name in ("twin", *shares)} | {"commit": np.array("a1")}
 
 
 def test_variants_of__an_hour_ahead_none_stands_in_the_relative_future() -> None:
@@ -29,7 +29,7 @@ def test_summarise__gains_over_the_twin_and_over_the_default() -> None:
     figures = summarise(done)
     assert set(figures["cells"]) == {"24h-100d"}
     cell = figures["cells"]["24h-100d"]
-    assert (cell["pieces"], set(cell["variants"])) == (2, set(shares))
+    assert (cell["pieces"], cell["commit"], set(cell["variants"])) == (2, "a1", set(shares))
     simple = cell["variants"]["simple"]
     assert simple["gain_over_twin"]["estimate"] == pytest.approx(0.1)
     assert simple["gain_over_default"]["estimate"] == pytest.approx(1 - 0.9 / 0.95)
