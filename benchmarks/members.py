@@ -7,7 +7,8 @@ forecasts (`champion`, as there), and with the pretrained model as one more of t
 simple forecasts. The weights come from held-out blocks of the history; nothing is chosen on a test part.
 
 Gains are those of `benchmarks.homes`: the mean of the logarithms over homes and origins, p over homes. Finished pieces
-stay under TUTELAGE_HOME. QUICK=1 takes one cell of three homes.
+stay under TUTELAGE_HOME; the figures of a cell, and of all, stay until as many pieces are measured anew. QUICK=1 takes
+one cell of three homes.
 """
 
 import json
@@ -30,6 +31,7 @@ from benchmarks.common import (
     measure_into,
     pieces_folder,
     scored_of,
+    with_earlier,
 )
 from flows.homes import PACKAGE
 from tutelage.distil.base import FittedSimple, SimpleForecasts, fit_simple
@@ -84,13 +86,19 @@ def measure(piece: Piece) -> Losses:
     return losses | {name: crps(each, actual).mean(axis=1) for name, each in forecasts.items()}
 
 
-def summarise(done: Mapping[Piece, Losses]) -> Row:
-    """By horizon and history: mean CRPS, coverage, and the gains of the average with the pretrained model."""
-    cells = []
-    for horizon, days in sorted({(piece.cell.horizon, piece.cell.history or 0) for piece in done}):
+def summarise(done: Mapping[Piece, Losses], earlier: Row | None = None) -> Row:
+    """By horizon and history: mean CRPS, coverage, and the gains of the average with the pretrained model.
+
+    earlier: figures as these, of which a cell, or that of all, stays where fewer pieces of it, or none, were measured
+    """
+    measured = {}
+    for horizon, days in {(piece.cell.horizon, piece.cell.history or 0) for piece in done}:
         of_cell = {p: each for p, each in done.items() if (p.cell.horizon, p.cell.history) == (horizon, days)}
-        cells.append({"horizon": horizon, "history_days": days} | _figures(of_cell))
-    return {"cells": cells, "all": _figures(done)}
+        measured[horizon, days] = {"horizon": horizon, "history_days": days} | _figures(of_cell)
+    before = {(cell["horizon"], cell["history_days"]): cell for cell in earlier["cells"]} if earlier else {}
+    cells = with_earlier(measured, before)
+    of_all = with_earlier({"all": _figures(done)} if done else {}, {"all": earlier["all"]} if earlier else {})
+    return {"cells": [cells[key] for key in sorted(cells)], **of_all}
 
 
 def _figures(done: Mapping[Piece, Losses]) -> Row:
@@ -127,7 +135,7 @@ def main() -> None:
     folder = folder_of_pieces()
     results = folder / "members.json" if QUICK else RESULTS
     paths = {piece: folder / f"{piece.name}.npz" for piece in every_piece()}
-    figures = measure_into(results, paths, measure, lambda done, _: summarise(done))
+    figures = measure_into(results, paths, measure, summarise)
     for cell in figures["cells"]:
         gains = "".join(f"{name:>34}{row['gain']:>+8.1%}" for name, row in cell["gains"].items())
         print(f"{cell['horizon']:>3} h{cell['history_days']:>4} d{cell['pieces']:>4} pieces{gains}")
