@@ -35,9 +35,10 @@ def start(part: str) -> None:
         return
     if part == "replay":
         _run(REPLAY, environment)
+        failing = False
         while True:
             time.sleep(1)
-            keep_time()
+            failing = keep_time(was_failing=failing)
     if part == "mlflow":
         write_access(folder)
     [command] = [each.command for each in [*servers(), worker()] if each.name == part]

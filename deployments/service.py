@@ -173,9 +173,10 @@ def up() -> None:
         running = Running(folder / RECORD, home() / "logs", ROOT, environment())
         try:
             _start_all(running)
+            failing = False
             while True:
                 running.check()
-                keep_time()
+                failing = keep_time(was_failing=failing)
                 time.sleep(1)
         except KeyboardInterrupt:
             say("")
@@ -185,12 +186,21 @@ def up() -> None:
             running.end()
 
 
-def keep_time() -> None:
-    """Store the times of the replays' clocks, so that they continue from there when the service starts again."""
-    for path in (home() / "clock").glob("*.json"):
-        clock = read_clock(path)
-        if clock is not None:
-            write_clock(clock.moved(dt.datetime.now(dt.UTC)), path)
+def keep_time(*, was_failing: bool) -> bool:
+    """Store the times of the replays' clocks, so that they continue from there when the service starts again.
+
+    Return whether that failed. A disk that is full for a moment ends no training; it is printed once, not each second.
+    """
+    try:
+        for path in (home() / "clock").glob("*.json"):
+            clock = read_clock(path)
+            if clock is not None:
+                write_clock(clock.moved(dt.datetime.now(dt.UTC)), path)
+    except OSError as error:
+        if not was_failing:
+            say(f"the replay's time can't be stored ({error.strerror}); it is tried again each second")
+        return True
+    return False
 
 
 def _start_all(running: Running) -> None:
