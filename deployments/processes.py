@@ -13,6 +13,8 @@ from tutelage.files import read_json, write_json
 
 PATIENCE_SECONDS = 180
 GRACE_SECONDS = 15
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Linux' id of the time since the machine was started; other systems have none."""
 
 
 def say(text: str) -> None:
@@ -124,17 +126,41 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def started_at(pid: int) -> str:
-    """Start time of a process as `ps` prints it, which with its id identifies it; empty where it is gone."""
-    listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return listed.stdout.strip()
+    """When a process started, which with its id identifies it, whatever the time zone; empty where it has ended.
+
+    On Linux the boot and the ticks since then, which stay when the clock is set; elsewhere UTC, as `ps` prints it.
+    """
+    if not BOOT.is_file():
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+        in_utc = {**os.environ, "TZ": "UTC", "LC_ALL": "C"}
+        return subprocess.run(command, env=in_utc, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    # Fields 3 to 52 of proc(5); before them is the name, in brackets, which may have blanks and brackets itself.
+    fields = content.rpartition(")")[2].split()
+    if fields[0] == "Z":  # it has ended, and nobody has waited for it
+        return ""
+    return f"{BOOT.read_text(encoding='utf-8').strip()} {fields[19]}"
 
 
 def end_orphans(record: Path) -> None:
-    """End the processes in `record` that an earlier start left behind when it was killed."""
+    """End the processes in `record` that an earlier start left behind when it was killed.
+
+    Raises ServiceError where one does not end; it stays in the record.
+    """
     if not record.is_file():
         return
+    alive = {}
     for name, (pid, started) in reversed(read_json(record).items()):
         if started and started_at(pid) == started:
             say(f"ending {name}, left behind by an earlier start")
             end_group(pid, lambda pid=pid, started=started: started_at(pid) == started)  # type: ignore[misc]
+            if started_at(pid) == started:
+                alive[name] = [pid, started]
+    if alive:
+        write_json(record, dict(reversed(alive.items())))
+        names = ", ".join(f"{name} (process {pid})" for name, (pid, _) in alive.items())
+        raise ServiceError(f"left behind by an earlier start, and can't be ended: {names}")
     record.unlink()
