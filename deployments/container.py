@@ -57,16 +57,16 @@ def is_ready(part: str) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Start a part, or say whether a server is ready; 0 where that went well."""
-    match arguments:
-        case ["ready", "prefect" | "mlflow" as part]:
-            return 0 if is_ready(part) else 1
-        case [part] if part in PARTS:
-            try:
+    try:
+        match arguments:
+            case ["ready", "prefect" | "mlflow" as part]:
+                return 0 if is_ready(part) else 1
+            case [part] if part in PARTS:
                 start(part)
-            except ServiceError as error:
-                print(error, file=sys.stderr)
-                return 1
-            return 0
+                return 0
+    except ServiceError as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"name a part: {', '.join(PARTS)}; or ready, and a server", file=sys.stderr)
     return 2
 

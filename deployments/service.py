@@ -5,6 +5,7 @@ Up starts a Prefect server, an MLflow server and a worker, each after those that
 """
 
 import datetime as dt
+import errno
 import fcntl
 import json
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from deployments.access import access_settings, credentials, header, listening_host, own_host, write_access
+from deployments.access import HOST, access_settings, credentials, header, listening_host, own_host, write_access
 from deployments.databases import create_databases, database_settings
 from deployments.processes import Running, Service, ServiceError, end_orphans, say, until
 from runtime.moved import follow_home
@@ -32,16 +33,28 @@ BIN = Path(sys.executable).parent
 POOL = "tutelage"
 RECORD = "processes.json"
 GONE_SECONDS = 180
+LAST_PORT = 65535
 
 
 def prefect_port() -> int:
     """The port of Prefect's page and API: PREFECT_PORT, by default 4200."""
-    return int(os.environ.get("PREFECT_PORT", "4200"))
+    return _port("PREFECT_PORT", default=4200)
 
 
 def mlflow_port() -> int:
     """The port of MLflow's page and API: MLFLOW_PORT, by default 5000."""
-    return int(os.environ.get("MLFLOW_PORT", "5000"))
+    return _port("MLFLOW_PORT", default=5000)
+
+
+def _port(variable: str, *, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    try:
+        port = int(text)
+    except ValueError:
+        port = 0
+    if not 1 <= port <= LAST_PORT:
+        raise ServiceError(f"{variable} is {text!r}, but must be a number from 1 to {LAST_PORT}")
+    return port
 
 
 def shared_settings() -> dict[str, str]:
@@ -148,8 +161,17 @@ def _require_free(port: int, variable: str) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((listening_host(), port))
-        except OSError:
-            raise ServiceError(f"port {port} is taken; set {variable} to another") from None
+        except (OSError, UnicodeError) as error:  # UnicodeError: of a name with an empty part
+            number = error.errno if isinstance(error, OSError) else None
+            if number == errno.EADDRINUSE:
+                sentence = f"port {port} is taken; set {variable} to another"
+            elif number == errno.EACCES:
+                sentence = f"port {port} is reserved for the system; set {variable} to another"
+            else:
+                sentence = (
+                    f"{HOST} {listening_host()} is no address of this machine: give an IPv4 address of it, or a name"
+                )
+            raise ServiceError(sentence) from None
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

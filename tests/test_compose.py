@@ -101,3 +101,13 @@ def test_container__open_to_others_without_a_password_is_refused(
     for part in ("prefect", "mlflow", "worker"):
         assert main([part]) == 1
         assert capsys.readouterr().err.startswith("on 0.0.0.0 others reach the servers")
+
+
+def test_container__with_a_port_that_is_none_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TUTELAGE_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_PORT", "abc")
+    for command in (["prefect"], ["ready", "prefect"]):
+        assert main(command) == 1
+        assert capsys.readouterr().err == "PREFECT_PORT is 'abc', but must be a number from 1 to 65535\n"
