@@ -13,6 +13,7 @@ from tutelage.files import read_json, write_json
 
 PATIENCE_SECONDS = 180
 GRACE_SECONDS = 15
+LONGEST_LOG_BYTES = 10 * 2**20
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Linux' id of the time since the machine was started; other systems have none."""
 
@@ -44,6 +45,7 @@ class Running:
     def __init__(self, record: Path, logs: Path, where: Path, environment: dict[str, str]) -> None:
         self.record, self.logs, self.where, self.environment = record, logs, where, environment
         self.logs.mkdir(parents=True, exist_ok=True)
+        set_aside_long(self.logs)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, service: Service) -> None:
@@ -90,6 +92,13 @@ class Running:
             say(f"ending {name}")
             end_group(process.pid, lambda process=process: process.poll() is None)  # type: ignore[misc]
         self.record.unlink(missing_ok=True)
+
+
+def set_aside_long(logs: Path) -> None:
+    """Rename each log above LONGEST_LOG_BYTES to NAME.log.1, in place of an earlier one: logs are only appended to."""
+    for path in logs.glob("*.log"):
+        if path.stat().st_size > LONGEST_LOG_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
 
 
 def end_group(pid: int, alive: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Processes that an earlier start left behind: which they are, and when they are forgotten."""
+"""Processes and logs that an earlier start left behind."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments import processes
-from deployments.processes import ServiceError, end_orphans, started_at
+from deployments.processes import LONGEST_LOG_BYTES, Running, ServiceError, end_orphans, started_at
 from tutelage.files import read_json, write_json
 
 
@@ -77,3 +77,17 @@ def test_started_at__of_one_that_has_ended_is_empty(left: subprocess.Popen[bytes
     assert started_at(left.pid) == ""
     left.wait()
     assert started_at(left.pid) == ""
+
+
+def test_running__sets_long_logs_of_earlier_starts_aside(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    long = b"." * (LONGEST_LOG_BYTES + 1)
+    (logs / "prefect.log").write_bytes(long)
+    (logs / "prefect.log.1").write_bytes(b"of an earlier start")
+    (logs / "mlflow.log").write_bytes(long[1:])
+    Running(tmp_path / "processes.json", logs, tmp_path, {})
+    assert {path.name: path.stat().st_size for path in logs.iterdir()} == {
+        "prefect.log.1": len(long),
+        "mlflow.log": LONGEST_LOG_BYTES,
+    }
