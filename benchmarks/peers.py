@@ -6,10 +6,11 @@ FOLDER holds PIECE.input.npz: the hourly target of history and test part, known 
 quantiles of both peers at LEVELS are written next to it, as PIECE.nhits.npz and PIECE.mstl.npz; what is there stays.
 
 NHITS (Challu et al. 2023, neuralforecast): a week of input, hour and weekday as known columns, multi-quantile loss,
-stopped early by the last fifth of the history, from which it learns nothing else, trained once. The package's defaults (512 units, no dropout) learn such
-histories by heart; width, dropout, learning rate and checks here are those of nine settings that were best on three of
-the reported pieces, so they are chosen with hindsight. MSTL (Bandara et al. 2021, statsforecast): daily and weekly
-seasons, the trend by exponential smoothing, fitted anew on the last four weeks at each origin, normal intervals.
+stopped early by the last fifth of the history, from which it learns nothing else, trained once. The package's defaults
+(512 units, no dropout) learn such histories by heart; width, dropout, learning rate and checks here are those of nine
+settings that were best on three of the reported pieces, so they are chosen with hindsight. MSTL (Bandara et al. 2021,
+statsforecast): daily and weekly seasons, the trend by exponential smoothing, fitted anew on the last four weeks at each
+origin, normal intervals.
 """
 
 import logging

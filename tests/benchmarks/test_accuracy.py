@@ -25,7 +25,8 @@ from tutelage.judge.verdict import actual_values
 
 def losses_of(champion: float, peer: float, pretrained: float) -> Losses:
     crps_of = {name.value: 2.0 for name in BASELINES} | {"twin": 1.5, "champion": champion}
-    crps_of |= {"fixed_weights": 1.1 * champion, "uncorrected": 1.2 * champion, "boosted": peer, "pretrained": pretrained}
+    crps_of |= {"fixed_weights": 1.1 * champion, "uncorrected": 1.2 * champion}
+    crps_of |= {"boosted": peer, "pretrained": pretrained}
     losses = {name: np.full(4, value) for name, value in crps_of.items()}
     covered = {f"coverage:{name}": np.array(0.8) for name in crps_of}
     return losses | covered | {"network_share": np.array(0.3), "commit": np.array("a1")}
