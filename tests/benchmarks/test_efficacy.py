@@ -76,9 +76,8 @@ def test_write__has_the_parts_and_counts_their_cells(tmp_path: Path, monkeypatch
     summary = efficacy._write(figures, tmp_path / "efficacy.json")
     written = read_json(tmp_path / "efficacy.json")
     assert written["summary"] == summary == committed["summary"]
-    assert {name: written[name] for name in ("cells", "homes", "ett")} == {
-        name: committed[name] for name in ("cells", "homes", "ett")
-    }
+    parts = ("cells", "homes", "teachers", "ett")
+    assert {name: written[name] for name in parts} == {name: committed[name] for name in parts}
     assert written["settings"]["left_out"] == ["1h-50d-3"]
     assert summary["cells"] == len(written["cells"]) + len(written["ett"]["cells"]) + len(written["ett"]["protocol"])
 
