@@ -104,7 +104,7 @@ def mstl(given: dict[str, np.ndarray]) -> np.ndarray:
     seasons = [24, 168] if hours >= 2 * 168 else [24]
     model = MSTL(season_length=seasons, trend_forecaster=AutoETS(model="ZZN"))
     widths = sorted({round(abs(2 * level - 1) * 100) for level in LEVELS if level != 0.5})
-    answer = StatsForecast(models=[model], freq="h", n_jobs=1).forecast(df=table, h=horizon, level=widths)
+    answer = StatsForecast(models=[model], freq="h", n_jobs=-1).forecast(df=table, h=horizon, level=widths)
     columns = [
         "MSTL" if level == 0.5 else f"MSTL-{'lo' if level < 0.5 else 'hi'}-{round(abs(2 * level - 1) * 100)}"
         for level in LEVELS
