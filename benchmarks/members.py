@@ -8,7 +8,7 @@ simple forecasts. The weights come from held-out blocks of the history; nothing 
 
 Gains are those of `benchmarks.homes`: the mean of the logarithms over homes and origins, p over homes. Finished pieces
 stay under TUTELAGE_HOME; the figures of a cell, and of all, stay until as many pieces are measured anew. QUICK=1 takes
-one cell of three homes.
+one cell of two homes.
 """
 
 import json
