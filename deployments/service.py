@@ -162,7 +162,7 @@ def _require_free(port: int, variable: str) -> None:
         try:
             probe.bind((listening_host(), port))
         except (OSError, UnicodeError) as error:  # UnicodeError: of a name with an empty part
-            number = error.errno if isinstance(error, OSError) else None
+            number = getattr(error, "errno", None)
             if number == errno.EADDRINUSE:
                 sentence = f"port {port} is taken; set {variable} to another"
             elif number == errno.EACCES:

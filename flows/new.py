@@ -15,7 +15,7 @@ from flows.terminal import sentences
 from runtime.paths import datasets_folder
 from tutelage.contract import OPEN
 from tutelage.data.clues import clock_clue, report_lines, step_of
-from tutelage.data.dataset import Role
+from tutelage.data.dataset import DATASET_NAME, Role
 from tutelage.data.grid import DAY, HOUR, MINUTE
 from tutelage.data.sketch import SeenColumn, Sketch, are_series, files_of, sketch_file
 from tutelage.errors import SpecError
@@ -132,7 +132,7 @@ def main(arguments: list[str]) -> int:
         pattern, files = files_of(given["file"])
         stem = re.sub(r"[^a-z0-9]+", "-", (files[0].parent if len(files) > 1 else files[0]).name.split(".")[0].lower())
         name = given.get("name") or (stem.strip("-") if stem[:1].isalpha() else f"data-{stem.strip('-')}")
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        if not re.fullmatch(DATASET_NAME, name):
             raise SpecError(f"name: {name!r} is not made of small letters, digits and hyphens, a letter first")
         path = datasets_folder() / f"{name}.yaml"
         if path.exists():

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from schemas.manifests import Manifest
 from schemas.parameters import Engine
 from schemas.retrain import RetrainParameters
+from tutelage.data.dataset import DATASET_NAME
 
 
 class FleetParameters(BaseModel):
@@ -14,7 +15,7 @@ class FleetParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    datasets: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], ...] = Field(
+    datasets: tuple[Annotated[str, Field(pattern=DATASET_NAME)], ...] = Field(
         min_length=1,
         title="Datasets",
         description="Names of dataset specs in deployments/datasets: groups of series, or targets of one dataset.",

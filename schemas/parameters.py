@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from tutelage.data.dataset import DATASET_NAME
+
 
 def _as_utc(time: dt.datetime | None) -> dt.datetime | None:
     return time.replace(tzinfo=dt.UTC) if time is not None and time.tzinfo is None else time
@@ -41,7 +43,7 @@ class TaskParameters(BaseModel):
 
     dataset: str = Field(
         "household",
-        pattern=r"^[a-z][a-z0-9-]*$",
+        pattern=DATASET_NAME,
         title="Dataset",
         description="Name of a dataset spec in deployments/datasets.",
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 from pathlib import Path
 
 import asyncpg
@@ -11,6 +10,7 @@ import pytest
 from deployments.container import main
 from deployments.databases import create_databases, database_settings
 from deployments.processes import ServiceError
+from tests.service.conftest import free_port
 
 VARIABLE = "TUTELAGE_DATABASE_URL"
 UNREADABLE = [
@@ -34,12 +34,6 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_database_settings__keep_the_password_as_it_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "postgresql://ada:sec%2Fret%40%23%3A@127.0.0.1:5432")
     assert database_settings() == {
@@ -61,7 +55,7 @@ def test_database__whose_url_cant_be_read(url: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_database__that_cant_be_reached(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv(VARIABLE, f"postgresql://ada:secret@127.0.0.1:{closed_port()}")
+    monkeypatch.setenv(VARIABLE, f"postgresql://ada:secret@127.0.0.1:{free_port()}")
     assert main(["databases"]) == 1
     said = capsys.readouterr().err
     assert said == f"the PostgreSQL server of {VARIABLE} can't be reached (ConnectionRefusedError)\n"

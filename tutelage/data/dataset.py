@@ -34,6 +34,8 @@ def _known_zone(name: str) -> str:
 
 TimeZone = Annotated[str, AfterValidator(_known_zone)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+DATASET_NAME = r"^[a-z][a-z0-9-]*$"
+"""Small letters, digits and hyphens, a letter first."""
 
 
 class Role(StrEnum):
@@ -142,7 +144,7 @@ class Calendar(Contract):
 class DatasetSpec(Contract):
     """The contract of one dataset. See docs/datasets.md for the keys, deployments/datasets/ for the specs in use."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=DATASET_NAME)]
     description: str
     source: Source
     timestamp: Timestamp

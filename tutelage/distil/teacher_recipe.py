@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tutelage.contract import Contract
+from tutelage.data.dataset import DATASET_NAME
 from tutelage.distil.privilege import UNPRIVILEGED, Views
 from tutelage.model.kinds import Budget, Kind, Pretrained, Width
 
@@ -48,7 +49,7 @@ class TeacherRecipe(Contract):
     )
     other_sites: str | None = Field(
         None,
-        pattern=r"^[a-z][a-z0-9-]*$",
+        pattern=DATASET_NAME,
         description="Name of a dataset with series of other sites, which the teachers learn from, too. They are put on "
         "this site's scale.",
     )
